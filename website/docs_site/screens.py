@@ -19,7 +19,7 @@ from anabranch import Registry, Task, agent
 from anabranch.cli.render.progress import RunProgress
 from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.render.tree import UNICODE, Canvas, draw
-from anabranch.cli.top.drawing import Frame, drawn
+from anabranch.cli.top.drawing import Frame, draw_frame
 from anabranch.cli.top.screen import Screen
 from anabranch.cli.top.snapshot_reader import SnapshotReader
 from anabranch.core.request.admission import read_request
@@ -98,7 +98,7 @@ async def _pictures() -> list[tuple[str, str, RenderableType]]:
         await reading.snapshot()
         await asyncio.sleep(1.0)
         snapshot = await reading.snapshot()
-        top = drawn(snapshot, Screen(), Frame(WIDTH, 24, UNICODE, "localhost:9092  prefix anabranch."))
+        top = draw_frame(snapshot, Screen(), Frame(WIDTH, 24, UNICODE, "localhost:9092  prefix anabranch."))
     return [("run", "anabranch run photos.yaml", tree), ("top", "anabranch top", top)]
 
 

@@ -149,7 +149,7 @@ def test_durations_and_long_values_are_abbreviated() -> None:
 async def test_control_of_an_unknown_run_is_refused_and_not_published(
     agency: ScriptedAgency, monkeypatch: pytest.MonkeyPatch, action: Any
 ) -> None:
-    monkeypatch.setattr("anabranch.cli.backends.selection.connected", lambda settings: agency.client())
+    monkeypatch.setattr("anabranch.cli.backends.selection.open_client", lambda settings: agency.client())
     monkeypatch.setattr("anabranch.cli.backends.servers.KNOWN_SECONDS", 0.0)
 
     with pytest.raises(Misconfigured, match="r-1: there is no run with this run id or request id"):
@@ -161,7 +161,7 @@ async def test_control_of_an_unknown_run_is_refused_and_not_published(
 async def test_a_cancel_of_a_run_that_was_just_submitted_waits_until_it_is_known(
     agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anabranch.cli.backends.selection.connected", lambda settings: agency.client())
+    monkeypatch.setattr("anabranch.cli.backends.selection.open_client", lambda settings: agency.client())
     asked = asyncio.create_task(control(Settings(), "cancel", "r-1", json=True))
     await turns()
     async with agency.client() as client:
@@ -178,7 +178,7 @@ async def test_a_cancel_of_a_run_that_was_just_submitted_waits_until_it_is_known
 async def test_control_of_an_ended_run_prints_its_status(
     agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, action: Any
 ) -> None:
-    monkeypatch.setattr("anabranch.cli.backends.selection.connected", lambda settings: agency.client())
+    monkeypatch.setattr("anabranch.cli.backends.selection.open_client", lambda settings: agency.client())
     await agency.remember("hash", {"status": "completed"}, request_id="r-1")
 
     assert await control(Settings(), action, "r-1", json=True) == 0

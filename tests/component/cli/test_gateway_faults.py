@@ -19,7 +19,7 @@ from anabranch.cli.backends import http_api as calls
 from anabranch.cli.backends.backend import FollowedRun
 from anabranch.cli.backends.http_api import StreamEvent, open_api
 from anabranch.cli.backends.http_run import HttpRun, batch_of, stream_events
-from anabranch.cli.backends.selection import Address, through
+from anabranch.cli.backends.selection import Address, open_gateway
 from anabranch.cli.commands.control import control
 from anabranch.cli.commands.events import show_events
 from anabranch.cli.commands.list_status_result import list_runs, show_status
@@ -75,7 +75,7 @@ async def test_a_run_is_followed_over_a_restart_of_the_gateway(system: Embedded)
     agents = frozenset({"forever"})
     async with serving(system, Settings(), agents) as first:
         port = int(first.url.rstrip("/").rpartition(":")[2])
-        async with through(Address(first.url)) as reached:
+        async with open_gateway(Address(first.url)) as reached:
             run = await reached.submit(one_task("forever", dependencies=[]))
             seen: list[str] = []
             following = asyncio.create_task(_types_of(run, seen))
@@ -100,7 +100,7 @@ async def _types_of(run: FollowedRun, seen: list[str]) -> None:
 
 
 async def test_retries_of_an_unavailable_gateway_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anabranch.cli.backends.http_run.AWAY_SECONDS", 0.1)
+    monkeypatch.setattr("anabranch.cli.backends.http_run.UNAVAILABLE_SECONDS", 0.1)
     monkeypatch.setattr("anabranch.cli.backends.http_run.PAUSE_SECONDS", 0.01)
     async with open_api(f"http://127.0.0.1:{_free_port()}/", None) as api:
         run = HttpRun(api, {"run_id": "r", "request_id": "q", "session_id": "s"})

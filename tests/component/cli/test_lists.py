@@ -18,7 +18,7 @@ from anabranch import Registry, Task, agent
 from anabranch.cli import completion
 from anabranch.cli.commands.context import show_context
 from anabranch.cli.commands.control import TOPIC_COLUMNS
-from anabranch.cli.commands.dlq import list_letters, show_letter
+from anabranch.cli.commands.dlq import list_dead_letters, show_dead_letter
 from anabranch.cli.commands.events import LogFilter, show_events, show_logs
 from anabranch.cli.commands.list_status_result import list_runs, show_status
 from anabranch.cli.commands.why import why
@@ -27,9 +27,9 @@ from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.render.tables import Form, Listing, form_of, plain, show
 from anabranch.cli.render.tree import UNICODE
 from anabranch.cli.top.command import TopOptions, top
-from anabranch.cli.top.drawing import Frame, drawn
-from anabranch.cli.top.keys import decoded
-from anabranch.cli.top.screen import Screen, pressed
+from anabranch.cli.top.drawing import Frame, draw_frame
+from anabranch.cli.top.keys import decode_keys
+from anabranch.cli.top.screen import Screen, after_key
 from anabranch.cli.top.snapshot import Snapshot, Sort, row_of
 from anabranch.core.errors import Misconfigured
 from anabranch.core.wire.run_view import RunView
@@ -79,7 +79,7 @@ async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
         async def connected(_: Settings) -> AsyncIterator[Any]:
             yield found.client
 
-        monkeypatch.setattr("anabranch.cli.backends.selection.connected", connected)
+        monkeypatch.setattr("anabranch.cli.backends.selection.open_client", connected)
         views: list[Any] = []
 
         async def look() -> None:
@@ -111,7 +111,7 @@ async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out:
         "logs": lambda form: show_logs(settings, "talk-1", LogFilter(), follow=False, form=form),
         "context": lambda form: show_context(settings, "talk-1", at=None, between=None, form=form),
         "changes": lambda form: show_context(settings, "talk-1", at=None, between=(0, 1), form=form),
-        "dlq": lambda form: list_letters(settings, run=None, signature=None, every=False, form=form),
+        "dlq": lambda form: list_dead_letters(settings, run=None, signature=None, every=False, form=form),
         "top": lambda form: top(settings, TopOptions(form, once=True)),
     }
     said = {}
@@ -138,12 +138,12 @@ async def test_status_and_a_dead_letter_show_the_traceback_of_the_agent(
     system: Embedded, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = Settings()
-    await list_letters(settings, run=None, signature=None, every=False, form=Form.JSON)
+    await list_dead_letters(settings, run=None, signature=None, every=False, form=Form.JSON)
     [group] = json.loads(capsys.readouterr().out)["groups"]
 
-    await show_letter(settings, group["example"], json=False)
+    await show_dead_letter(settings, group["example"], json=False)
     letter = capsys.readouterr().out
-    await show_letter(settings, group["example"], json=True)
+    await show_dead_letter(settings, group["example"], json=True)
     document = json.loads(capsys.readouterr().out)
     await show_status(settings, "talk-1", form=Form.TABLE)
     status = capsys.readouterr().err
@@ -182,16 +182,16 @@ async def test_top_opens_a_run_and_returns_to_the_list(system: Embedded) -> None
     snapshot = Snapshot(2.0, [row_of(view, 2.0, RateMeter()) for view in views])
     [run] = snapshot.runs
 
-    inside = pressed(Screen(), "enter", Screen().rows(snapshot))
+    inside = after_key(Screen(), "enter", Screen().rows(snapshot))
 
-    assert (inside.inside, inside.chosen_id) == (True, run.run_id)
+    assert (inside.shows_details, inside.selected_id) == (True, run.run_id)
     assert "3 of 3 members, 1 failed" in frame(snapshot, inside)
-    assert "consumer group" in frame(snapshot, pressed(inside, "escape", [run]))
+    assert "consumer group" in frame(snapshot, after_key(inside, "escape", [run]))
 
 
 def frame(snapshot: Snapshot, screen: Screen, height: int | None = 24) -> str:
     console = Console(file=io.StringIO(), width=100, color_system=None)
-    console.print(drawn(snapshot, screen, Frame(100, height, UNICODE, "here")))
+    console.print(draw_frame(snapshot, screen, Frame(100, height, UNICODE, "here")))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -229,9 +229,9 @@ def test_the_selected_run_stays_selected_and_visible() -> None:
     snapshot = snapshot_of(*(view(number) for number in range(40)))
     screen = Screen()
     for key in ("end", "up", "up"):
-        screen = pressed(screen, key, screen.rows(snapshot))
+        screen = after_key(screen, key, screen.rows(snapshot))
 
-    assert screen.chosen_id == "run-2"
+    assert screen.selected_id == "run-2"
     assert "name 2" in frame(snapshot, screen)
     assert frame(snapshot, screen).count("\n") <= 24
     assert frame(snapshot, screen, height=None).count("running") == 40
@@ -240,17 +240,17 @@ def test_the_selected_run_stays_selected_and_visible() -> None:
 def test_a_filter_is_typed_applied_or_discarded() -> None:
     screen = Screen()
     for key in ("/", "q", "x", "backspace", "enter"):
-        screen = pressed(screen, key, [])
+        screen = after_key(screen, key, [])
     assert (screen.text, screen.typing, screen.quits) == ("q", False, False)
 
-    assert pressed(screen, "escape", []).text == ""
-    assert pressed(screen, "q", []).quits
-    assert pressed(screen, "s", []).sort is Sort.NAME
+    assert after_key(screen, "escape", []).text == ""
+    assert after_key(screen, "q", []).quits
+    assert after_key(screen, "s", []).sort is Sort.NAME
 
 
 def test_keys_of_a_terminal() -> None:
-    assert decoded(b"q\x1b[A\x1b[B\r\x7f\x1b") == ["q", "up", "down", "enter", "backspace", "escape"]
-    assert decoded("\x1b[1;5Cö".encode()) == ["ö"]
+    assert decode_keys(b"q\x1b[A\x1b[B\r\x7f\x1b") == ["q", "up", "down", "enter", "backspace", "escape"]
+    assert decode_keys("\x1b[1;5Cö".encode()) == ["ö"]
 
 
 def test_cells_of_csv_are_plain_values() -> None:
@@ -289,8 +289,8 @@ def test_json_and_another_form_contradict_each_other() -> None:
 def test_completion_offers_run_ids_with_names() -> None:
     views = [RunView("ab", "order-1", "s", name="n", status="running")]
 
-    assert completion.offered(views, "") == [("ab", "n, running"), ("order-1", "n, running")]
-    assert completion.offered(views, "o") == [("order-1", "n, running")]
+    assert completion.matching_ids(views, "") == [("ab", "n, running"), ("order-1", "n, running")]
+    assert completion.matching_ids(views, "o") == [("order-1", "n, running")]
 
 
 def test_completion_is_silent_without_a_server(

@@ -19,9 +19,9 @@ from gateways import gateway
 
 from anabranch import GiveUp, Registry, Task, agent
 from anabranch.cli.backends import broker_probe, selection
-from anabranch.cli.backends.address_file import DevAddress, left, living, path_of
-from anabranch.cli.backends.broker_probe import unreachable
-from anabranch.cli.backends.selection import Address, gateway_of
+from anabranch.cli.backends.address_file import DevAddress, address_file_path, live_address, publish_address
+from anabranch.cli.backends.broker_probe import unreachable_reason
+from anabranch.cli.backends.selection import Address, find_gateway
 from anabranch.cli.commands.dev import free_port
 from anabranch.cli.main import main
 from anabranch.cli.render.dev_console import AgentLines, RunLines, with_member_ids
@@ -99,7 +99,7 @@ def test_one_line_reports_that_no_system_runs(
 def test_a_command_that_needs_servers_does_not_deny_a_running_dev(
     command: str, nothing: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with left("http://127.0.0.1:1/", path_of()):
+    with publish_address("http://127.0.0.1:1/", address_file_path()):
         code = main([*command.split(), *EVERY.get(command, [])])
 
     assert code == 4
@@ -137,9 +137,9 @@ async def test_unresponsive_brokers_have_their_own_reason(nothing: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = f"127.0.0.1:{server.getsockname()[1]}"
 
-        assert await unreachable(f"127.0.0.1:{nothing},{there}") is None
-    assert await unreachable(f"127.0.0.1:{nothing},[::1]:{nothing}") == "connection refused"
-    assert await unreachable("h:not-a-port") is not None
+        assert await unreachable_reason(f"127.0.0.1:{nothing},{there}") is None
+    assert await unreachable_reason(f"127.0.0.1:{nothing},[::1]:{nothing}") == "connection refused"
+    assert await unreachable_reason("h:not-a-port") is not None
 
 
 # --- the address file ----------------------------------------------------------------------------
@@ -148,21 +148,21 @@ async def test_unresponsive_brokers_have_their_own_reason(nothing: int) -> None:
 def test_the_address_file_is_private_and_removed_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "anabranch" / "dev.json"
 
-    with left("http://0.0.0.0:8321/", path):
+    with publish_address("http://0.0.0.0:8321/", path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-        assert living(path) == DevAddress("http://127.0.0.1:8321/", os.getpid())
+        assert live_address(path) == DevAddress("http://127.0.0.1:8321/", os.getpid())
     assert list(path.parent.iterdir()) == []
 
 
 def test_a_later_systems_address_stays_when_an_earlier_one_ends(tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
-    with left("http://127.0.0.1:1/", path):
+    with publish_address("http://127.0.0.1:1/", path):
         later = {"url": "http://127.0.0.1:2/", "pid": os.getppid()}
         path.write_text(json.dumps(later))
         path.chmod(0o600)
 
-    assert living(path) == DevAddress("http://127.0.0.1:2/", os.getppid())
+    assert live_address(path) == DevAddress("http://127.0.0.1:2/", os.getppid())
 
 
 def ended_process() -> int:
@@ -179,25 +179,25 @@ def test_an_invalid_address_file_is_ignored(text: str, tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
     path.write_text(text)
 
-    assert living(path) is None
+    assert live_address(path) is None
 
 
 def test_a_file_of_a_process_that_has_ended_or_that_others_could_write_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
     path.write_text(json.dumps({"url": "http://127.0.0.1:1/", "pid": ended_process()}))
     path.chmod(0o600)
-    assert living(path) is None
+    assert live_address(path) is None
     path.write_text(json.dumps({"url": "http://127.0.0.1:1/", "pid": os.getpid()}))
-    assert living(path) is not None
+    assert live_address(path) is not None
     path.chmod(0o666)
-    assert living(path) is None
-    assert living(tmp_path / "none") is None
+    assert live_address(path) is None
+    assert live_address(tmp_path / "none") is None
 
 
 def test_the_address_file_is_where_the_desktop_specification_says() -> None:
-    assert path_of({"XDG_RUNTIME_DIR": "/run/user/1"}) == Path("/run/user/1/anabranch/dev.json")
-    assert path_of({"XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path("/s/anabranch/dev.json")
-    assert path_of({"HOME": "/h"}) == Path("/h/.local/state/anabranch/dev.json")
+    assert address_file_path({"XDG_RUNTIME_DIR": "/run/user/1"}) == Path("/run/user/1/anabranch/dev.json")
+    assert address_file_path({"XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path("/s/anabranch/dev.json")
+    assert address_file_path({"HOME": "/h"}) == Path("/h/.local/state/anabranch/dev.json")
 
 
 # --- precedence of systems ------------------------------------------------------------------------
@@ -206,28 +206,28 @@ def test_the_address_file_is_where_the_desktop_specification_says() -> None:
 async def test_named_servers_take_precedence_over_a_running_dev(nothing: int) -> None:
     async with gateway() as running:
         url = running.service.url
-        with left(url, path_of()):
-            assert await gateway_of(Settings.load({})) == Address(url)
-            assert await gateway_of(Settings.load({"ANABRANCH_API_KEY": "k"})) == Address(url, "k")
-            assert await gateway_of(Settings.load({"ANABRANCH_BROKERS": "h:1"})) is None
-            assert await gateway_of(Settings.load({"ANABRANCH_REDIS_URL": "redis://h"})) is None
+        with publish_address(url, address_file_path()):
+            assert await find_gateway(Settings.load({})) == Address(url)
+            assert await find_gateway(Settings.load({"ANABRANCH_API_KEY": "k"})) == Address(url, "k")
+            assert await find_gateway(Settings.load({"ANABRANCH_BROKERS": "h:1"})) is None
+            assert await find_gateway(Settings.load({"ANABRANCH_REDIS_URL": "redis://h"})) is None
             named = {"ANABRANCH_URL": "http://h:1", "ANABRANCH_BROKERS": "h:1"}
-            assert await gateway_of(Settings.load(named)) == Address("http://h:1/")
-            assert await gateway_of(Settings.load(named, overrides={"brokers": "h:2"})) is None
-            assert await gateway_of(Settings.load({}, overrides={"url": "http://o/", "brokers": "h"})) == Address(
-                "http://o/"
-            )
-        assert await gateway_of(Settings.load({})) is None
+            assert await find_gateway(Settings.load(named)) == Address("http://h:1/")
+            assert await find_gateway(Settings.load(named, overrides={"brokers": "h:2"})) is None
+            assert await find_gateway(
+                Settings.load({}, overrides={"url": "http://o/", "brokers": "h"})
+            ) == Address("http://o/")
+        assert await find_gateway(Settings.load({})) is None
 
 
 async def test_an_unresponsive_dev_is_reported_if_kafka_is_unavailable_too(nothing: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # it takes connections, and never answers
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        with left(url, path_of()):
+        with publish_address(url, address_file_path()):
             with pytest.raises(ServerUnavailable, match=rf"`anabranch dev` .*{url} \(process {os.getpid()}\)"):
-                await gateway_of(Settings.load({}))
+                await find_gateway(Settings.load({}))
             broker = Settings(brokers=f"127.0.0.1:{server.getsockname()[1]}")
-            assert await gateway_of(broker) is None
+            assert await find_gateway(broker) is None
 
 
 @pytest.mark.parametrize("url", ["h:8321", "ftp://h/", "http://", "http://u:p@h/", "http://h/?a=b", "http://h:x/"])
@@ -264,7 +264,7 @@ def test_the_dev_that_uses_the_port_is_named(nothing: int) -> None:
         port = server.getsockname()[1]
         named = Settings.load({}, overrides={"gateway_port": port})
         with (
-            left(f"http://127.0.0.1:{port}/", path_of()),
+            publish_address(f"http://127.0.0.1:{port}/", address_file_path()),
             pytest.raises(PortTaken, match=f"`anabranch dev` listens there, process {os.getpid()}"),
         ):
             free_port(named)
@@ -325,7 +325,7 @@ def test_starts_failures_and_ends_of_runs_are_printed() -> None:
     assert said == [
         "Run r (parcels) started: 2 tasks.",
         "Run r paused.",
-        "Run r goes on.",
+        "Run r resumed.",
         "r/g/t[3] failed: ValueError: not this (and 2 more members)",
         "    Traceback",
         "      x",

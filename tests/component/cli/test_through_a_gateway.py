@@ -17,12 +17,12 @@ from waiting import eventually_true
 from anabranch import Registry, Task, agent
 from anabranch.cli.commands.context import show_context
 from anabranch.cli.commands.control import control
-from anabranch.cli.commands.dlq import list_letters, show_letter
+from anabranch.cli.commands.dlq import list_dead_letters, show_dead_letter
 from anabranch.cli.commands.dlq_decisions import decide_on
 from anabranch.cli.commands.events import LogFilter, show_events, show_logs
 from anabranch.cli.commands.list_status_result import list_runs, show_result, show_status
 from anabranch.cli.commands.retry import retry
-from anabranch.cli.commands.run import RunOptions, submitted
+from anabranch.cli.commands.run import RunOptions, run_on_this_loop
 from anabranch.cli.commands.why import why
 from anabranch.cli.exits import errors_as_exit
 from anabranch.cli.render.tables import Form
@@ -111,7 +111,7 @@ async def both(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         async def connected(_: Settings) -> AsyncIterator[Any]:
             yield running.system.client
 
-        monkeypatch.setattr("anabranch.cli.backends.selection.connected", connected)
+        monkeypatch.setattr("anabranch.cli.backends.selection.open_client", connected)
         for request in (TALK, FAILS, MANY):
             run = await running.system.client.submit(request)
             await run.result()
@@ -157,11 +157,13 @@ LOOKS: dict[str, Call] = {
     "why, ended": lambda s: why(s, "talk-1", heal=False, form=Form.TABLE),
     "why": lambda s: why(s, "open-1", heal=False, form=Form.JSON),
     "why, unknown": lambda s: why(s, "nobody", heal=False, form=Form.TABLE),
-    "dlq list": lambda s: list_letters(s, run=None, signature=None, every=False, form=Form.JSON),
-    "dlq list of a run": lambda s: list_letters(s, run="fails-1", signature=None, every=False, form=Form.TABLE),
-    "dlq list, all": lambda s: list_letters(s, run=None, signature=None, every=True, form=Form.CSV),
-    "dlq list, none": lambda s: list_letters(s, run="nobody", signature=None, every=False, form=Form.TABLE),
-    "dlq show, unknown": lambda s: show_letter(s, "0:99", json=True),
+    "dlq list": lambda s: list_dead_letters(s, run=None, signature=None, every=False, form=Form.JSON),
+    "dlq list of a run": lambda s: list_dead_letters(
+        s, run="fails-1", signature=None, every=False, form=Form.TABLE
+    ),
+    "dlq list, all": lambda s: list_dead_letters(s, run=None, signature=None, every=True, form=Form.CSV),
+    "dlq list, none": lambda s: list_dead_letters(s, run="nobody", signature=None, every=False, form=Form.TABLE),
+    "dlq show, unknown": lambda s: show_dead_letter(s, "0:99", json=True),
     "dlq redrive, ended": lambda s: decide_on(s, "redrive", DeadLetterSelection(run="fails-1"), json=True),
     "dlq redrive, no letter": lambda s: decide_on(s, "redrive", DeadLetterSelection(), json=False),
     "dlq redrive, unknown id": lambda s: decide_on(s, "redrive", DeadLetterSelection(("0:99",)), json=False),
@@ -222,7 +224,7 @@ async def test_top_shows_the_same_but_the_time(both: Both) -> None:
 async def test_a_dead_letter_is_shown_and_dismissed(both: Both) -> None:
     _, listed, _ = await both.direct(LOOKS["dlq list"])
     [group] = [each for each in json.loads(listed)["groups"] if each["agent"] == "fail"]
-    show: Call = lambda s: show_letter(s, group["example"], json=True)  # noqa: E731
+    show: Call = lambda s: show_dead_letter(s, group["example"], json=True)  # noqa: E731
 
     assert await both.through(show) == await both.direct(show)
     code, out, _ = await both.through(
@@ -234,7 +236,7 @@ async def test_a_dead_letter_is_shown_and_dismissed(both: Both) -> None:
     )
     assert again == (2, "", f"{group['example']}: not dismissed: it was dismissed\n")
     _, _, err = await both.through(
-        lambda s: list_letters(s, run="fails-1", signature=None, every=False, form=Form.TABLE)
+        lambda s: list_dead_letters(s, run="fails-1", signature=None, every=False, form=Form.TABLE)
     )
     assert "1 dead letter already redriven or dismissed: show them with --all." in err
 
@@ -245,7 +247,7 @@ async def test_a_run_is_submitted_followed_and_paused_and_cancelled(both: Both, 
     file.write_text(json.dumps(request))
 
     code, out, err = await both.through(
-        lambda s: submitted(RunOptions(str(file), json=True, events_file=events), s)
+        lambda s: run_on_this_loop(RunOptions(str(file), json=True, events_file=events), s)
     )
     told = json.loads(out)
     assert (code, told["status"], told["results"]) == (0, "completed", {"x": [1, 1]})
@@ -274,7 +276,7 @@ async def test_a_request_that_the_system_refuses_has_its_reasons_and_code_2(both
     file = tmp_path / "request.json"
     file.write_text(json.dumps(one_task("never", agent="nobody has this")))
 
-    code, out, err = await both.through(lambda s: submitted(RunOptions(str(file), json=True), s))
+    code, out, err = await both.through(lambda s: run_on_this_loop(RunOptions(str(file), json=True), s))
 
     told = json.loads(out)
     assert (code, told["status"]) == (2, "rejected")
@@ -286,7 +288,7 @@ async def test_a_detached_run_continues(both: Both, tmp_path: Path) -> None:
     file = tmp_path / "request.json"
     file.write_text(json.dumps(TALK | {"request_id": "talk-3"}))
 
-    code, out, _ = await both.through(lambda s: submitted(RunOptions(str(file), json=True, detach=True), s))
+    code, out, _ = await both.through(lambda s: run_on_this_loop(RunOptions(str(file), json=True, detach=True), s))
 
     told = json.loads(out)
     assert (code, told["request_id"], told["status"]) == (0, "talk-3", "submitted")

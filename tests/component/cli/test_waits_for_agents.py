@@ -138,7 +138,7 @@ def test_a_run_without_a_worker_has_a_reason() -> None:
     assert waits_for(replace(view, started_at=101.0), 200.0) is None
     assert waits_for(replace(view, status="cancelled", ended_at=150.0), 200.0) is None
     followed = RunProgress("r", status="running")
-    assert followed.is_unbegun
+    assert followed.is_unstarted
     assert (followed.waits_for(4.9), followed.waits_for(5.0)) == (None, UNSTARTED)
     followed.status = "completed"
     assert followed.waits_for(9.0) is None

@@ -10,7 +10,7 @@ import pytest
 from gateways import gateway
 from small_requests import array, request, task
 
-from anabranch.cli.commands.plan import planned
+from anabranch.cli.commands.plan import plan_document
 from anabranch.cli.commands.run import RunOptions, run
 from anabranch.core.request.admission import ValidationResult, read_request
 from anabranch.runtime.process.settings import Settings
@@ -102,8 +102,8 @@ def test_the_commands_warn_and_with_strict_refuse(tmp_path: Path, capsys: pytest
     file = tmp_path / "request.json"
     file.write_bytes(orjson.dumps(request(task("out", message_template="hello {nmae}"))))
 
-    assert "{nmae}" in planned(str(file), Settings(), expand=False)["warnings"][0]
-    refused = planned(str(file), Settings(), expand=False, strict=True)
+    assert "{nmae}" in plan_document(str(file), Settings(), expand=False)["warnings"][0]
+    refused = plan_document(str(file), Settings(), expand=False, strict=True)
     assert (refused["valid"], refused["errors"][0]["code"]) == (False, "unknown_placeholder")
 
     assert run(RunOptions(str(file), embedded=True, json=True), Settings()) == 0

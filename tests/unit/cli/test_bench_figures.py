@@ -17,8 +17,8 @@ from anabranch.cli.bench.distribution import (
     BLOCKS,
     PLAIN,
     Distribution,
-    drawn,
     histogram,
+    labelled_sparkline,
     milliseconds,
     sparkline,
 )
@@ -77,7 +77,7 @@ def test_a_sparkline_is_empty_only_where_nothing_is(counts: list[int], marks: st
 
 
 def test_a_distribution_is_drawn_between_its_ends() -> None:
-    assert drawn(Distribution.of([0.001] * 8 + [0.1]), "_x") == f"1.00 ms |x{'_' * 22}x| 100 ms"
+    assert labelled_sparkline(Distribution.of([0.001] * 8 + [0.1]), "_x") == f"1.00 ms |x{'_' * 22}x| 100 ms"
 
 
 def test_durations_have_three_digits() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from anabranch import Registry, Task, agent
 from anabranch.cli.commands.context import show_context
-from anabranch.cli.commands.dlq import list_letters, show_letter
+from anabranch.cli.commands.dlq import list_dead_letters, show_dead_letter
 from anabranch.cli.commands.events import LogFilter, show_events, show_logs
 from anabranch.cli.commands.list_status_result import list_runs, show_result, show_status
 from anabranch.cli.commands.run import summarise
@@ -64,7 +64,7 @@ async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
         async def connected(_: Settings) -> AsyncIterator[Any]:
             yield found.client
 
-        monkeypatch.setattr("anabranch.cli.backends.selection.connected", connected)
+        monkeypatch.setattr("anabranch.cli.backends.selection.open_client", connected)
         views: list[Any] = []
 
         async def look() -> None:
@@ -95,7 +95,7 @@ async def test_every_command_shows_control_characters(
         "context": lambda form: show_context(settings, "evil-1", at=None, between=None, form=form),
         "changes": lambda form: show_context(settings, "evil-1", at=None, between=(0, 1), form=form),
         "why": lambda form: why(settings, "evil-1", heal=False, form=form),
-        "dlq": lambda form: list_letters(settings, run=None, signature=None, every=False, form=form),
+        "dlq": lambda form: list_dead_letters(settings, run=None, signature=None, every=False, form=form),
         "top": lambda form: top(settings, TopOptions(form, once=True)),
         "result": lambda form: show_result(settings, "evil-1", None, timeout=1, json=form is Form.JSON),
     }
@@ -107,10 +107,10 @@ async def test_every_command_shows_control_characters(
             said[f"{name} {form}"] = captured.out + captured.err
             if form is Form.JSON:
                 json.loads(captured.out)
-    await list_letters(settings, run=None, signature=None, every=False, form=Form.JSON)
+    await list_dead_letters(settings, run=None, signature=None, every=False, form=Form.JSON)
     [group] = json.loads(capsys.readouterr().out)["groups"]
     for as_json in (False, True):
-        assert await show_letter(settings, group["example"], json=as_json) == 0
+        assert await show_dead_letter(settings, group["example"], json=as_json) == 0
         said[f"dlq show {as_json}"] = capsys.readouterr().out
 
     assert {name: found for name, text in said.items() if (found := hidden(text))} == {}

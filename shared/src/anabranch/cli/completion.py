@@ -30,31 +30,31 @@ def runs(incomplete: str) -> list[tuple[str, str]]:
 
     from anabranch.runtime.process.settings import Settings
 
-    logging.disable()  # a warning of a library would appear in the middle of the line that the user types
+    logging.disable()  # a library's warning would appear within the line that the user is typing
     try:
         return asyncio.run(asyncio.wait_for(_recent(Settings.load(), incomplete), TIMEOUT_SECONDS))
-    except (AnabranchError, TimeoutError, OSError):  # an error message would appear there, too
+    except (AnabranchError, TimeoutError, OSError):  # an error message would appear there too
         return []
     finally:
         logging.disable(logging.NOTSET)
 
 
 async def _recent(settings: Settings, incomplete: str) -> list[tuple[str, str]]:
-    from anabranch.cli.backends.selection import gateway_of, through
+    from anabranch.cli.backends.selection import find_gateway, open_gateway
     from anabranch.runtime.process.connections import redis_store
     from anabranch.runtime.reading.views import list_views
 
-    if (address := await gateway_of(settings)) is not None:
-        async with through(address) as gateway:
-            return offered(await gateway.views(MAX_RUNS), incomplete)
+    if (address := await find_gateway(settings)) is not None:
+        async with open_gateway(address) as gateway:
+            return matching_ids(await gateway.views(MAX_RUNS), incomplete)
     store = await redis_store(settings)
     try:
-        return offered(await list_views(store, settings.names, MAX_RUNS), incomplete)
+        return matching_ids(await list_views(store, settings.names, MAX_RUNS), incomplete)
     finally:
         await store.close()
 
 
-def offered(views: Iterable[RunView], incomplete: str) -> list[tuple[str, str]]:
+def matching_ids(views: Iterable[RunView], incomplete: str) -> list[tuple[str, str]]:
     """The run ids and request ids of these runs that begin with `incomplete`."""
     found = []
     for view in views:

@@ -57,6 +57,7 @@ def _files(folder: Path) -> Iterator[dict[str, Any]]:
 @agent("demo.analyse")
 def analyse(task: Task) -> dict[str, Any]:
     """Count lines, functions, classes, branches and TODO comments of the file `inputs.path` in `inputs.folder`."""
+    # Processor time of this thread: the other agents of this process would be part of any other time.
     began = time.thread_time()
     path = task.inputs["path"]
     text = (Path(task.inputs["folder"]) / path).read_bytes()

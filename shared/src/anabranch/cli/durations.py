@@ -10,7 +10,7 @@ def seconds_of(option: str, text: str) -> float:
     """Parse the value of an option; returns seconds.
 
     Raises:
-        Misconfigured: the text is no duration; the error names the option.
+        Misconfigured: the text is not a duration; the error names the option.
     """
     try:
         return parse_duration(text)

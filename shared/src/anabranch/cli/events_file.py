@@ -36,6 +36,7 @@ class EventsFile:
         """Append lines. Returns the length of `data` even if the disk is full."""
         rest = memoryview(data)
         try:
+            # An unbuffered write may write only a part.
             while rest and self._file is not None:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:

@@ -51,6 +51,7 @@ def errors_as_exit(json: bool) -> Iterator[None]:
         _fail(json, WRONG, str(error), _one_error("misconfigured", str(error), error.fix))
     except (ServerUnavailable, StoreRefused) as error:
         _fail(json, UNREACHABLE, str(error), _one_error("server_unavailable", str(error), error.fix))
+    # Last, because it is the base class of the others.
     except AnabranchError as error:
         _fail(json, FAILED, str(error), _one_error("failed", str(error), ""))
 

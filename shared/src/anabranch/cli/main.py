@@ -17,7 +17,7 @@ app = typer.Typer(
     help="Fan tasks out over Kafka and join their results.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode=None,  # plain help, because importing rich is slow
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for theme in (system, requests, runs, watching, servers):
@@ -30,8 +30,8 @@ app.add_typer(keys.app, name="keys")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return the exit code. With the process's own arguments, end the process afterwards."""
     if arguments is not None:
-        return _called(list(arguments))
-    code = _called(None)
+        return _run_command(list(arguments))
+    code = _run_command(None)
     if "anabranch.runtime.process.loops" in sys.modules:  # threads of agents exist only if a loop ran
         from anabranch.runtime.process.loops import end_process_with
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _called(arguments: list[str] | None) -> int:
+def _run_command(arguments: list[str] | None) -> int:
     """Run the command and return its exit code; unwritable standard streams do not change the code."""
     with lasting_streams():
         try:

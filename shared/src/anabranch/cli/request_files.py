@@ -18,7 +18,7 @@ def load(file: str) -> Any:
     """
     if file != "-":
         path = Path(file)
-        if not path.exists() and (near := _near(path)):
+        if not path.exists() and (near := _similar_file(path)):
             raise unreadable(file, "No such file", f"did you mean {near}?")
         return read_document(path)
     try:
@@ -27,7 +27,7 @@ def load(file: str) -> Any:
         raise unreadable("standard input", error.strerror or str(error)) from error
 
 
-def _near(path: Path) -> str | None:
+def _similar_file(path: Path) -> str | None:
     """A file in the same folder with a similar name."""
     if not path.parent.is_dir():
         return None

@@ -29,7 +29,7 @@ def fanout(
         str, typer.Option(help="Duration of each member, such as 10ms, to see how workers scale.")
     ] = "0s",
     embedded: Embedded = False,
-    weigh: Bytes = False,
+    measure_bytes: Bytes = False,
     timeout: Timeout = "10m",
     json: Json = False,
 ) -> None:
@@ -37,7 +37,7 @@ def fanout(
     with errors_as_exit(json):
         from anabranch.cli.bench.fanout import fanout as measure
 
-        options = _options(embedded, timeout, json, weigh)
+        options = _options(embedded, timeout, json, measure_bytes)
         run_and_exit(measure(settings(), options, tasks, seconds_of("--wait", wait)))
 
 
@@ -126,7 +126,7 @@ def chain(
     settings: Load,
     chains: Annotated[int, typer.Option(min=1, help="Number of chains, one after another.")] = 20,
     embedded: Embedded = False,
-    weigh: Bytes = False,
+    measure_bytes: Bytes = False,
     timeout: Timeout = "1m",
     json: Json = False,
 ) -> None:
@@ -134,7 +134,7 @@ def chain(
     with errors_as_exit(json):
         from anabranch.cli.bench.chain import chain as measure
 
-        run_and_exit(measure(settings(), _options(embedded, timeout, json, weigh), chains))
+        run_and_exit(measure(settings(), _options(embedded, timeout, json, measure_bytes), chains))
 
 
 @app.command()
@@ -154,7 +154,7 @@ def fairness(
         run_and_exit(measure(settings(), _options(embedded, timeout, json), members, count))
 
 
-def _options(embedded: bool, timeout: str, json: bool, weigh: bool = False) -> Any:
+def _options(embedded: bool, timeout: str, json: bool, measure_bytes: bool = False) -> Any:
     from anabranch.cli.bench.command import BenchOptions
 
-    return BenchOptions(embedded, seconds_of("--timeout", timeout), json, weigh)
+    return BenchOptions(embedded, seconds_of("--timeout", timeout), json, measure_bytes)

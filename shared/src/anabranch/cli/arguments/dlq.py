@@ -36,24 +36,24 @@ def list_(
 ) -> None:
     """List dead letters, grouped by kind of failure."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.commands.dlq import list_letters
+        from anabranch.cli.commands.dlq import list_dead_letters
 
         form = form_of(output, json)
-        run_and_exit(list_letters(settings(), run=run, signature=signature, every=every, form=form))
+        run_and_exit(list_dead_letters(settings(), run=run, signature=signature, every=every, form=form))
 
 
 @app.command()
 @with_system
 def show(
     settings: Load,
-    letter: Annotated[str, typer.Argument(metavar="ID", help="Dead letter, as partition:offset.")],
+    dead_letter: Annotated[str, typer.Argument(metavar="ID", help="Dead letter, as partition:offset.")],
     json: Json = False,
 ) -> None:
     """Show all details of a dead letter."""
     with errors_as_exit(json):
-        from anabranch.cli.commands.dlq import show_letter
+        from anabranch.cli.commands.dlq import show_dead_letter
 
-        run_and_exit(show_letter(settings(), letter, json=json))
+        run_and_exit(show_dead_letter(settings(), dead_letter, json=json))
 
 
 @app.command()

@@ -84,6 +84,8 @@ def with_system(command: Callable[..., None]) -> Callable[..., None]:
 
 def _with(shared: Mapping[str, Any], command: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(command).parameters
+    # The annotations are strings (`from __future__ import annotations`); in the wrapper Typer could not resolve
+    # them.
     hints = get_type_hints(command, include_extras=True)
 
     @functools.wraps(command)
@@ -91,7 +93,7 @@ def _with(shared: Mapping[str, Any], command: Callable[..., None]) -> Callable[.
         options = {name: given.pop(name) for name in shared}
         command(settings=functools.partial(load_settings, options), **given)
 
-    kept = [
+    remaining = [
         each.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
         for name, each in own.items()
         if name != "settings"
@@ -101,8 +103,8 @@ def _with(shared: Mapping[str, Any], command: Callable[..., None]) -> Callable[.
         for name, annotation in shared.items()
     ]
     # Typer reads a command's options from its signature and annotations, so the wrapper gets those of both.
-    vars(wrapper)["__signature__"] = inspect.Signature([*kept, *added])
-    wrapper.__annotations__ = {each.name: each.annotation for each in (*kept, *added)}
+    vars(wrapper)["__signature__"] = inspect.Signature([*remaining, *added])
+    wrapper.__annotations__ = {each.name: each.annotation for each in (*remaining, *added)}
     del vars(wrapper)["__wrapped__"]  # typer would read the annotations of the wrapped function
     return wrapper
 

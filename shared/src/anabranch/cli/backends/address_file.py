@@ -30,7 +30,7 @@ class DevAddress:
     pid: int
 
 
-def path_of(environ: Mapping[str, str] = os.environ) -> Path:
+def address_file_path(environ: Mapping[str, str] = os.environ) -> Path:
     """Path of the address file."""
     if runtime := environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "anabranch" / FILE
@@ -39,7 +39,7 @@ def path_of(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 @contextmanager
-def left(url: str, path: Path) -> Iterator[None]:
+def publish_address(url: str, path: Path) -> Iterator[None]:
     """Write the address of this process into the file, and remove it when the context closes.
 
     Raises:
@@ -47,6 +47,8 @@ def left(url: str, path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     own = DevAddress(_reachable(url), os.getpid())
+    # Written beside the file and renamed: no reader sees a half-written address. `O_EXCL` refuses a link that
+    # another user may have put there.
     fresh = path.with_name(f"{path.name}.{own.pid}")
     fresh.unlink(missing_ok=True)
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -59,7 +61,7 @@ def left(url: str, path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def living(path: Path) -> DevAddress | None:
+def live_address(path: Path) -> DevAddress | None:
     """The address in the file if its process is alive, else None."""
     found = _read(path)
     return found if found is not None and _is_alive(found.pid) else None
@@ -85,7 +87,7 @@ def _is_alive(pid: int) -> bool:
     if pid <= 0:
         return False
     try:
-        os.kill(pid, 0)
+        os.kill(pid, 0)  # signal 0 only checks that the process exists
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # the process is alive and belongs to another user

@@ -72,7 +72,7 @@ class DeadLetterGroups:
     """Dead letters grouped by failure, their number, and the number of those already redriven or dismissed."""
 
     groups: Sequence[Mapping[str, Any]]
-    letters: int
+    dead_letters: int
     decided: int
 
 
@@ -90,7 +90,7 @@ class Installation(Protocol):
     """
 
     @property
-    def place(self) -> str:
+    def description(self) -> str:
         """Short description of the system and its address."""
 
     async def submit(self, request: Mapping[str, Any]) -> FollowedRun:
@@ -125,10 +125,10 @@ class Installation(Protocol):
     async def why(self, run: str, *, heal: bool) -> tuple[Answer, list[str]]:
         """Explain why a run does not end; with `heal`, re-send its pending work first."""
 
-    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> DeadLetterGroups:
+    async def dead_letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> DeadLetterGroups:
         """Open dead letters grouped by failure; with `every`, also those already redriven or dismissed."""
 
-    async def letter(self, letter_id: str) -> Mapping[str, Any]:
+    async def dead_letter(self, letter_id: str) -> Mapping[str, Any]:
         """All details of a dead letter. Raises Misconfigured if the id does not exist."""
 
     async def decide(self, action: Action, choice: DeadLetterSelection) -> Mapping[str, Any]:

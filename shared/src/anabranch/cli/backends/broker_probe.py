@@ -9,12 +9,13 @@ PROBE_SECONDS = 1.2
 DEFAULT_PORT = 9092
 
 
-async def unreachable(brokers: str, *, patient: bool = False) -> str | None:
+async def unreachable_reason(brokers: str, *, patient: bool = False) -> str | None:
     """Why no broker of these bootstrap servers accepts a connection; None if one does. With `patient` also None if
     the attempts time out: the Kafka client may wait longer."""
     attempts = [asyncio.ensure_future(_refusal(each, patient)) for each in brokers.split(",")]
     try:
         reasons = []
+        # The first broker that accepts decides: the others of a cluster may be down.
         for attempt in asyncio.as_completed(attempts):
             reason = await attempt
             if reason is None:
@@ -36,14 +37,14 @@ async def _refusal(broker: str, patient: bool) -> str | None:
     except TimeoutError:
         return None if patient else f"no answer within {PROBE_SECONDS:g} s"
     except (OSError, ValueError) as error:
-        return in_words(error)
+        return connection_failure(error)
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return None
 
 
-def in_words(error: BaseException) -> str:
+def connection_failure(error: BaseException) -> str:
     """Reason of a failed connection attempt, in lower case."""
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
         return "connection refused"

@@ -49,7 +49,7 @@ class Gateway:
     def __init__(self, api: Api, fresh_id: Callable[[], str]) -> None:
         self._api = api
         self._fresh_id = fresh_id
-        self.place = api.url
+        self.description = api.url
 
     async def submit(self, request: Mapping[str, Any]) -> FollowedRun:
         # The request id is made here, so that a submit repeated after a lost response is the same run.
@@ -58,6 +58,7 @@ class Gateway:
         return HttpRun(self._api, accepted)
 
     async def retry(self, run: str, request_id: str | None) -> FollowedRun:
+        # Also made here, so that a repeated call does not start a second run.
         body = {"request_id": request_id or self._fresh_id()}
         try:
             return HttpRun(self._api, await self._api.post("v1", "runs", run, "retry", body=body))
@@ -106,6 +107,7 @@ class Gateway:
                 raise
             if found is not None:
                 return await result_of(self._api, found)
+            # The whole remaining time was waited for in this request.
             if left <= MAX_WAITED:
                 return None
 
@@ -123,13 +125,13 @@ class Gateway:
         try:
             return _context_of(await self._api.get("v1", "runs", run, "context", at=at))
         except Refused as refused:
-            raise await self._no_version(refused, run, at) from refused
+            raise await self._version_error(refused, run, at) from refused
 
     async def differences(self, run: str, a: int, b: int) -> Differences:
         try:
             found = await self._api.get("v1", "runs", run, "context", "diff", a=a, b=b)
         except Refused as refused:
-            raise await self._no_version(refused, run, a, b) from refused
+            raise await self._version_error(refused, run, a, b) from refused
         differences = [_difference_of(each) for each in found["differences"]]
         return Differences(found["session_id"], found["a"], found["b"], differences)
 
@@ -140,18 +142,19 @@ class Gateway:
         try:
             document = await call
         except Refused as refused:
-            raise _as_unknown(refused, run) from refused
+            raise _run_error(refused, run) from refused
         return answer_of(document), document.get("healed") or []
 
-    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> DeadLetterGroups:
-        found = await self._letters("all", run, signature)
+    async def dead_letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> DeadLetterGroups:
+        # The API returns no number of decided dead letters: it is the difference between all and the open ones.
+        found = await self._dead_letter_groups("all", run, signature)
         if every:
             return DeadLetterGroups(found["groups"], found["letters"], 0)
-        opened = await self._letters("open", run, signature)
+        opened = await self._dead_letter_groups("open", run, signature)
         decided = max(0, found["letters"] - opened["letters"])
         return DeadLetterGroups(opened["groups"], opened["letters"], decided)
 
-    async def letter(self, letter_id: str) -> Mapping[str, Any]:
+    async def dead_letter(self, letter_id: str) -> Mapping[str, Any]:
         try:
             found: Mapping[str, Any] = await self._api.get("v1", "dead-letters", letter_id)
         except Refused as refused:
@@ -167,8 +170,8 @@ class Gateway:
         except Refused as refused:
             if refused.status != 404:
                 raise
-            for each in choice.ids:  # one by one, so that the error has the missing id
-                await self.letter(each)
+            for each in choice.ids:  # one by one, so that the error names the missing id
+                await self.dead_letter(each)
             return {past_tense(action): [], "refused": []}
         return found
 
@@ -186,9 +189,9 @@ class Gateway:
         try:
             return RunView.from_document(await self._api.get("v1", "runs", run))
         except Refused as refused:
-            raise _as_unknown(refused, run) from refused
+            raise _run_error(refused, run) from refused
 
-    async def _letters(self, state: str, run: str | None, signature: str | None) -> Any:
+    async def _dead_letter_groups(self, state: str, run: str | None, signature: str | None) -> Any:
         return await self._api.get("v1", "dead-letters", "groups", state=state, run=run, signature=signature)
 
     async def _past_events(self, run: str) -> AsyncGenerator[Event, None]:
@@ -201,21 +204,21 @@ class Gateway:
                 return
             after = page["next_after"]
 
-    async def _no_version(self, refused: Refused, run: str, *wanted: int | None) -> AnabranchError:
+    async def _version_error(self, refused: Refused, run: str, *wanted: int | None) -> AnabranchError:
         """The error for a 404 of the context: there is no such run, or one of these versions is not kept."""
         if refused.status not in (404, 422):
             return refused
         try:
             known = _context_of(await self._api.get("v1", "runs", run, "context"))
         except Refused as unknown:
-            return _as_unknown(unknown, run)
+            return _run_error(unknown, run)
         missing = [each for each in wanted if each is not None and not known.dropped <= each <= known.last]
         if not missing:
             return refused
         return NoSuchVersion(known.session_id, missing[0], known.dropped, known.last)
 
 
-def _as_unknown(refused: Refused, run: str) -> AnabranchError:
+def _run_error(refused: Refused, run: str) -> AnabranchError:
     if refused.status == 404:
         return no_such_run(run)
     if refused.status == 501:

@@ -11,11 +11,11 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
-from anabranch.cli.backends.broker_probe import in_words
+from anabranch.cli.backends.broker_probe import connection_failure
 from anabranch.core.errors import AnabranchError, Misconfigured, Problem, RequestRefused, ServerUnavailable
 
 CONNECT_SECONDS = 1.5
-ANSWER_SECONDS = 30.0
+RESPONSE_SECONDS = 30.0
 STREAM_SECONDS = 45.0
 """Seconds without data after which a stream counts as broken: the gateway sends a comment every 15 seconds."""
 SERVER = "the gateway"
@@ -55,7 +55,7 @@ class Api:
         self.url = url
         self._session = session
 
-    async def get(self, *path: str, seconds: float = ANSWER_SECONDS, **query: Any) -> Any:
+    async def get(self, *path: str, seconds: float = RESPONSE_SECONDS, **query: Any) -> Any:
         """Send a GET and return its JSON. Raises Refused, RequestRefused, Misconfigured, ServerUnavailable."""
         return await self._call("GET", path, query, None, {}, seconds)
 
@@ -71,7 +71,7 @@ class Api:
         with self._errors():
             async with self._session.get(self._address(path), headers=headers, timeout=limits) as response:
                 if response.status != 200:
-                    self._judge(response.status, await response.read())
+                    self._parse_response(response.status, await response.read())
                 async for event in read_events(response.content.iter_any()):
                     yield event
 
@@ -82,7 +82,7 @@ class Api:
         query: Mapping[str, Any],
         body: bytes | None,
         headers: Mapping[str, str],
-        seconds: float = ANSWER_SECONDS,
+        seconds: float = RESPONSE_SECONDS,
     ) -> Any:
         given = {name: _text(value) for name, value in query.items() if value is not None}
         limits = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS)
@@ -90,14 +90,15 @@ class Api:
             async with self._session.request(
                 method, self._address(path), params=given, data=body, headers=headers, timeout=limits
             ) as response:
-                return self._judge(response.status, await response.read())
+                return self._parse_response(response.status, await response.read())
 
     def _address(self, path: tuple[str, ...]) -> Any:
         from yarl import URL
 
+        # `encoded`: yarl would decode `%2F` in an id, which then would be a separator of the path.
         return URL(self.url + "/".join(quote(part, safe="") for part in path), encoded=True)
 
-    def _judge(self, status: int, body: bytes) -> Any:
+    def _parse_response(self, status: int, body: bytes) -> Any:
         """The JSON of a response. Raises the error that a problem document describes."""
         try:
             document = orjson.loads(body)
@@ -134,6 +135,7 @@ class _Errors:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, aiohttp.InvalidURL):
             raise Misconfigured("url", f"{self._url} is not a URL", "write http://host:port/") from error
+        # Before ClientError: some of aiohttp's timeouts are both.
         if isinstance(error, TimeoutError):
             raise ServerUnavailable(SERVER, self._url, f"no answer in time; {_BUSY}", START) from error
         if isinstance(error, aiohttp.ClientError):
@@ -141,7 +143,7 @@ class _Errors:
 
 
 def _reason(error: aiohttp.ClientError) -> str:
-    return in_words(getattr(error, "os_error", None) or error) or type(error).__name__
+    return connection_failure(getattr(error, "os_error", None) or error) or type(error).__name__
 
 
 def _error_of(status: int, problem: Mapping[str, Any], url: str) -> AnabranchError:
@@ -167,6 +169,7 @@ async def read_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[StreamEven
     """Parse Server-Sent Events from the byte chunks of a stream."""
     rest = b""
     async for chunk in chunks:
+        # A chunk may end in the middle of an event.
         *blocks, rest = (rest + chunk).split(b"\n\n")
         for block in blocks:
             if (event := _event(block)) is not None:

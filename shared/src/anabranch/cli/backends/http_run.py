@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 WAIT_SECONDS = 20.0
 """Seconds that one long-polling request waits for the run's end before the next one is sent."""
-AWAY_SECONDS = 10.0
+UNAVAILABLE_SECONDS = 10.0
 """Seconds without a response from the gateway after which the command ends with an error."""
 PAUSE_SECONDS = 0.5
 PAGE = 10_000
@@ -50,7 +50,9 @@ class HttpRun:
     async def ended(self, timeout: float | None = None) -> str:
         async with asyncio.timeout(timeout):
             while self._outcome is None:
-                self._outcome = await self._asked(WAIT_SECONDS if timeout is None else min(timeout, WAIT_SECONDS))
+                self._outcome = await self._poll_outcome(
+                    WAIT_SECONDS if timeout is None else min(timeout, WAIT_SECONDS)
+                )
         self._acknowledged = True
         return "rejected" if isinstance(self._outcome, RequestRefused) else str(self._outcome["status"])
 
@@ -68,7 +70,7 @@ class HttpRun:
             if refused.code != "run_ended":
                 raise
 
-    async def _asked(self, seconds: float) -> Document | RequestRefused | None:
+    async def _poll_outcome(self, seconds: float) -> Document | RequestRefused | None:
         """How the run ended, or why it was refused; None if it is open. Retries while the gateway is
         unavailable."""
         away_until: float | None = None
@@ -79,7 +81,7 @@ class HttpRun:
                 return refused
             except ServerUnavailable:
                 now = asyncio.get_running_loop().time()
-                away_until = away_until or now + AWAY_SECONDS
+                away_until = away_until or now + UNAVAILABLE_SECONDS
                 if now >= away_until:
                     raise
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -154,8 +156,9 @@ async def stream_events(api: Api, run: str) -> AsyncGenerator[Document, None]:
         try:
             async with aclosing(api.stream("v1", "runs", run, "events", after=after)) as stream:
                 async for event in stream:
-                    failed_at = None
+                    failed_at = None  # the gateway responds again: the time to give up starts over
                     if event.is_comment:
+                        # Checked at each comment, which the gateway sends after 15 seconds without an event.
                         if await _has_ended(api, run):
                             return
                         continue
@@ -166,13 +169,13 @@ async def stream_events(api: Api, run: str) -> AsyncGenerator[Document, None]:
         except ServerUnavailable:
             now = asyncio.get_running_loop().time()
             failed_at = failed_at or now
-            if now - failed_at >= AWAY_SECONDS:
+            if now - failed_at >= UNAVAILABLE_SECONDS:
                 raise
         await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _has_ended(api: Api, run: str) -> bool:
-    """True if a run without new events has ended: its last event may be lost or expired."""
+    """True if the run has ended. Its last event may never arrive, because it is lost or expired."""
     return await outcome(api, run, 0) is not None
 
 

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from anabranch.cli.backends.address_file import DevAddress, living, path_of
+from anabranch.cli.backends.address_file import DevAddress, address_file_path, live_address
 from anabranch.cli.backends.backend import Installation
-from anabranch.cli.backends.broker_probe import unreachable
+from anabranch.cli.backends.broker_probe import unreachable_reason
 from anabranch.cli.backends.servers import Servers
-from anabranch.cli.backends.systems import connected, open_place
+from anabranch.cli.backends.systems import open_client, open_system
 from anabranch.core.errors import ServerUnavailable
 from anabranch.runtime.process.extras import needs_extra
 
@@ -34,25 +34,27 @@ class Address:
 
 
 @asynccontextmanager
-async def reached(settings: Settings, registry: Registry | None = None) -> AsyncGenerator[Installation, None]:
+async def open_installation(
+    settings: Settings, registry: Registry | None = None
+) -> AsyncGenerator[Installation, None]:
     """Open a connection to a running system, or an embedded system if a registry is given.
 
     Raises:
         ServerUnavailable: there is no running system.
     """
     if registry is not None:
-        async with open_place(settings, registry) as place:
-            yield Servers(place.client, settings, place.description)
-    elif (address := await gateway_of(settings)) is not None:
-        async with through(address) as gateway:
+        async with open_system(settings, registry) as system:
+            yield Servers(system.client, settings, system.description)
+    elif (address := await find_gateway(settings)) is not None:
+        async with open_gateway(address) as gateway:
             yield gateway
     else:
-        async with connected(settings) as client:
+        async with open_client(settings) as client:
             yield Servers(client, settings)
 
 
 @asynccontextmanager
-async def through(address: Address) -> AsyncGenerator[Installation, None]:
+async def open_gateway(address: Address) -> AsyncGenerator[Installation, None]:
     """Open a connection to a system through its gateway."""
     with needs_extra("remote", "a command over a gateway's HTTP API"):
         from anabranch.cli.backends.gateway import Gateway
@@ -64,7 +66,7 @@ async def through(address: Address) -> AsyncGenerator[Installation, None]:
         yield Gateway(api, SystemIds(SystemClock()).run_scoped)
 
 
-async def gateway_of(settings: Settings) -> Address | None:
+async def find_gateway(settings: Settings) -> Address | None:
     """The gateway to use for a command; None to use Kafka and Redis.
 
     Raises:
@@ -74,12 +76,13 @@ async def gateway_of(settings: Settings) -> Address | None:
         return Address(settings.url, settings.api_key)
     if settings.named & {"brokers", "redis_url"}:
         return None
-    found = living(path_of())
+    found = live_address(address_file_path())
     if found is None:
         return None
-    if await _answers(found):
+    if await _responds(found):
         return Address(found.url, settings.api_key)
-    if await unreachable(settings.brokers) is None:
+    # A `dev` that hangs must not hide servers that were started since.
+    if await unreachable_reason(settings.brokers) is None:
         return None
     raise ServerUnavailable(
         "`anabranch dev`",
@@ -89,13 +92,14 @@ async def gateway_of(settings: Settings) -> Address | None:
     )
 
 
-async def _answers(found: DevAddress) -> bool:
+async def _responds(found: DevAddress) -> bool:
     with needs_extra("remote", "a command beside `anabranch dev`"):
         import aiohttp  # here, because it takes 0.3 s, which a command that finds no system can save
 
     limits = aiohttp.ClientTimeout(total=PROBE_SECONDS)
     try:
         async with aiohttp.ClientSession(timeout=limits) as session, session.get(f"{found.url}livez") as response:
+            # 503 is a gateway that runs and is not ready; any other status comes from another program on the port.
             return response.status in (200, 503)
     except (aiohttp.ClientError, TimeoutError, ValueError):
         return False

@@ -48,10 +48,10 @@ NOW_SECONDS = 0.05
 class Servers:
     """See the module. The caller opens and closes the client."""
 
-    def __init__(self, client: Client, settings: Settings, place: str | None = None) -> None:
+    def __init__(self, client: Client, settings: Settings, description: str | None = None) -> None:
         self._client = client
         self._settings = settings
-        self.place = place or f"{settings.brokers}  prefix {settings.prefix}"
+        self.description = description or f"{settings.brokers}  prefix {settings.prefix}"
 
     async def submit(self, request: Mapping[str, Any]) -> FollowedRun:
         return await self._client.submit(request)
@@ -62,7 +62,7 @@ class Servers:
     async def control(self, action: Control, run: str) -> ControlOutcome:
         """Publish a control record for an open run, after waiting for a run that was submitted a moment ago."""
         client = self._client
-        run_id, known, final = await self._standing(run)
+        run_id, known, final = await self._find_run(run)
         if not known:
             return ControlOutcome(run_id, known=False)
         if final is not None:
@@ -70,7 +70,7 @@ class Servers:
         await client.control(action, run_id=run_id)
         return ControlOutcome(run_id)
 
-    async def _standing(self, run: str) -> tuple[str, bool, str | None]:
+    async def _find_run(self, run: str) -> tuple[str, bool, str | None]:
         """The run id, whether the run is known, and its final status if it has ended."""
         client = self._client
         until = client.links.clock.monotonic() + KNOWN_SECONDS
@@ -98,7 +98,7 @@ class Servers:
 
     async def status(self, run: str) -> RunView:
         client = self._client
-        view = await load_view(client.store, client.names, run) or await _without_view(client, run)
+        view = await load_view(client.store, client.names, run) or await _minimal_view(client, run)
         return await with_heartbeats(client.store, client.names, view)
 
     async def result(self, run: str, timeout: float | None) -> RunResult | None:
@@ -129,16 +129,16 @@ class Servers:
         answer, _, healed = await examined(self._client, self._settings, run, heal=heal)
         return answer, healed
 
-    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> DeadLetterGroups:
+    async def dead_letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> DeadLetterGroups:
         found = await select(self._client, run=run, signature=signature)
-        shown = [letter for letter in found if every or letter.state == "open"]
+        shown = [dead_letter for dead_letter in found if every or dead_letter.state == "open"]
         return DeadLetterGroups(
             await grouped_with_redrivable(self._client, shown), len(shown), len(found) - len(shown)
         )
 
-    async def letter(self, letter_id: str) -> Mapping[str, Any]:
-        [letter] = with_ids(await read_dead_letters(self._client.log, self._client.names), [letter_id])
-        return await dead_letter_details(self._client, letter)
+    async def dead_letter(self, letter_id: str) -> Mapping[str, Any]:
+        [dead_letter] = with_ids(await read_dead_letters(self._client.log, self._client.names), [letter_id])
+        return await dead_letter_details(self._client, dead_letter)
 
     async def decide(self, action: Action, choice: DeadLetterSelection) -> Mapping[str, Any]:
         return document(action, await decide(self._client, action, choice))
@@ -163,7 +163,7 @@ def no_such_run(run: str) -> Misconfigured:
     return Misconfigured(run, "there is no run with this run id or request id", "see: anabranch list")
 
 
-async def _without_view(client: Client, run: str) -> RunView:
+async def _minimal_view(client: Client, run: str) -> RunView:
     """A minimal view of a run just submitted, or of a run whose view has expired."""
     run_id, names = await client.run_id_of(run), client.names
     tombstone, session = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])

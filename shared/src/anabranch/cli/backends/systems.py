@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from anabranch.cli.backends.address_file import living, path_of
-from anabranch.cli.backends.broker_probe import unreachable
+from anabranch.cli.backends.address_file import address_file_path, live_address
+from anabranch.cli.backends.broker_probe import unreachable_reason
 from anabranch.core.errors import ServerUnavailable
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.client import Client
@@ -46,7 +46,7 @@ def load_registry(modules: Sequence[str]) -> Registry:
 
 
 @asynccontextmanager
-async def open_place(settings: Settings, registry: Registry | None) -> AsyncGenerator[OpenSystem, None]:
+async def open_system(settings: Settings, registry: Registry | None) -> AsyncGenerator[OpenSystem, None]:
     """Open a client on the servers, or on an embedded system if a registry is given.
 
     Raises:
@@ -68,19 +68,20 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
         finally:
             await close_telemetry(telemetry)
         return
-    async with connected(settings) as client:
+    async with open_client(settings) as client:
         yield OpenSystem(client, f"Kafka {settings.brokers}, prefix {settings.prefix}")
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
+async def open_client(settings: Settings) -> AsyncGenerator[Client, None]:
     """Open a client on the servers. Raises ServerUnavailable after at most CONNECT_SECONDS, and within two seconds
     if no broker accepts a connection."""
-    await refuse_if_away(settings)
+    await require_broker(settings)
     mute_kafka_client()
     client = Client.configured(settings)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
+            # Only opening has the timeout: `async with` would apply it to the whole command.
             await client.__aenter__()
     except TimeoutError as error:
         raise ServerUnavailable(
@@ -95,13 +96,14 @@ async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
         await client.__aexit__(None, None, None)
 
 
-async def refuse_if_away(settings: Settings) -> None:
+async def require_broker(settings: Settings) -> None:
     """Raise ServerUnavailable if no broker accepts a connection; the error names the ways to run without Kafka."""
     is_named = bool(settings.named & {"brokers", "redis_url"})
-    dev = None if is_named else living(path_of())
-    reason = await unreachable(settings.brokers, patient=is_named)
+    dev = None if is_named else live_address(address_file_path())
+    reason = await unreachable_reason(settings.brokers, patient=is_named)
     if reason is None:
         return
+    # Addresses that were given are the only way meant; otherwise the error names all ways to reach a system.
     if is_named:
         fix = "Start it, or pass its address with --brokers; "
     elif dev is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.render.rates import RateMeter
-from anabranch.cli.top.snapshot import GroupRow, LetterRow, Snapshot, row_of
+from anabranch.cli.top.snapshot import DeadLetterRow, GroupRow, Snapshot, row_of
 from anabranch.runtime.process.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GatewaySnapshots:
-    """See `port.SnapshotSource`."""
+    """See `backend.SnapshotSource`."""
 
     def __init__(self, gateway: Gateway, limit: int) -> None:
         self._gateway = gateway
@@ -25,10 +25,10 @@ class GatewaySnapshots:
         self._clock = SystemClock()
 
     async def snapshot(self) -> Snapshot:
-        views, system, letters = await asyncio.gather(
+        views, system, dead_letters = await asyncio.gather(
             self._gateway.views(self._limit),
             self._gateway.system(),
-            self._gateway.letter_groups(run=None, signature=None, every=False),
+            self._gateway.dead_letter_groups(run=None, signature=None, every=False),
         )
         now = self._clock.now()
         return Snapshot(
@@ -36,7 +36,7 @@ class GatewaySnapshots:
             [row_of(view, now, self._rates) for view in views],
             [_group(row, system["prefix"]) for row in system["lag"]],
             _workers(views, system),
-            [LetterRow(kind["signature"], kind["count"], kind["error"]) for kind in letters.groups],
+            [DeadLetterRow(kind["signature"], kind["count"], kind["error"]) for kind in dead_letters.groups],
         )
 
 
@@ -48,6 +48,7 @@ def _group(row: Mapping[str, Any], prefix: str) -> GroupRow:
 def _workers(views: Sequence[RunView], system: Mapping[str, Any]) -> Mapping[str, bool]:
     """Workers of open runs, and other workers with a fresh heartbeat."""
     alive = {worker["id"]: bool(worker["alive"]) for worker in system["workers"]}
+    # Reversed, so that of several runs of a worker the latest one counts.
     lately = {worker: not view.has_ended for view in reversed(views) for worker in view.workers}
     found = {worker: alive.get(worker, False) for worker in sorted(lately)}
     return {worker: lives for worker, lives in found.items() if lives or lately[worker]}

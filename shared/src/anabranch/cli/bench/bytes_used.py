@@ -1,7 +1,6 @@
 """Measures the bytes that runs occupy on the log and in Redis.
 
-On the log: all records that were added to any topic with the prefix, fetched again and counted as they come over
-    the
+On the log: all records that were added to any topic with the prefix, fetched again and counted as they are on the
 wire: compressed, with the brokers' framing, one replica. Records of other runs are counted too, so nothing else
 should use the system meanwhile.
 
@@ -23,7 +22,7 @@ from anabranch.runtime.process.settings import Settings
 if TYPE_CHECKING:
     from anabranch.adapters.kafka.config import KafkaSettings
 
-QUIET_SECONDS = 1.0
+IDLE_SECONDS = 1.0
 """Seconds without a new record after which the log counts as idle."""
 MAX_POLLS = 15
 """Maximum number of waits for an idle log; the measurement continues afterwards in any case."""
@@ -65,19 +64,20 @@ class ByteUsage:
         ]
 
 
-async def run_weighed(
+async def run_measuring_bytes(
     client: BenchClient, documents: Sequence[Document], servers: Settings | None
 ) -> tuple[list[MeasuredRun], ByteUsage | None]:
     """Run requests one after another; with `servers`, the settings of the servers, also measure their bytes."""
     if servers is None:
         return [await client.run(document) for document in documents], None
-    before = await _quiet_ends(client, servers)
+    # Records of earlier runs may still arrive, such as events: they must not count for these runs.
+    before = await _idle_ends(client, servers)
     ended = [await client.run(document) for document in documents]
-    after = await _quiet_ends(client, servers)
-    return ended, await _weigh(client, ended, new_records(before, after), servers)
+    after = await _idle_ends(client, servers)
+    return ended, await _measure_bytes(client, ended, new_records(before, after), servers)
 
 
-async def _weigh(
+async def _measure_bytes(
     client: BenchClient, ended: Sequence[MeasuredRun], spans: Mapping[str, Spans], servers: Settings
 ) -> ByteUsage:
     from anabranch.adapters.kafka.weighing import fetched_bytes
@@ -113,11 +113,11 @@ def _first(before: Ends, topic: str, partition: int) -> int:
     return before.get(topic, {}).get(partition, 0)
 
 
-async def _quiet_ends(client: BenchClient, servers: Settings) -> Ends:
+async def _idle_ends(client: BenchClient, servers: Settings) -> Ends:
     """End offsets of all topics once the log is idle, or after MAX_POLLS waits."""
     ends = await _ends(client, servers)
     for _ in range(MAX_POLLS):
-        await asyncio.sleep(QUIET_SECONDS)
+        await asyncio.sleep(IDLE_SECONDS)
         last, ends = ends, await _ends(client, servers)
         if ends == last:
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from anabranch.cli.bench.bytes_used import ByteUsage, run_weighed
+from anabranch.cli.bench.bytes_used import ByteUsage, run_measuring_bytes
 from anabranch.cli.bench.client import BenchClient
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
@@ -15,22 +15,22 @@ from anabranch.runtime.process.settings import Settings
 
 STAGES = 6
 WIDTH = 10
-FIRST_CHAINS = 3
+WARM_UP_CHAINS = 3
 """Warm-up chains, which open connections and load code; not counted."""
 
 
 async def chain(settings: Settings, options: BenchOptions, chains: int) -> int:
     """Measure and print; returns the exit code. Raises as `run_bench`."""
     words = f"{chains:,} chains of {STAGES} fan-outs of {WIDTH}, one after another"
-    servers = settings if options.weigh else None
+    servers = settings if options.measure_bytes else None
     return await run_bench(settings, options, words, partial(_measure, chains=chains, servers=servers))
 
 
 async def _measure(client: BenchClient, chains: int, servers: Settings | None) -> Measurement:
     request = chain_request(STAGES, WIDTH)
-    for _ in range(FIRST_CHAINS):
+    for _ in range(WARM_UP_CHAINS):
         await client.run(request)
-    ended, usage = await run_weighed(client, [request] * chains, servers)
+    ended, usage = await run_measuring_bytes(client, [request] * chains, servers)
     return chain_report(Distribution.of([each.seconds for each in ended]), usage)
 
 

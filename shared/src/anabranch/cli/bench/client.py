@@ -68,15 +68,15 @@ class BenchClient:
         timeout: maximum duration of one run, in seconds.
     """
 
-    def __init__(self, place: OpenSystem, clock: Clock, timeout: float) -> None:
-        self.place = place
+    def __init__(self, system: OpenSystem, clock: Clock, timeout: float) -> None:
+        self.system = system
         self.clock = clock
         self.timeout = timeout
         self._waiting: dict[bytes, _Waiting] = {}
 
     @property
     def links(self) -> ClientPorts:
-        return self.place.client.links
+        return self.system.client.links
 
     async def run(self, document: Document) -> MeasuredRun:
         """Run a request under a new request id, which replaces the request's own.
@@ -90,6 +90,8 @@ class BenchClient:
         value = orjson.dumps({**document, "request_id": request_id})
         waiting = _Waiting(asyncio.get_running_loop().create_future())
         keys = (run_id.encode(), request_id.encode())
+        # Registered before the publication, so that the final record of a short run is not missed. The record of a
+        # rejected request may have the request id as key, all others have the run id.
         self._waiting |= dict.fromkeys(keys, waiting)
         began = self.clock.monotonic()
         try:
@@ -126,14 +128,14 @@ RUNNING = "check that `anabranch agency` and `anabranch taskgroup` run with this
 
 
 @asynccontextmanager
-async def open_bench_client(place: OpenSystem, clock: Clock, timeout: float) -> AsyncGenerator[BenchClient, None]:
+async def open_bench_client(system: OpenSystem, clock: Clock, timeout: float) -> AsyncGenerator[BenchClient, None]:
     """Open a client; its reader of the results topic is open while the context lasts.
 
     Raises:
         ServerUnavailable: the log cannot be reached.
     """
-    client = BenchClient(place, clock, timeout)
-    async with place.client.log.read(place.client.names.results) as reader:
+    client = BenchClient(system, clock, timeout)
+    async with system.client.log.read(system.client.names.results) as reader:
         reading = asyncio.create_task(client.read(reader), name="bench-results")
         try:
             yield client

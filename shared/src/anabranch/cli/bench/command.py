@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from anabranch.cli.backends.systems import load_registry, open_place
+from anabranch.cli.backends.systems import load_registry, open_system
 from anabranch.cli.bench.client import BenchClient, NotMeasured, open_bench_client
 from anabranch.cli.bench.report import Measurement, show
 from anabranch.cli.exits import COMPLETED, code_for
@@ -23,30 +23,30 @@ Measure = Callable[[BenchClient], Awaitable[Measurement]]
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """Options of every command. `timeout` is the maximum duration of one run in seconds; `weigh`: measure
+    """Options of every command. `timeout` is the maximum duration of one run in seconds; `measure_bytes`: measure
     bytes."""
 
     embedded: bool = False
     timeout: float = 600.0
     json: bool = False
-    weigh: bool = False
+    measure_bytes: bool = False
 
 
 async def run_bench(settings: Settings, options: BenchOptions, what: str, measure: Measure) -> int:
     """Open a system, measure, print; returns the exit code.
 
     Raises:
-        ServerUnavailable, Misconfigured: the system cannot be opened, or `weigh` is given with `embedded`.
+        ServerUnavailable, Misconfigured: the system cannot be opened, or `measure_bytes` is given with `embedded`.
     """
-    if options.weigh and options.embedded:
+    if options.measure_bytes and options.embedded:
         raise Misconfigured("--bytes", "an embedded system has no log on disk to measure", "omit --embedded")
     registry = load_registry((*settings.agents, *STAMPERS)) if options.embedded else None
     try:
         async with (
-            open_place(settings, registry) as place,
-            open_bench_client(place, SystemClock(), options.timeout) as client,
+            open_system(settings, registry) as system,
+            open_bench_client(system, SystemClock(), options.timeout) as client,
         ):
-            say(f"Measuring on {place.description}: {what}")
+            say(f"Measuring on {system.description}: {what}")
             report = await measure(client)
     except NotMeasured as failed:
         return _not_measured(failed, options.json)

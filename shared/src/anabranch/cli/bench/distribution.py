@@ -58,8 +58,8 @@ def histogram(spread: Distribution, bins: int = BINS) -> tuple[int, ...]:
     low, high = scale(spread.minimum), scale(spread.maximum)
     counts = [0] * bins
     for value in spread.values:
-        place = (scale(value) - low) / (high - low) if high > low else 0.0
-        counts[min(bins - 1, int(place * bins))] += 1
+        position = (scale(value) - low) / (high - low) if high > low else 0.0
+        counts[min(bins - 1, int(position * bins))] += 1
     return tuple(counts)
 
 
@@ -70,7 +70,7 @@ def sparkline(counts: Sequence[int], marks: str = BLOCKS) -> str:
     return "".join(marks[math.ceil(count * steps / top)] if count else marks[0] for count in counts)
 
 
-def drawn(spread: Distribution, marks: str = BLOCKS) -> str:
+def labelled_sparkline(spread: Distribution, marks: str = BLOCKS) -> str:
     """The sparkline between minimum and maximum: `4.1 ms |▁█▃ ▁| 39 ms`."""
     return f"{milliseconds(spread.minimum)} |{sparkline(histogram(spread), marks)}| {milliseconds(spread.maximum)}"
 

@@ -26,6 +26,7 @@ async def _measure(client: BenchClient, members: int, runs: int) -> Measurement:
     wide = asyncio.create_task(client.run(fanout_request(members)))
     behind: list[float] = []
     try:
+        # At least one small run, even if the wide run ends before it.
         while len(behind) < runs and (not behind or not wide.done()):
             behind.append((await client.run(small)).seconds)
         took = (await wide).seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from anabranch.cli.bench.bytes_used import ByteUsage, run_weighed
+from anabranch.cli.bench.bytes_used import ByteUsage, run_measuring_bytes
 from anabranch.cli.bench.client import BenchClient
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
@@ -21,13 +21,13 @@ async def fanout(settings: Settings, options: BenchOptions, tasks: int, wait: fl
     """Measure and print; returns the exit code. Each member waits for `wait` seconds. Raises as `run_bench`."""
     each = f" of {milliseconds(wait)} each" if wait else ""
     words = f"{SINGLE_REQUESTS} single tasks, then one fan-out of {tasks:,} members{each}"
-    servers = settings if options.weigh else None
+    servers = settings if options.measure_bytes else None
     return await run_bench(settings, options, words, partial(_measure, tasks=tasks, wait=wait, servers=servers))
 
 
 async def _measure(client: BenchClient, tasks: int, wait: float, servers: Settings | None) -> Measurement:
     singles = await latencies(client, single_request(), SINGLE_REQUESTS)
-    [ended], usage = await run_weighed(client, [fanout_request(tasks, wait)], servers)
+    [ended], usage = await run_measuring_bytes(client, [fanout_request(tasks, wait)], servers)
     return fanout_report(tasks, ended.seconds, singles, usage)
 
 

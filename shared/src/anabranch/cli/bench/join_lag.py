@@ -20,7 +20,7 @@ from anabranch.cli.render.output import say
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.references import resolve_all
 
-FIRST_REQUESTS = 5
+WARM_UP_REQUESTS = 5
 """Warm-up requests, which open connections and load code; not counted."""
 PROBE_SECONDS = 5.0
 """Maximum duration of the probe request that only workers with the bench's agent can run."""
@@ -43,8 +43,8 @@ async def _measure(client: BenchClient, requests: int, members: int) -> Measurem
     clock = BY_AGENTS if await _workers_stamp(client) else BY_EVENTS
     say(f"Join lag: {_REMARKS[clock]}")
     one = _lag_by_agents if clock == BY_AGENTS else _lag_by_events
-    lags = [await one(client, members) for _ in range(FIRST_REQUESTS + requests)]
-    return join_lag_report(clock, members, Distribution.of(lags[FIRST_REQUESTS:]))
+    lags = [await one(client, members) for _ in range(WARM_UP_REQUESTS + requests)]
+    return join_lag_report(clock, members, Distribution.of(lags[WARM_UP_REQUESTS:]))
 
 
 def join_lag_report(clock: str, members: int, lags: Distribution) -> Measurement:
@@ -59,7 +59,7 @@ def join_lag_report(clock: str, members: int, lags: Distribution) -> Measurement
 
 async def _workers_stamp(client: BenchClient) -> bool:
     """True if a worker has loaded the bench's agent: a probe request for it completes in time."""
-    async with open_bench_client(client.place, client.clock, PROBE_SECONDS * 2) as probing:
+    async with open_bench_client(client.system, client.clock, PROBE_SECONDS * 2) as probing:
         try:
             await probing.run(stamp_request(PROBE_SECONDS))
         except NotMeasured:
@@ -80,7 +80,7 @@ def lag_of_stamps(results: Document) -> float:
 
 
 async def _lag_by_events(client: BenchClient, members: int) -> float:
-    run = await client.place.client.submit(two_stage_request(members, ECHO))
+    run = await client.system.client.submit(two_stage_request(members, ECHO))
     events = [entry async for batch in run.event_batches() for entry in batch.entries]
     return lag_of_events([(entry.type, entry.task, entry.time) for entry in events])
 

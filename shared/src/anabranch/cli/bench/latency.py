@@ -11,7 +11,7 @@ from anabranch.cli.bench.report import Measurement
 from anabranch.cli.bench.shapes import Document, single_request
 from anabranch.runtime.process.settings import Settings
 
-FIRST_REQUESTS = 5
+WARM_UP_REQUESTS = 5
 """Warm-up requests, which open connections and load code; not counted."""
 
 
@@ -23,8 +23,8 @@ async def latency(settings: Settings, options: BenchOptions, requests: int) -> i
 
 async def latencies(client: BenchClient, document: Document, requests: int) -> Distribution:
     """Durations of sequential requests, in seconds, each from its publication to its final record."""
-    ended = [await client.run(document) for _ in range(FIRST_REQUESTS + requests)]
-    return Distribution.of([each.seconds for each in ended[FIRST_REQUESTS:]])
+    ended = [await client.run(document) for _ in range(WARM_UP_REQUESTS + requests)]
+    return Distribution.of([each.seconds for each in ended[WARM_UP_REQUESTS:]])
 
 
 async def _measure(client: BenchClient, requests: int) -> Measurement:
@@ -32,6 +32,6 @@ async def _measure(client: BenchClient, requests: int) -> Measurement:
     return Measurement(
         "One task: from the publication of the request to the final record",
         {"requests": requests, **spread.milliseconds()},
-        [("requests", f"{requests:,}", f"after {FIRST_REQUESTS} warm-up requests")],
+        [("requests", f"{requests:,}", f"after {WARM_UP_REQUESTS} warm-up requests")],
         [("one request", spread)],
     )

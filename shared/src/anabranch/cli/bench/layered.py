@@ -38,26 +38,26 @@ def edge_count(layers: list[Layer]) -> int:
 
 
 def _filled(widths: list[int], edges: int) -> list[Layer]:
-    """Distribute the edges. Each node takes an even share of those that are left, limited by the width of the
-    previous layer, but never fewer than the later nodes would have no room for."""
+    """Distribute the edges. Each node takes an even share of the remaining ones: at most the width of the previous
+    layer, and at least as many as the later nodes cannot take."""
     graph: list[Layer] = [[()] * widths[0]]
     first, left, nodes = 0, edges, sum(widths[1:])
     for depth, (before, width) in enumerate(pairwise(widths), 1):
-        room_after = sum(low * high for low, high in pairwise(widths[depth:]))
+        capacity_after = sum(low * high for low, high in pairwise(widths[depth:]))
         layer: Layer = []
-        for place in range(width):
-            others = room_after + (width - place - 1) * before
+        for position in range(width):
+            others = capacity_after + (width - position - 1) * before
             count = min(before, max(round(left / nodes), left - others, 1))
-            layer.append(_needs(first, before, place, count))
+            layer.append(_needs(first, before, position, count))
             left, nodes = left - count, nodes - 1
         graph.append(layer)
         first += before
     return graph
 
 
-def _needs(first: int, before: int, place: int, count: int) -> tuple[int, ...]:
+def _needs(first: int, before: int, position: int, count: int) -> tuple[int, ...]:
     """`count` adjacent nodes of the previous layer, which begins at node `first`. The ranges of successive nodes
     are adjacent too, and wrap around, so that each node of the previous layer gets nearly the same number of
     dependents.
     """
-    return tuple(first + (place * count + nth) % before for nth in range(count))
+    return tuple(first + (position * count + nth) % before for nth in range(count))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from anabranch.cli.bench.distribution import BLOCKS, PLAIN, Distribution, drawn, milliseconds
+from anabranch.cli.bench.distribution import BLOCKS, PLAIN, Distribution, labelled_sparkline, milliseconds
 from anabranch.cli.bench.shapes import Document
 from anabranch.cli.render.output import print_json, print_text
 
@@ -58,7 +58,7 @@ def plain_lines(report: Measurement) -> list[str]:
 def _spread_rows(report: Measurement, marks: str) -> list[tuple[str, str, str]]:
     rows = []
     for name, spread in report.spreads:
-        rows.append((f"{name}, median", milliseconds(spread.median), drawn(spread, marks)))
+        rows.append((f"{name}, median", milliseconds(spread.median), labelled_sparkline(spread, marks)))
         rows.append((f"{name}, p99", milliseconds(spread.at(0.99)), f"of {len(spread.values):,}"))
         rows.append((f"{name}, longest", milliseconds(spread.maximum), ""))
     return rows

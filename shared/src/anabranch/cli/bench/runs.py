@@ -13,7 +13,7 @@ from anabranch.cli.bench.shapes import Document, three_by_three_request
 from anabranch.runtime.process.settings import Settings
 
 TASKS = 9
-FIRST_RUNS = 5
+WARM_UP_RUNS = 5
 """Warm-up runs, which open connections and load code; not counted."""
 
 
@@ -41,7 +41,7 @@ async def run_concurrently(client: BenchClient, document: Document, count: int, 
 
 async def _measure(client: BenchClient, count: int, at_once: int) -> Measurement:
     request = three_by_three_request()
-    for _ in range(FIRST_RUNS):
+    for _ in range(WARM_UP_RUNS):
         await client.run(request)
     began = client.clock.monotonic()
     ended = await run_concurrently(client, request, count, at_once)

@@ -16,7 +16,7 @@ from anabranch.core.request.admission import Limits, read_request
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.client import session_keys_of
 
-FIRST_REQUESTS = 5
+WARM_UP_REQUESTS = 5
 """Warm-up requests of one task, which open connections and load code; not counted."""
 
 
@@ -39,9 +39,9 @@ def generated(tasks: int, edges: int, layers: int) -> Workflow:
 
 def from_document(document: Document, source: str, limits: Limits) -> Workflow:
     """The workflow of a request, in canonical form and without its id. Raises RequestRefused."""
-    reading = read_request(document, limits=limits, session_keys=session_keys_of(document))
-    canonical = reading.required().to_document()
-    canonical.pop("request_id", None)
+    validation = read_request(document, limits=limits, session_keys=session_keys_of(document))
+    canonical = validation.required().to_document()
+    canonical.pop("request_id", None)  # each run needs an id of its own
     return Workflow(canonical, *size_of(canonical), source)
 
 
@@ -60,7 +60,7 @@ async def workflows(settings: Settings, options: BenchOptions, workflow: Workflo
 
 
 async def _measure(client: BenchClient, workflow: Workflow, repeat: int) -> Measurement:
-    for _ in range(FIRST_REQUESTS):
+    for _ in range(WARM_UP_REQUESTS):
         await client.run(single_request())
     return workflow_report(workflow, [await client.run(workflow.document) for _ in range(repeat)])
 

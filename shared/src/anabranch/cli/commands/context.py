@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from anabranch.cli.backends.backend import Differences
-from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.render.output import say, short, short_line
 from anabranch.cli.render.tables import Column, Form, Listing, moment, number, show, timestamp
@@ -31,7 +31,7 @@ async def show_context(
     """
     if at is not None and between is not None:
         raise Misconfigured("context", "--at and --diff cannot be combined", "omit one of them")
-    async with reached(settings) as system:
+    async with open_installation(settings) as system:
         try:
             if between is not None:
                 _show_differences(await system.differences(run, *between), form)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from anabranch.cli.backends.selection import reached
-from anabranch.cli.backends.systems import CONNECT_SECONDS, mute_kafka_client, refuse_if_away
+from anabranch.cli.backends.selection import open_installation
+from anabranch.cli.backends.systems import CONNECT_SECONDS, mute_kafka_client, require_broker
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.render.output import print_json, say
 from anabranch.cli.render.tables import Column, Form, Listing, show
@@ -26,7 +26,7 @@ async def control(settings: Settings, action: Control, run: str, *, json: bool) 
     Raises:
         Misconfigured: there is no such run.
     """
-    async with reached(settings) as system:
+    async with open_installation(settings) as system:
         done = await system.control(action, run)
     if not done.known:
         raise Misconfigured(run, "there is no run with this run id or request id", "see: anabranch list")
@@ -49,7 +49,7 @@ async def create_topics(settings: Settings, *, form: Form) -> int:
     from anabranch.runtime.process.connections import kafka_log
     from anabranch.runtime.process.topics import gateway_topic_specs, topic_specs
 
-    await refuse_if_away(settings)
+    await require_broker(settings)
     mute_kafka_client()
     specs = [*topic_specs(settings), *gateway_topic_specs(settings)]
     try:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli import demo_job
-from anabranch.cli.backends.systems import load_registry, open_place
+from anabranch.cli.backends.systems import load_registry, open_system
 from anabranch.cli.commands.follow import Following, follow
-from anabranch.cli.commands.run import read, summarise
+from anabranch.cli.commands.run import summarise, validate
 from anabranch.cli.exits import code_for
 from anabranch.cli.render.live_view import view_for
 from anabranch.cli.render.output import say, seconds, wide_console
@@ -33,11 +33,11 @@ async def show(settings: Settings) -> int:
     """Run the demo; returns the exit code."""
     registry = load_registry([demo_job.__name__])
     document = demo_job.request(demo_job.source_folders())
-    plan = read(document, settings, registry).plan
-    async with open_place(settings, registry) as place:
-        say(f"Anabranch: {place.description}.")
+    plan = validate(document, settings, registry).plan
+    async with open_system(settings, registry) as system:
+        say(f"Anabranch: {system.description}.")
         say("One member analyses each Python file of this installation; then the results are joined.\n")
-        run = await place.client.submit(document, agents=registry.names)
+        run = await system.client.submit(document, agents=registry.names)
         result = await follow(run, Following(view_for(SystemClock()), plan))
     if result.status == "completed":
         _show_report(result)

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from anabranch.cli.backends.address_file import left, living, path_of
+from anabranch.cli.backends.address_file import address_file_path, live_address, publish_address
 from anabranch.cli.backends.systems import load_registry
-from anabranch.cli.commands.run import rejected, summarise
+from anabranch.cli.commands.run import rejected_result, summarise
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.interrupts import on_interrupt
 from anabranch.cli.render.dev_console import console_logging, show_runs, with_member_ids
@@ -67,6 +67,7 @@ def free_port(settings: Settings) -> int:
     named = "gateway_port" in settings.named
     port = settings.gateway_port if named else settings.gateway_port or DEV_PORT
     try:
+        # Another process may take the port before the gateway listens; the gateway then reports that.
         listen(settings.gateway_host, port).close()
     except PortTaken as taken:
         known = _who_listens(taken)
@@ -79,7 +80,7 @@ def free_port(settings: Settings) -> int:
 
 def _who_listens(taken: PortTaken) -> PortTaken:
     """The error, with the process id if another `anabranch dev` of this user has the port."""
-    other = living(path_of())
+    other = live_address(address_file_path())
     if other is None or f":{taken.port}/" not in other.url:
         return taken
     return PortTaken(taken.host, taken.port, f"`anabranch dev` listens there, process {other.pid}")
@@ -99,7 +100,7 @@ async def _gateway(system: Embedded, settings: Settings, agents: frozenset[str])
     gateway = compose.gateway(resources, agents, announce=lambda _: None)
     try:
         await gateway.start()
-        with _address_left(gateway.url):
+        with _publish_address(gateway.url):
             say(f"Dashboard and API: {gateway.url}")
             yield
     finally:
@@ -108,13 +109,16 @@ async def _gateway(system: Embedded, settings: Settings, agents: frozenset[str])
 
 
 @contextlib.contextmanager
-def _address_left(url: str) -> Iterator[None]:
+def _publish_address(url: str) -> Iterator[None]:
     """Write the address file. If that fails, warn that other commands need `--url`."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(left(url, path_of()))
+            stack.enter_context(publish_address(url, address_file_path()))
         except OSError as error:
-            say(f"anabranch: warning: cannot write {path_of()} ({error.strerror}): pass --url {url} to commands")
+            say(
+                f"anabranch: warning: cannot write {address_file_path()} ({error.strerror}): "
+                f"pass --url {url} to commands"
+            )
         yield
 
 
@@ -144,6 +148,6 @@ async def _run_file(client: Client, file: str, agents: frozenset[str]) -> None:
         run = await client.submit(file, agents=agents)
         summarise(await run.result())
     except RequestRefused as refused:
-        summarise(rejected(refused))
+        summarise(rejected_result(refused))
     except AnabranchError as error:  # a missing file must not end the system
         say(f"anabranch: {error}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.render.output import count, print_json, say, short, short_line, wide_console
 from anabranch.cli.render.tables import Column, Form, Listing, moment, number, show
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 SHOWN = 100
 
 
-async def list_letters(
+async def list_dead_letters(
     settings: Settings, *, run: str | None, signature: str | None, every: bool, form: Form
 ) -> int:
     """Print one line per kind of failure, the one with the latest dead letter first."""
-    async with reached(settings) as system:
-        found = await system.letter_groups(run=run, signature=signature, every=every)
+    async with open_installation(settings) as system:
+        found = await system.dead_letter_groups(run=run, signature=signature, every=every)
     groups = found.groups
     more = (
         f" {count(found.decided, 'dead letter')} already redriven or dismissed: show them with --all."
         if found.decided
         else ""
     )
-    document = {"groups": list(groups), "letters": found.letters}
+    document = {"groups": list(groups), "letters": found.dead_letters}
     rows = groups[:SHOWN] if form is Form.TABLE else groups
     show(Listing(GROUP_COLUMNS, rows, document, f"No dead letters.{more}"), form)
     if more and groups:
@@ -37,14 +37,14 @@ async def list_letters(
     return COMPLETED
 
 
-async def show_letter(settings: Settings, letter_id: str, *, json: bool) -> int:
+async def show_dead_letter(settings: Settings, letter_id: str, *, json: bool) -> int:
     """Print all details of a dead letter.
 
     Raises:
         Misconfigured: there is no such dead letter.
     """
-    async with reached(settings) as system:
-        document = await system.letter(letter_id)
+    async with open_installation(settings) as system:
+        document = await system.dead_letter(letter_id)
     if json:
         print_json(document)
     else:

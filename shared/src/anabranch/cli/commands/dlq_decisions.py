@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.render.output import count, print_json, say
 from anabranch.core.errors import Misconfigured
@@ -19,7 +19,7 @@ async def decide_on(settings: Settings, action: Action, choice: DeadLetterSelect
     """Redrive or dismiss dead letters; returns the exit code: 2 if none was, or if one was refused."""
     if not choice.ids and choice.signature is None and choice.run is None:
         raise Misconfigured(f"dlq {action}", "no dead letter is selected", "pass ids, --signature or --run")
-    async with reached(settings) as system:
+    async with open_installation(settings) as system:
         decisions = await system.decide(action, choice)
     _report(action, decisions, json)
     return WRONG if decisions["refused"] or not decisions[past_tense(action)] else COMPLETED
@@ -28,8 +28,8 @@ async def decide_on(settings: Settings, action: Action, choice: DeadLetterSelect
 def _report(action: Action, decisions: Mapping[str, Any], json: bool) -> None:
     if json:
         print_json(decisions)
-    for letter in decisions["refused"]:
-        say(f"{letter['id']}: not {past_tense(action)}: {letter['reason']}")
+    for dead_letter in decisions["refused"]:
+        say(f"{dead_letter['id']}: not {past_tense(action)}: {dead_letter['reason']}")
     if done := decisions[past_tense(action)]:
         say(f"{count(len(done), 'dead letter')} {past_tense(action)}.")
     elif not decisions["refused"]:

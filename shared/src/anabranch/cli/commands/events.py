@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.render.output import continued, is_read, print_json, say, short, wide_console
 from anabranch.cli.render.tables import Column, Form, fields, print_csv, status_style
@@ -71,11 +71,12 @@ async def _print(
     nothing: str,
 ) -> int:
     known = False
-    async with reached(settings) as system, aclosing(system.events(run, follow=follow)) as events:
+    async with open_installation(settings) as system, aclosing(system.events(run, follow=follow)) as events:
         async for event in events:
             known = True
             if wants(event):
                 printer.event(event)
+                # Checked after each line: `anabranch events RUN --follow | head` has to end.
                 if not is_read():
                     return COMPLETED
     printer.close()
@@ -121,7 +122,7 @@ def event_line(event: Event) -> Text:
     kind = str(event["type"])
     line = _moment(event).append(f"{kind:16}", style=status_style(kind.partition(".")[2]))
     rest = data_of(event)
-    line.append(f"  {place_of(event):32}  {short(rest) if rest else ''}")
+    line.append(f"  {location_of(event):32}  {short(rest) if rest else ''}")
     line.rstrip()
     return line
 
@@ -130,7 +131,7 @@ def log_line(event: Event) -> Text:
     """Format a log line of an agent: time, level, member, message, and its fields as `name=value`."""
     level = str(event.get("level") or "info")
     line = _moment(event).append(f"{level.upper():8}", style=_LEVEL_STYLES.get(level, "green"))
-    line.append(f"  {place_of(event)}  ", style="cyan").append(continued(str(event.get("message") or "")))
+    line.append(f"  {location_of(event)}  ", style="cyan").append(continued(str(event.get("message") or "")))
     for name, value in (event.get("fields") or {}).items():
         line.append(f" {name}=", style="dim").append(continued(value) if isinstance(value, str) else short(value))
     return line
@@ -142,7 +143,7 @@ def _moment(event: Event) -> Text:
     return Text().append(f"{event['time'][11:23]}  ", style="dim")
 
 
-def place_of(event: Event) -> str:
+def location_of(event: Event) -> str:
     """The place of an event as `group/task[index] attempt 2`, without the parts that the event does not have."""
     place = "/".join(str(event[part]) for part in ("group", "task") if event.get(part) is not None)
     index = "" if event.get("index") is None else f"[{event['index']}]"

@@ -26,7 +26,7 @@ from anabranch.sdk.run_result import RunResult, no_executions
 if TYPE_CHECKING:
     from anabranch.core.request.planning import Plan
 
-QUIET_SECONDS = NOTICE_SECONDS
+SILENCE_SECONDS = NOTICE_SECONDS
 """Seconds without a response from the system, after which a note is printed."""
 POLL_SECONDS = 0.5
 """Interval of the check for missing agents and workers, in seconds."""
@@ -53,16 +53,17 @@ async def follow(run: FollowedRun, following: Following) -> RunResult:
     Raises:
         ServerUnavailable: a value of the result cannot be read.
     """
-    with following.view as view, on_interrupt(_cancel(run, view), _leave):
+    # Events are only shown: the end of the run comes from its final record, because an event may be lost.
+    with following.view as view, on_interrupt(_cancel(run, view), _exit_at_once):
         progress = RunProgress.of_plan(run.run_id, following.plan)
         watching = asyncio.create_task(watch(run, following, progress))
-        silence = asyncio.create_task(_note_silence(run, view))
+        silence = asyncio.create_task(_report_silence(run, view))
         waits = asyncio.create_task(_show_waits(progress, view))
         try:
             ended = await _until_ended(run, following.timeout)
             await asyncio.wait({watching}, timeout=None if _needs_all_events(following, ended) else LAG_SECONDS)
         finally:
-            await _stopped(watching, silence, waits)
+            await _cancel_all(watching, silence, waits)
     return await run.result() if ended else _without_final_record(run)
 
 
@@ -107,18 +108,18 @@ async def watch(run: FollowedRun, following: Following, progress: RunProgress | 
 
 async def _show_waits(progress: RunProgress, view: View) -> None:
     loop = asyncio.get_running_loop()
-    unbegun: float | None = None
+    unstarted: float | None = None
     while True:
         await asyncio.sleep(POLL_SECONDS)
-        if not progress.is_unbegun:
-            unbegun = None
-        elif unbegun is None:
-            unbegun = loop.time()
-        view.waits(progress.waits_for(None if unbegun is None else loop.time() - unbegun))
+        if not progress.is_unstarted:
+            unstarted = None
+        elif unstarted is None:
+            unstarted = loop.time()
+        view.waits(progress.waits_for(None if unstarted is None else loop.time() - unstarted))
 
 
-async def _note_silence(run: FollowedRun, view: View) -> None:
-    await asyncio.sleep(QUIET_SECONDS)
+async def _report_silence(run: FollowedRun, view: View) -> None:
+    await asyncio.sleep(SILENCE_SECONDS)
     if not run.acknowledged:
         view.note(
             "No answer yet: the request is on the requests topic and starts when an Agency reads it. "
@@ -131,16 +132,17 @@ def _cancel(run: FollowedRun, view: View) -> Callable[[], None]:
 
     def cancel() -> None:
         view.note("Cancelling the run; press Ctrl-C again to quit at once.")
+        # Kept in a set, because asyncio holds only weak references to tasks.
         background.add(asyncio.ensure_future(run.cancel()))
 
     return cancel
 
 
-def _leave() -> None:
+def _exit_at_once() -> None:
     os._exit(STOPPED)  # sys.exit would wait for threads of agents that are still running
 
 
-async def _stopped(*tasks: asyncio.Task[Any]) -> None:
+async def _cancel_all(*tasks: asyncio.Task[Any]) -> None:
     """Cancel the tasks. Raise an error of one of them, such as of the view: it is a bug, not an outcome."""
     for task in tasks:
         task.cancel()
@@ -150,7 +152,7 @@ async def _stopped(*tasks: asyncio.Task[Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened(path: Path | None) -> AsyncIterator[EventsFile | None]:
+async def open_events_file(path: Path | None) -> AsyncIterator[EventsFile | None]:
     """Create the events file, overwriting an existing one. Yields None without a path.
 
     Raises:

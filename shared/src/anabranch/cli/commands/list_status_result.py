@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.commands.run import summarise
 from anabranch.cli.exits import COMPLETED, code_for
-from anabranch.cli.render.output import continued, count, failed_place, print_json, say, seconds
+from anabranch.cli.render.output import continued, count, failure_location, print_json, say, seconds
 from anabranch.cli.render.tables import (
     Column,
     Form,
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 
 async def list_runs(settings: Settings, *, limit: int, status: str | None, form: Form) -> int:
     """Print recent runs, the latest first."""
-    async with reached(settings) as system:
+    async with open_installation(settings) as system:
         views = await system.views(limit)
     now = SystemClock().now()
     shown = [ListedRun(view, waits_for(view, now)) for view in views if status in (None, view.status)]
     nothing = "No runs. Submit one with: anabranch run FILE"
     if views and not shown:
         nothing = f"None of the latest {count(len(views), 'run')} is {status}; search more runs with --limit."
+    # The last column, `waits for`, is omitted from the table if it is empty; CSV has fixed columns.
     columns = RUN_COLUMNS if form is not Form.TABLE or any(row.waits for row in shown) else RUN_COLUMNS[:-1]
     document = {"runs": [row.to_document() for row in shown]} if form is Form.JSON else {}
     show(Listing(columns, shown, document, nothing), form)
@@ -49,7 +50,7 @@ async def list_runs(settings: Settings, *, limit: int, status: str | None, form:
 
 async def show_status(settings: Settings, run: str, *, form: Form) -> int:
     """Print the view of a run. Without a view (just submitted, or expired), print what its run record has."""
-    async with reached(settings) as system:
+    async with open_installation(settings) as system:
         view = await system.status(run)
     waits = waits_for(view, SystemClock().now())
     if form is Form.JSON:
@@ -67,7 +68,7 @@ async def show_result(settings: Settings, run: str, key: str | None, *, timeout:
     Raises:
         Misconfigured: the run has not ended, does not exist, or has no such key.
     """
-    async with reached(settings) as system:
+    async with open_installation(settings) as system:
         result = await system.result(run, timeout)
     if result is None:
         wait = "wait for its end with: anabranch result RUN --wait 10m"
@@ -118,7 +119,7 @@ def _show_view(view: RunView, waits: str | None) -> None:
         say(f"  live workers: {', '.join(view.alive)}")
     tracebacks = Tracebacks()
     for failure in view.failures:
-        say(f"  {failed_place(failure)}: {failure['error_type']}: {continued(failure['message'])}")
+        say(f"  {failure_location(failure)}: {failure['error_type']}: {continued(failure['message'])}")
         tracebacks.say(failure.get("traceback"))
 
 
@@ -159,7 +160,7 @@ def _took(view: RunView, before: str = "") -> str:
 
 
 def _seconds(view: RunView) -> float | None:
-    """How long a run took, in seconds; None where it has not ended."""
+    """Duration of a run in seconds; None if it has not ended."""
     began, ended = view.submitted_at, view.ended_at
     return None if began is None or ended is None else round(max(0.0, ended - began), 3)
 

@@ -34,7 +34,7 @@ def plan(file: str, settings: Settings, *, form: Form, expand: bool, strict: boo
         Misconfigured: a module with agents cannot be loaded.
     """
     with foreign_output_to_stderr(form is not Form.TABLE):
-        document = planned(file, settings, expand=expand, strict=strict)
+        document = plan_document(file, settings, expand=expand, strict=strict)
     if form is Form.JSON:
         print_json(document)
     elif form is Form.CSV and document["valid"]:
@@ -44,19 +44,19 @@ def plan(file: str, settings: Settings, *, form: Form, expand: bool, strict: boo
     return COMPLETED if document["valid"] else WRONG
 
 
-def planned(file: str, settings: Settings, *, expand: bool, strict: bool = False) -> dict[str, Any]:
+def plan_document(file: str, settings: Settings, *, expand: bool, strict: bool = False) -> dict[str, Any]:
     """The document of `--json`. With `strict`, placeholders without a value are errors."""
     try:
         document = request_files.load(file)
     except RequestRefused as refused:
         return refused_document(refused.errors, refused.warnings, task_groups=0, tasks=0, document_bytes=0)
-    reading = read_request(
+    validation = read_request(
         document,
         limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
         agents=_agents(settings.agents),
         strict=strict,
     )
-    return reading.to_document(expand=expand)
+    return validation.to_document(expand=expand)
 
 
 def _agents(modules: Sequence[str]) -> Collection[str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anabranch.cli.backends.systems import connected
+from anabranch.cli.backends.systems import open_client
 from anabranch.cli.exits import COMPLETED, FAILED
 from anabranch.cli.render.output import count, print_json, say
 from anabranch.core.errors import Misconfigured
@@ -28,7 +28,7 @@ async def rebuild_command(
         raise Misconfigured(
             "rebuild", "exactly one selection is needed", "pass one of --run RUN, --session S, --all"
         )
-    async with connected(settings) as client:
+    async with open_client(settings) as client:
         selection = RunSelection(None if run is None else await client.run_id_of(run), session)
         rebuild = Rebuild(client.log, client.store, client.names, client.links.clock, settings)
         report = await rebuild.run(selection)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.commands.follow import Following, follow
-from anabranch.cli.commands.run import detached, summarise
+from anabranch.cli.commands.run import print_detached, summarise
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.render.live_view import view_for
 from anabranch.cli.render.output import count, print_json, say
@@ -29,10 +29,10 @@ async def retry(
     if not failed:
         hint = "add --failed; to run all tasks again, submit the request with a new request id"
         raise Misconfigured("retry", "--failed is required", hint)
-    async with reached(settings) as system:
+    async with open_installation(settings) as system:
         handle = await system.retry(run, request_id)
         if detach:
-            detached(handle, json)
+            print_detached(handle, json)
             return COMPLETED
         result = await follow(handle, Following(view_for(SystemClock())))
     if json:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.cli import request_files
 from anabranch.cli.backends.backend import FollowedRun
-from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.backends.systems import load_registry
-from anabranch.cli.commands.follow import Following, follow, opened
+from anabranch.cli.commands.follow import Following, follow, open_events_file
 from anabranch.cli.durations import seconds_of
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.render.live_view import view_for
 from anabranch.cli.render.output import (
     continued,
     count,
-    failed_place,
+    failure_location,
     foreign_output_to_stderr,
     print_json,
     say,
@@ -61,16 +61,16 @@ def run(options: RunOptions, settings: Settings) -> int:
         Misconfigured, ServerUnavailable: before or during the run.
     """
     with foreign_output_to_stderr(options.json):
-        result = run_async(_ended(options, settings))
-    return _printed(result, options)
+        result = run_async(_run_request(options, settings))
+    return _print_result(result, options)
 
 
-async def submitted(options: RunOptions, settings: Settings) -> int:
+async def run_on_this_loop(options: RunOptions, settings: Settings) -> int:
     """As `run`, on a running event loop. Does not redirect the output of agents."""
-    return _printed(await _ended(options, settings), options)
+    return _print_result(await _run_request(options, settings), options)
 
 
-async def _ended(options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
+async def _run_request(options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
     if options.embedded and options.detach:
         raise Misconfigured(
             "--detach", "cannot be combined with --embedded, which ends with this process", "omit one"
@@ -79,12 +79,12 @@ async def _ended(options: RunOptions, settings: Settings) -> RunResult | Followe
         document = request_files.load(options.file)
         return await _run(document, options, settings)
     except RequestRefused as refused:
-        return rejected(refused)
+        return rejected_result(refused)
 
 
-def _printed(result: RunResult | FollowedRun, options: RunOptions) -> int:
+def _print_result(result: RunResult | FollowedRun, options: RunOptions) -> int:
     if not isinstance(result, RunResult):
-        detached(result, options.json)
+        print_detached(result, options.json)
         return COMPLETED
     if options.json:
         print_json(result.to_document())
@@ -93,30 +93,32 @@ def _printed(result: RunResult | FollowedRun, options: RunOptions) -> int:
 
 
 async def _run(document: Any, options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
+    # Without --embedded the agents are on workers: the names are checked only if the user gave modules.
     registry = load_registry(settings.agents) if options.embedded or settings.agents else None
     timeout = _timeout(options.timeout)
-    reading = read(document, settings, registry, strict=options.strict)
-    if reading.request is None:
-        refused = RequestRefused(reading.errors, reading.warnings)
-        return rejected(refused, reading.request_id, reading.session_id)
-    canonical = reading.request.to_document()
+    validation = validate(document, settings, registry, strict=options.strict)
+    if validation.request is None:
+        refused = RequestRefused(validation.errors, validation.warnings)
+        return rejected_result(refused, validation.request_id, validation.session_id)
+    canonical = validation.request.to_document()
     if timeout is not None:
-        canonical["timeout"] = min(timeout, reading.request.timeout)
+        canonical["timeout"] = min(timeout, validation.request.timeout)
     async with (
-        opened(options.events_file) as events_file,
-        reached(settings, registry if options.embedded else None) as system,
+        open_events_file(options.events_file) as events_file,
+        open_installation(settings, registry if options.embedded else None) as system,
     ):
         run = await system.submit(canonical)
-        run.warnings = tuple(dict.fromkeys([*reading.warnings, *run.warnings]))
+        # The system validates again, and finds most of these warnings too.
+        run.warnings = tuple(dict.fromkeys([*validation.warnings, *run.warnings]))
         for warning in run.warnings:
             say(f"Warning: {warning}")
         if options.detach:
             return run
         view = view_for(SystemClock())
-        return await follow(run, Following(view, reading.plan, canonical.get("timeout"), events_file))
+        return await follow(run, Following(view, validation.plan, canonical.get("timeout"), events_file))
 
 
-def read(
+def validate(
     document: Any, settings: Settings, registry: Registry | None, *, strict: bool = False
 ) -> ValidationResult:
     """Validate a request as the Agency does. Names of agents are checked only with a registry."""
@@ -129,7 +131,9 @@ def read(
     )
 
 
-def rejected(refused: RequestRefused, request_id: str | None = None, session_id: str | None = None) -> RunResult:
+def rejected_result(
+    refused: RequestRefused, request_id: str | None = None, session_id: str | None = None
+) -> RunResult:
     """The result of a request that was rejected before it was published."""
     run_id = run_id_for(request_id) if request_id else ""
     return RunResult(
@@ -153,7 +157,9 @@ def summarise(result: RunResult) -> None:
         return
     tracebacks = Tracebacks()
     for failure in list(result.failures)[:SHOWN_FAILURES]:
-        say(f"  {failed_place(failure)}: {failure.get('error_type')}: {continued(str(failure.get('message')))}")
+        say(
+            f"  {failure_location(failure)}: {failure.get('error_type')}: {continued(str(failure.get('message')))}"
+        )
         tracebacks.say(failure.get("traceback"))
     if len(result.failures) > SHOWN_FAILURES:
         say(f"  and {count(len(result.failures) - SHOWN_FAILURES, 'more failure')}; --json has all of them")
@@ -167,7 +173,7 @@ def summarise(result: RunResult) -> None:
     say(f"Run {result.run_id} {words} in {seconds(result.duration_seconds)}: {executions}.")
 
 
-def detached(run: FollowedRun, json: bool) -> None:
+def print_detached(run: FollowedRun, json: bool) -> None:
     """Print the ids of a submitted run that the command does not wait for."""
     if json:
         ids = {"run_id": run.run_id, "request_id": run.request_id or "", "session_id": run.session_id or ""}

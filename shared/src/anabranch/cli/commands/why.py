@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.render.output import count, print_json, say, seconds, wide_console
 from anabranch.cli.render.tables import Column, Form, print_csv, table_of, timestamp
@@ -30,7 +30,7 @@ async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
         Misconfigured: there is no such run.
         ServerUnavailable: Kafka or Redis does not answer.
     """
-    async with reached(settings) as system:
+    async with open_installation(settings) as system:
         answer, healed = await system.why(run, heal=heal)
     now = SystemClock().now()
     if form is Form.JSON:

@@ -32,7 +32,7 @@ AGENTS = "anabranch.agent"
 MAX_FAILURES = 5
 """Failures of one run that are printed one by one."""
 _ENDS = {"run.completed", "run.failed", "run.cancelled", "run.timed_out"}
-_SAID = {"run.paused": "paused", "run.resumed": "goes on"}
+_MESSAGES = {"run.paused": "paused", "run.resumed": "resumed"}
 _OF_A_LINE = frozenset({"run", "group", "task", "member", "attempt"})
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -61,11 +61,11 @@ class RunLines:
                 run = self._open[batch.run_id] = _Open(entry.time)
                 yield _started(batch, entry)
             elif run is None:
-                continue
+                continue  # the run was accepted before this console was opened
             elif entry.type == "task.failed":
                 yield from _failed(run, batch, entry)
-            elif entry.type in _SAID:
-                yield f"Run {batch.run_id} {_SAID[entry.type]}."
+            elif entry.type in _MESSAGES:
+                yield f"Run {batch.run_id} {_MESSAGES[entry.type]}."
             elif entry.type in _ENDS:
                 del self._open[batch.run_id]
                 yield _ended(run, batch, entry)
@@ -89,7 +89,7 @@ def _failed(run: _Open, batch: EventBatch, entry: EventEntry) -> Iterator[str]:
     if run.failures - members < MAX_FAILURES:
         more = f" (and {members - 1:,} more members)" if members > 1 else ""
         error = f"{entry.data.get('error_type')}: {short_line(str(entry.data.get('message') or ''))}"
-        yield f"{place(batch.run_id, entry.group, entry.task, index)} failed: {error}{more}"
+        yield f"{member_path(batch.run_id, entry.group, entry.task, index)} failed: {error}{more}"
         yield from run.tracebacks.lines(entry.data.get("traceback"))
         if run.failures >= MAX_FAILURES:
             yield f"Run {batch.run_id}: further failures are not shown here. See: anabranch status {batch.run_id}"
@@ -104,7 +104,7 @@ def _ended(run: _Open, batch: EventBatch, entry: EventEntry) -> str:
     return f"Run {batch.run_id} {words} in {seconds(max(0.0, entry.time - run.began))}: {of}."
 
 
-def place(run: str, group: str | None, task: str | None, index: int | None) -> str:
+def member_path(run: str, group: str | None, task: str | None, index: int | None) -> str:
     """The member as `run/group/task[index]`, without the parts that are not known."""
     path = "/".join(part for part in (run, group, task) if part)
     return path if index is None else f"{path}[{index}]"
@@ -117,6 +117,7 @@ async def show_runs(log: EventLog, names: Names) -> AsyncIterator[None]:
     reading = asyncio.create_task(_read(log, names, opened), name="console")
     waiting = asyncio.create_task(opened.wait())
     try:
+        # Waits for the reader to be open, else the first runs would have no line; ends at once if it fails.
         await asyncio.wait({reading, waiting}, return_when=asyncio.FIRST_COMPLETED)
         yield
     finally:
@@ -170,14 +171,14 @@ class AgentLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == ATTEMPTS_LOGGER.name:
             return  # printed from the run's events already
-        whose = _whose(record)
-        if not whose and record.levelno < logging.WARNING:
+        member = _member_of(record)
+        if not member and record.levelno < logging.WARNING:
             return  # routine messages of services and libraries
         try:
-            line = _line(record, whose)
+            line = _line(record, member)
         except Exception as error:  # noqa: BLE001  # a format or a __str__ of the agent's own
-            unhealthy_reason = f"cannot format this log line: {type(error).__name__}"
-            line = f"{record.levelname:8}{whose or record.name}  {unhealthy_reason}"
+            problem = f"cannot format this log line: {type(error).__name__}"
+            line = f"{record.levelname:8}{member or record.name}  {problem}"
         say(line)
 
 
@@ -201,28 +202,28 @@ def _member_ids(task: Task) -> dict[str, str]:
     return index | ({"attempt": str(task.attempt)} if task.attempt > 1 else {})
 
 
-def _line(record: logging.LogRecord, whose: str) -> str:
+def _line(record: logging.LogRecord, member: str) -> str:
     at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
     extra = {name: value for name, value in vars(record).items() if name not in _STANDARD | _OF_A_LINE}
     shown = "".join(
         f" {name}={value if isinstance(value, str) else short(value)}" for name, value in extra.items()
     )
     trace = "" if not record.exc_info else "\n" + logging.Formatter().formatException(record.exc_info)
-    return f"{at} {record.levelname:8}{whose or record.name}  {record.getMessage()}{shown}{trace}"
+    return f"{at} {record.levelname:8}{member or record.name}  {record.getMessage()}{shown}{trace}"
 
 
-def _whose(record: logging.LogRecord) -> str:
+def _member_of(record: logging.LogRecord) -> str:
     """The member of a log line: from `task.log`, else from the context that the code runs in."""
     if record.name == AGENTS and hasattr(record, "member"):
         known: Mapping[str, Any] = vars(record)
         attempt = f" attempt {known['attempt']}" if known.get("attempt", 1) > 1 else ""
-        return place(known["run"], known["group"], known["task"], _index(known)) + attempt
+        return member_path(known["run"], known["group"], known["task"], _index(known)) + attempt
     ids = work_ids()
     if not {"run", "group", "task"} <= ids.keys():
         return ""
     index = int(ids["index"]) if "index" in ids else None
     attempt = f" attempt {ids['attempt']}" if "attempt" in ids else ""
-    return place(ids["run"], ids["group"], ids["task"], index) + attempt
+    return member_path(ids["run"], ids["group"], ids["task"], index) + attempt
 
 
 def _index(known: Mapping[str, Any]) -> int | None:

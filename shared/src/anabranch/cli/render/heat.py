@@ -49,6 +49,7 @@ class Heat:
         start, stop = max(0, start), min(stop, self.total)
         while start < stop:
             cell = start * len(counts) // self.total
+            # The first member of the next cell, rounded up (`-(-a // b)`).
             end = min(stop, -(-(cell + 1) * self.total // len(counts)))
             counts[cell] += end - start
             start = end

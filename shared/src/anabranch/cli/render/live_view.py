@@ -44,6 +44,7 @@ class View(Protocol):
 
 def view_for(clock: Clock) -> View:
     """A live tree if standard error is a terminal that can move the cursor, else plain lines."""
+    # On standard error, because standard output may be a file or a pipe.
     is_live = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
     return LiveView(clock) if is_live else PlainView(clock)
 
@@ -124,6 +125,7 @@ class LiveView:
 
     def __exit__(self, *_: object) -> None:
         self._ended = self._clock.monotonic()
+        # The last drawing stays on the screen, so it may scroll; a drawing that is replaced may not.
         self._live.vertical_overflow = "visible"
         self._live.refresh()
         self._live.stop()

@@ -104,7 +104,7 @@ def short_line(text: str, limit: int = 160) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def failed_place(failure: Mapping[str, Any]) -> str:
+def failure_location(failure: Mapping[str, Any]) -> str:
     """The place of a failure: `group/member`, `group/task[index]`, or the run."""
     if not failure.get("group"):
         return "the run"

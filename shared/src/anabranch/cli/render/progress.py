@@ -100,6 +100,7 @@ class TaskProgress:
         self.began = self.began or entry.time
 
     def _start(self, entry: EventEntry, members: int) -> None:
+        # A further attempt of the same member starts no further member.
         if (entry.attempt or 1) == 1:
             self.started += members
             self._add_heat("started", entry)
@@ -109,6 +110,7 @@ class TaskProgress:
     def _retry(self, entry: EventEntry, members: int) -> None:
         self.retried += members
         if entry.data.get("redriven"):
+            # The member starts again, with attempt 1: it is counted again when it starts.
             self.failed -= members
             self.held -= members
             self.started -= members
@@ -119,6 +121,7 @@ class TaskProgress:
             self._add_heat("completed", entry)
         elif entry.type == "task.failed":
             self._fail(entry, members)
+        # A held task has not ended: its join waits for the decision about its only member.
         if not of_member and not entry.data.get("held"):
             self._end(entry, _ENDS[entry.type])
 
@@ -239,16 +242,16 @@ class RunProgress:
         return run_share(self.status, (task.share for task in tasks), self.tasks_total or len(tasks))
 
     @property
-    def is_unbegun(self) -> bool:
+    def is_unstarted(self) -> bool:
         """True if the run was accepted and none of its groups has started."""
         return self.status == "running" and all(group.status == "waiting" for group in self.groups.values())
 
-    def waits_for(self, unbegun: float | None) -> str | None:
-        """The missing worker or agent that the run waits for; `unbegun` is how many seconds `is_unbegun` was
+    def waits_for(self, unstarted: float | None) -> str | None:
+        """The missing worker or agent that the run waits for; `unstarted` is how many seconds `is_unstarted` was
         true."""
         if self.status not in ("submitted", "running"):
             return None
-        return reason((task.lacks_agent for task in self.tasks if task.lacks_agent is not None), unbegun)
+        return reason((task.lacks_agent for task in self.tasks if task.lacks_agent is not None), unstarted)
 
     @property
     def failed(self) -> int:

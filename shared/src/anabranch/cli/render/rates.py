@@ -22,6 +22,7 @@ class Rate:
         if len(samples) > 1 and now - samples[-2][0] < SAMPLE_SECONDS:
             samples.pop()
         samples.append((now, done))
+        # The sample just before the window is kept, so that the rate covers the whole window.
         while len(samples) > 2 and samples[1][0] <= now - WINDOW_SECONDS:
             samples.popleft()
 

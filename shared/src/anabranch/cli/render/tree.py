@@ -1,7 +1,7 @@
 """Draws the tree of a run as styled text: groups, tasks with bars and rates, failures below their task.
 
-Pure: a drawing depends on the progress, the time and the size of the canvas. Colours repeat what the signs say,
-because NO_COLOR removes them.
+Pure: a drawing depends on the progress, the time and the size of the canvas. Signs carry all information, because
+NO_COLOR removes the colours.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class _Drawing:
         self._rates = rates
         self._names = self._name_columns()
         self._bar = min(BAR_COLUMNS[1], canvas.width - INDENT - 2 - self._names - FIGURES)
-        self._folds = canvas.height is not None and self._lines() > canvas.height
+        self._collapses = canvas.height is not None and self._lines() > canvas.height
 
     # --- the head ---------------------------------------------------------------------------------
 
@@ -147,13 +147,13 @@ class _Drawing:
     def group(self, group: GroupProgress) -> Text:
         line = self._mark(group.status)
         line.append(f" {group.name}", style="bold")
-        if self._folded(group):
+        if self._is_collapsed(group):
             line.append(f"  {count(len(group.tasks), 'task')}", style="dim")
         return line
 
     def tasks(self, group: GroupProgress) -> Iterator[Text]:
         """The drawn tasks of a group, one or several lines each. Tasks that are not completed have priority."""
-        if self._folded(group):
+        if self._is_collapsed(group):
             return
         urgent = sorted(group.tasks.values(), key=lambda task: task.status == "completed")[:MAX_TASKS]
         chosen = {id(task) for task in urgent}
@@ -222,6 +222,7 @@ class _Drawing:
         return _text(signs.marks.get(status, signs.waiting), _STYLES.get(status, "dim"))
 
     def _bar_of(self, share: float, failed: bool, width: int) -> Text:
+        # The small addend keeps a share such as 0.29 * 100 = 28.999999999999996 from losing a column.
         filled = min(width, int(width * share + 1e-6))
         bar = _text(self._canvas.signs.full * filled, "red" if failed else "green")
         return bar.append(self._canvas.signs.rest * (width - filled), style="dim")
@@ -234,9 +235,9 @@ class _Drawing:
         pace = f"  {per_second:,.0f}/s" if per_second >= 10 else f"  {per_second:.1f}/s"
         return pace + (f", {seconds(remaining)} left" if remaining >= 1 else "")
 
-    def _folded(self, group: GroupProgress) -> bool:
+    def _is_collapsed(self, group: GroupProgress) -> bool:
         """True if a group is drawn without its tasks, to fit the height of the terminal."""
-        return self._folds and group.status in ("completed", "waiting", "skipped")
+        return self._collapses and group.status in ("completed", "waiting", "skipped")
 
     def _lines(self) -> int:
         extra = sum(bool(task.heat) + len(task.failures) for task in self._progress.tasks)

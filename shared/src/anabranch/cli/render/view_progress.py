@@ -8,7 +8,7 @@ from anabranch.core.wire.run_view import RunView, TaskView
 
 
 def progress_of_view(view: RunView) -> RunProgress:
-    """What the view counts. It knows no dependencies and no places of members, so neither does the drawing."""
+    """Progress with the counts of the view, without dependencies and heat strips, which a view does not have."""
     progress = RunProgress(view.run_id, view.name or "", view.shown_status)
     progress.tasks_total = view.tasks_total
     for name, group in view.groups.items():

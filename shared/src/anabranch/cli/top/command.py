@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from anabranch.cli.backends.backend import SnapshotSource
-from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.interrupts import on_interrupt
 from anabranch.cli.render.output import print_json, terminal, wide_console
 from anabranch.cli.render.tables import Form, print_csv
 from anabranch.cli.render.tree import ASCII, UNICODE
-from anabranch.cli.top.drawing import CSV_COLUMNS, Frame, drawn
+from anabranch.cli.top.drawing import CSV_COLUMNS, Frame, draw_frame
 from anabranch.cli.top.keys import keys
-from anabranch.cli.top.screen import Screen, pressed
+from anabranch.cli.top.screen import Screen, after_key
 from anabranch.cli.top.snapshot import Snapshot
 from anabranch.core.errors import ServerUnavailable
 
@@ -50,16 +50,17 @@ async def top(settings: Settings, options: TopOptions) -> int:
         ServerUnavailable: the first snapshot cannot be read. (Later failures are shown on the screen.)
     """
     live = not options.once and options.form is Form.TABLE and _on_terminal()
-    async with reached(settings) as system:
-        source, place = system.snapshots(options.limit), system.place
+    async with open_installation(settings) as system:
+        source, description = system.snapshots(options.limit), system.description
         snapshot = await source.snapshot()
         if live:
-            await _Live(source, snapshot, options, place).run()
+            await _Live(source, snapshot, options, description).run()
             return COMPLETED
+        # A rate needs two snapshots; without an open run there is no rate to wait for.
         if any(run.is_open for run in snapshot.runs):
             await asyncio.sleep(RATE_SECONDS)
             snapshot = await source.snapshot()
-    _print(snapshot, options, place)
+    _print(snapshot, options, description)
     return COMPLETED
 
 
@@ -68,7 +69,7 @@ def _on_terminal() -> bool:
     return terminal and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-def _print(snapshot: Snapshot, options: TopOptions, place: str) -> None:
+def _print(snapshot: Snapshot, options: TopOptions, description: str) -> None:
     rows = options.screen.rows(snapshot)
     if options.form is Form.JSON:
         print_json(snapshot.to_document(rows))
@@ -76,22 +77,22 @@ def _print(snapshot: Snapshot, options: TopOptions, place: str) -> None:
         print_csv(CSV_COLUMNS, rows)
     else:
         console = wide_console()
-        console.print(drawn(snapshot, options.screen, _frame(console, None, place)))
+        console.print(draw_frame(snapshot, options.screen, _frame(console, None, description)))
 
 
-def _frame(console: Console, height: int | None, place: str) -> Frame:
-    return Frame(console.width, height, ASCII if console.options.ascii_only else UNICODE, place)
+def _frame(console: Console, height: int | None, description: str) -> Frame:
+    return Frame(console.width, height, ASCII if console.options.ascii_only else UNICODE, description)
 
 
 class _Live:
     """The live screen: refreshes the snapshot, and handles keys."""
 
-    def __init__(self, source: SnapshotSource, snapshot: Snapshot, options: TopOptions, place: str) -> None:
+    def __init__(self, source: SnapshotSource, snapshot: Snapshot, options: TopOptions, description: str) -> None:
         self._source = source
         self._snapshot = snapshot
         self._interval = options.interval
         self._screen = options.screen
-        self._place = place
+        self._description = description
         self._problem = ""
         self._ended = asyncio.Event()
 
@@ -101,7 +102,7 @@ class _Live:
         with Live(console=terminal(), screen=True, auto_refresh=False) as live:
             self._draw(live)
             refreshing = asyncio.create_task(self._refresh(live))
-            with keys(lambda key: self._pressed(key, live)), on_interrupt(self._ended.set, self._ended.set):
+            with keys(lambda key: self._on_key(key, live)), on_interrupt(self._ended.set, self._ended.set):
                 ended = asyncio.create_task(self._ended.wait())
                 await asyncio.wait({ended, refreshing}, return_when=asyncio.FIRST_COMPLETED)
             refreshing.cancel()
@@ -120,12 +121,12 @@ class _Live:
                 self._problem = str(error)
             self._draw(live)
 
-    def _pressed(self, key: str, live: Live) -> None:
-        self._screen = pressed(self._screen, key, self._screen.rows(self._snapshot))
+    def _on_key(self, key: str, live: Live) -> None:
+        self._screen = after_key(self._screen, key, self._screen.rows(self._snapshot))
         if self._screen.quits:
             self._ended.set()
         self._draw(live)
 
     def _draw(self, live: Live) -> None:
-        frame = _frame(live.console, live.console.height, self._place)
-        live.update(drawn(self._snapshot, self._screen, frame, self._problem), refresh=True)
+        frame = _frame(live.console, live.console.height, self._description)
+        live.update(draw_frame(self._snapshot, self._screen, frame, self._problem), refresh=True)

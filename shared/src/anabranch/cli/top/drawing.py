@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from anabranch.cli.render.output import count, failed_place, seconds, short_line
+from anabranch.cli.render.output import count, failure_location, seconds, short_line
 from anabranch.cli.render.tables import Column, number, status_style, table_of, timestamp
 from anabranch.cli.render.tree import ASCII, Canvas, Signs, draw
 from anabranch.cli.render.view_progress import progress_of_view
@@ -35,11 +35,11 @@ class Frame:
     width: int
     height: int | None
     signs: Signs
-    place: str
-    """Description of the servers."""
+    description: str
+    """Description of the system and its address."""
 
 
-def drawn(snapshot: Snapshot, screen: Screen, frame: Frame, problem: str = "") -> Group:
+def draw_frame(snapshot: Snapshot, screen: Screen, frame: Frame, problem: str = "") -> Group:
     """Draw the whole frame. `problem` is why the snapshot could not be refreshed; empty if it is current."""
     from rich.console import Group
 
@@ -47,13 +47,15 @@ def drawn(snapshot: Snapshot, screen: Screen, frame: Frame, problem: str = "") -
     parts: list[RenderableType] = [_head(snapshot, frame)]
     if problem:
         parts.append(_text(short_line(f"! {problem}", frame.width), "bold red"))
-    chosen = next((row for row in rows if row.run_id == screen.chosen_id), None) if screen.inside else None
-    if chosen is not None:
-        parts += [_text(""), *_run(chosen, frame)]
+    selected = (
+        next((row for row in rows if row.run_id == screen.selected_id), None) if screen.shows_details else None
+    )
+    if selected is not None:
+        parts += [_text(""), *_run(selected, frame)]
     else:
-        parts += [_text(""), _surroundings(snapshot, frame), _text(""), _runs(snapshot, rows, screen, frame)]
+        parts += [_text(""), _system_state(snapshot, frame), _text(""), _runs(snapshot, rows, screen, frame)]
     if frame.height is not None:
-        parts.append(_foot(screen, inside=chosen is not None))
+        parts.append(_foot(screen, shows_details=selected is not None))
     return Group(*parts)
 
 
@@ -62,19 +64,19 @@ def drawn(snapshot: Snapshot, screen: Screen, frame: Frame, problem: str = "") -
 
 def _head(snapshot: Snapshot, frame: Frame) -> Text:
     runs = snapshot.runs
-    line = _text("Anabranch", "bold").append(f"  {frame.place}", style="dim")
+    line = _text("Anabranch", "bold").append(f"  {frame.description}", style="dim")
     line.append(f"  {datetime.fromtimestamp(snapshot.at, UTC):%H:%M:%S} UTC\n", style="dim")
     line.append(f"{sum(row.is_open for row in runs)} open", style="cyan")
     line.append(f"  {sum(not row.is_open for row in runs)} ended")
     if failed := sum(row.status in ("failed", "timed_out") for row in runs):
         line.append(f"  {failed} failed", style="red")
     line.append(f"  {sum(row.rate or 0.0 for row in runs):,.0f} members/s")
-    letters = sum(row.count for row in snapshot.letters)
-    line.append(f"  {count(letters, 'dead letter')}", style="red" if letters else "")
+    dead_letters = sum(row.count for row in snapshot.dead_letters)
+    line.append(f"  {count(dead_letters, 'dead letter')}", style="red" if dead_letters else "")
     return line
 
 
-def _surroundings(snapshot: Snapshot, frame: Frame) -> RenderableType:
+def _system_state(snapshot: Snapshot, frame: Frame) -> RenderableType:
     """Consumer groups, and beside or below them workers, dead letters and failures."""
     from rich.console import Group
     from rich.table import Table
@@ -90,12 +92,12 @@ def _surroundings(snapshot: Snapshot, frame: Frame) -> RenderableType:
 
 def _beside(snapshot: Snapshot, width: int) -> Text:
     lines = [_workers(snapshot)]
-    for letter in snapshot.letters[:2]:
-        lines.append(_text(short_line(f"{letter.count:,} × {letter.error}", width), "red"))
+    for dead_letter in snapshot.dead_letters[:2]:
+        lines.append(_text(short_line(f"{dead_letter.count:,} × {dead_letter.error}", width), "red"))
     if failures := snapshot.failures:
         lines.append(_text("latest failures", "bold"))
     for failure in failures[:FAILURES]:
-        line = f"{failed_place(failure)}: {failure['error_type']}: {failure['message']}"
+        line = f"{failure_location(failure)}: {failure['error_type']}: {failure['message']}"
         lines.append(_text(short_line(line, width), "red"))
     return _text("\n").join(lines)
 
@@ -133,19 +135,20 @@ def _runs(snapshot: Snapshot, rows: Sequence[RunRow], screen: Screen, frame: Fra
     if not rows:
         nothing = "no run matches the filter" if snapshot.runs else "no runs yet: anabranch run FILE"
         return Group(title, _text(nothing, "dim"))
-    place = screen.place(rows)
-    shown = rows if frame.height is None else _window(rows, place, max(3, frame.height - LINES_AROUND))
+    selected_index = screen.selected_index(rows)
+    shown = rows if frame.height is None else _window(rows, selected_index, max(3, frame.height - LINES_AROUND))
     columns = _columns(frame)
     if frame.width >= WIDE and any(row.waits for row in shown):
         columns = (*columns, Column("waits", _waits))
     if frame.height is not None:
         mark = ">" if frame.signs is ASCII else "›"
-        columns = (Column("", lambda row: mark if row is rows[place] else " "), *columns)
+        columns = (Column("", lambda row: mark if row is rows[selected_index] else " "), *columns)
     return Group(title, table_of(columns, shown, no_wrap=frame.height is not None))
 
 
 def _window(rows: Sequence[RunRow], place: int, size: int) -> Sequence[RunRow]:
     """At most `size` rows that include the one at `place`."""
+    # The selected row is in the middle, except near the ends of the list.
     first = max(0, min(place - size // 2, len(rows) - size))
     return rows[first : first + size]
 
@@ -223,8 +226,8 @@ def _run(row: RunRow, frame: Frame) -> list[RenderableType]:
     return [draw(progress_of_view(row.view), canvas), request]
 
 
-def _foot(screen: Screen, *, inside: bool) -> Text:
-    return _text(KEYS_TYPING if screen.typing else KEYS_INSIDE if inside else KEYS, "dim")
+def _foot(screen: Screen, *, shows_details: bool) -> Text:
+    return _text(KEYS_TYPING if screen.typing else KEYS_INSIDE if shows_details else KEYS, "dim")
 
 
 def _text(words: str, style: str = "") -> Text:

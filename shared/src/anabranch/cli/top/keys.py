@@ -27,7 +27,7 @@ _SEQUENCES = {
 _KEY = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Z])|.", re.DOTALL)
 
 
-def decoded(data: bytes) -> list[str]:
+def decode_keys(data: bytes) -> list[str]:
     """The keys in bytes from a terminal: special keys by name, others as their character. Unknown escape sequences
     are dropped."""
     found = [_SEQUENCES.get(each, each) for each in _KEY.findall(data.decode(errors="ignore"))]
@@ -35,8 +35,8 @@ def decoded(data: bytes) -> list[str]:
 
 
 @contextmanager
-def keys(pressed: Callable[[str], None]) -> Iterator[None]:
-    """Call `pressed` on the running loop for each key while the context is open. Ctrl-C still sends a signal."""
+def keys(on_key: Callable[[str], None]) -> Iterator[None]:
+    """Call `on_key` on the running loop for each key while the context is open. Ctrl-C still sends a signal."""
     import termios
     import tty
 
@@ -49,9 +49,10 @@ def keys(pressed: Callable[[str], None]) -> Iterator[None]:
         if not data:  # the terminal was closed
             loop.remove_reader(terminal)
             data = b"q"
-        for key in decoded(data):
-            pressed(key)
+        for key in decode_keys(data):
+            on_key(key)
 
+    # Not raw mode: in cbreak mode the terminal still turns Ctrl-C into a signal.
     tty.setcbreak(terminal)
     loop.add_reader(terminal, readable)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from anabranch.cli.top.snapshot import RunRow, Snapshot, Sort, chosen
+from anabranch.cli.top.snapshot import RunRow, Snapshot, Sort, select_rows
 
 KEYS = "q quit  ↑↓ select  Enter details  s sort  o open only  / filter"
 KEYS_INSIDE = "q quit  Esc back"
@@ -23,34 +23,34 @@ class Screen:
 
     Attributes:
         text: filter on names, ids, statuses and labels. `typing`: the user is editing it.
-        chosen_id: run id of the selected run; an id and no index, so that the selection stays when rows move.
-        inside: the details of the selected run are shown.
+        selected_id: run id of the selected run; not an index, so that the selection stays when rows move.
+        shows_details: the details of the selected run are shown.
     """
 
     sort: Sort = Sort.NEWEST
     text: str = ""
     open_only: bool = False
-    chosen_id: str | None = None
-    inside: bool = False
+    selected_id: str | None = None
+    shows_details: bool = False
     typing: bool = False
     quits: bool = False
 
     def rows(self, snapshot: Snapshot) -> list[RunRow]:
-        return chosen(snapshot.runs, self.sort, self.text, self.open_only)
+        return select_rows(snapshot.runs, self.sort, self.text, self.open_only)
 
-    def place(self, rows: Sequence[RunRow]) -> int:
+    def selected_index(self, rows: Sequence[RunRow]) -> int:
         """Index of the selected run in the rows; 0 if it is not among them."""
-        return next((number for number, row in enumerate(rows) if row.run_id == self.chosen_id), 0)
+        return next((number for number, row in enumerate(rows) if row.run_id == self.selected_id), 0)
 
 
-def pressed(screen: Screen, key: Key, rows: Sequence[RunRow]) -> Screen:
+def after_key(screen: Screen, key: Key, rows: Sequence[RunRow]) -> Screen:
     """The screen after a key. Keys without a meaning change nothing."""
     if screen.typing:
         return _typed(screen, key)
     if key in ("q", "\x03", "\x04"):
         return replace(screen, quits=True)
-    if screen.inside:
-        return replace(screen, inside=False) if key in ("escape", "enter", "backspace") else screen
+    if screen.shows_details:
+        return replace(screen, shows_details=False) if key in ("escape", "enter", "backspace") else screen
     if key == "s":
         return replace(screen, sort=screen.sort.next())
     if key == "o":
@@ -60,7 +60,7 @@ def pressed(screen: Screen, key: Key, rows: Sequence[RunRow]) -> Screen:
     if key == "escape":
         return replace(screen, text="")
     if key == "enter" and rows:
-        return replace(screen, inside=True, chosen_id=rows[screen.place(rows)].run_id)
+        return replace(screen, shows_details=True, selected_id=rows[screen.selected_index(rows)].run_id)
     return _moved(screen, key, rows)
 
 
@@ -79,5 +79,5 @@ def _moved(screen: Screen, key: Key, rows: Sequence[RunRow]) -> Screen:
     steps |= {"home": -len(rows), "end": len(rows)}
     if key not in steps or not rows:
         return screen
-    place = min(max(screen.place(rows) + steps[key], 0), len(rows) - 1)
-    return replace(screen, chosen_id=rows[place].run_id)
+    selected_index = min(max(screen.selected_index(rows) + steps[key], 0), len(rows) - 1)
+    return replace(screen, selected_id=rows[selected_index].run_id)

@@ -82,7 +82,7 @@ class GroupRow:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterRow:
+class DeadLetterRow:
     """Open dead letters of one kind of failure."""
 
     signature: str
@@ -98,7 +98,7 @@ class Snapshot:
     runs: Sequence[RunRow] = ()
     groups: Sequence[GroupRow] = ()
     workers: Mapping[str, bool] | None = None
-    letters: Sequence[LetterRow] = ()
+    dead_letters: Sequence[DeadLetterRow] = ()
 
     @property
     def failures(self) -> list[dict[str, Any]]:
@@ -117,9 +117,10 @@ class Snapshot:
                 for row in self.groups
             ],
             "dead_letters": {
-                "open": sum(row.count for row in self.letters),
+                "open": sum(row.count for row in self.dead_letters),
                 "kinds": [
-                    {"signature": row.signature, "count": row.count, "error": row.error} for row in self.letters
+                    {"signature": row.signature, "count": row.count, "error": row.error}
+                    for row in self.dead_letters
                 ],
             },
             "failures": [{**each, "time": timestamp(each.get("time"))} for each in self.failures[:20]],
@@ -184,7 +185,7 @@ _KEYS: Mapping[Sort, Callable[[RunRow], Any]] = {
 }
 
 
-def chosen(rows: Sequence[RunRow], sort: Sort, text: str = "", open_only: bool = False) -> list[RunRow]:
+def select_rows(rows: Sequence[RunRow], sort: Sort, text: str = "", open_only: bool = False) -> list[RunRow]:
     """Filter and sort rows. Sort.NEWEST puts open runs first."""
     kept = [row for row in rows if row.matches(text) and (row.is_open or not open_only)]
     return sorted(kept, key=_KEYS[sort])
