@@ -14,7 +14,12 @@ def key_bytes(record: Outgoing) -> bytes | None:
 
 def header_pairs(record: Outgoing) -> Headers:
     """The headers as pairs, in order."""
-    return tuple(record.headers.items()) if isinstance(record.headers, Mapping) else tuple(record.headers)
+    headers = record.headers
+    if type(headers) is tuple:
+        return headers
+    # `dict` first: the check for an abstract class calls Python code.
+    is_mapping = isinstance(headers, dict) or isinstance(headers, Mapping)
+    return tuple(headers.items()) if is_mapping else tuple(headers)
 
 
 def headers_size(headers: Headers) -> int:

@@ -26,12 +26,18 @@ class Ranges:
         self._stops: list[int] = []
         self._count = 0
         for start, stop in pairs:
-            self.add(start, stop)
+            # Most sets are given in order: appending at the end needs no search.
+            if 0 <= start < stop and (not self._stops or start > self._stops[-1]):
+                self._starts.append(start)
+                self._stops.append(stop)
+                self._count += stop - start
+            else:
+                self.add(start, stop)
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[Iterable[int]]) -> Ranges:
         """Return the set that `pairs` wrote; ValueError where something is not a pair."""
-        return cls((start, stop) for start, stop in pairs)
+        return cls(pairs)  # type: ignore[arg-type]  # unpacking raises the ValueError
 
     def pairs(self) -> list[list[int]]:
         """Return the ranges as ``[[start, stop], ...]`` in order, ready for JSON."""
@@ -47,7 +53,12 @@ class Ranges:
             raise ValueError(f"not a range of indexes: [{start}, {stop}); give 0 <= start <= stop")
         if start == stop:
             return 0
-        # `_left` in the stops and `_right` in the starts include ranges that only touch, so that they are merged.
+        if not self._stops or start > self._stops[-1]:
+            self._starts.append(start)
+            self._stops.append(stop)
+            self._count += stop - start
+            return stop - start
+        # `bisect_left` in the stops and `bisect_right` in the starts include ranges that only touch, so that they are merged.
         first = bisect_left(self._stops, start)
         last = bisect_right(self._starts, stop)
         return self._replace(first, last, start, stop)
@@ -77,6 +88,8 @@ class Ranges:
         """Return a new set of what this one holds and `other` does not."""
         if not (self._count and other._count):
             return self.copy()
+        if self._starts == other._starts and self._stops == other._stops:
+            return Ranges()
         return Ranges(part for start, stop in self for part in other.missing(start, stop))
 
     def missing(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
