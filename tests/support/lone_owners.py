@@ -17,8 +17,8 @@ from anabranch.core.wire.messages import (
 from anabranch.runtime.ownership.effects import Effect, PublishAfter
 from anabranch_agency.run.actor import decide as decide_run
 from anabranch_agency.run.state import PartitionState as Runs
+from anabranch_agency.run.turn import DeadLetterOriginal, Turn
 from anabranch_agency.run.turn import DecisionConfig as RunRules
-from anabranch_agency.run.turn import Turn
 from anabranch_taskgroup.session.actor import DeliveredMessage
 from anabranch_taskgroup.session.actor import decide as decide_group
 from anabranch_taskgroup.session.partition import PartitionState as Groups
@@ -78,9 +78,14 @@ class Runner:
         return decide_run(RunRules(NAMES), self.partition, message, self.offset, at)
 
     def submits(self, **more: Any) -> list[Effect]:
-        return self.hears(
-            SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST | more)
-        )
+        return self.hears(self.submission(**more))
+
+    def submission(self, **more: Any) -> SubmitRun:
+        return SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST | more)
+
+    def rejections(self, effects: list[Effect]) -> list[str]:
+        """The codes of the first errors of the requests that were refused."""
+        return [effect.code for effect in effects if isinstance(effect, DeadLetterOriginal)]
 
     def forgets(self) -> None:
         """Forget all tombstones of ended runs, as after a few days."""

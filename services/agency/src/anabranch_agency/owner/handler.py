@@ -24,6 +24,7 @@ from anabranch.runtime.process.resources import Resources
 from anabranch_agency.owner.metrics import counts_of, spans_of
 from anabranch_agency.owner.original_records import Origin, originals
 from anabranch_agency.owner.resubmit import resubmitted
+from anabranch_agency.owner.stale_records import ended_runs
 from anabranch_agency.run.actor import decide
 from anabranch_agency.run.faults import abandon
 from anabranch_agency.run.state import PartitionState
@@ -78,6 +79,11 @@ class RunsHandler:
             self._recall(
                 state, run_id, [orjson.loads(value) if value is not None else None for value in values], first
             )
+        known = ((run_id, state.tombstones.get(run_id)) for run_id in unknown)
+        unended = {run_id: each for run_id, each in known if each is not None and each.final is None}
+        if unended:
+            ended = await ended_runs(self._log, self._names.runs, state.number, state.generation, unended)
+            state.note_ended(ended)
 
     def _known_keys(self, run_id: str) -> tuple[str, str, str]:
         names = self._names

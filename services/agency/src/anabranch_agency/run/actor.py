@@ -13,7 +13,7 @@ from anabranch.core.admissions import parts_of
 from anabranch.core.errors import RequestRefused
 from anabranch.core.request.models import Request
 from anabranch.core.request.planning import Plan, plan
-from anabranch.core.request.request_hash import has_other_body, request_id_conflict
+from anabranch.core.request.request_hash import has_other_body, request_id_conflict, request_id_ended
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.messages import (
     CheckRun,
@@ -71,7 +71,10 @@ def _submit(turn: Turn, submit: SubmitRun) -> None:
     if known.final is not None:
         # Without this, an owner that replays this record after the store lost its data would admit the run again.
         turn.store_record(submit.run_id, known, turn.at)
-    if has_other_body(known.body_hash, submit.body_hash):
+    if submit.run_id in turn.partition.ended_unrecorded:
+        # Without a refusal the sender would wait: the final record, which was published, is not known any more.
+        refuse(turn, submit, [request_id_ended()], submit.warnings)
+    elif has_other_body(known.body_hash, submit.body_hash):
         refuse(turn, submit, [request_id_conflict()], submit.warnings)
     else:
         _publish_again(turn, submit.run_id, known, submit.traceparent)

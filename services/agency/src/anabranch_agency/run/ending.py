@@ -58,6 +58,9 @@ def end_if_lost(turn: Turn, run_id: str) -> None:
     if turn.partition.is_rebuilding:
         return
     known = turn.partition.tombstones.get(run_id)
+    if run_id in turn.partition.ended_unrecorded:
+        turn.partition.drop("run that had ended, whose record in the store is older")
+        return
     # A record from this offset on is of a later admission, which a replay has not reached yet.
     if run_id in turn.partition.runs or known is None or known.final is not None or known.offset >= turn.position:
         return

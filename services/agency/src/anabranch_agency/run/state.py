@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
@@ -93,6 +94,8 @@ class PartitionState:
     """Runs that were paused and not resumed before they were submitted."""
     observed: OrderedDict[str, dict[str, int]] = field(default_factory=OrderedDict)
     """By run: the offset of its last pause or resume in each partition of `requests`."""
+    ended_unrecorded: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    """Runs that had ended, of which the store has only an older record without the end."""
     deadlines: list[tuple[float, str]] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     is_rebuilding: bool = False
@@ -111,8 +114,14 @@ class PartitionState:
                 del self.runs[run.run_id]
                 self.drop("run that had ended, admitted by a repetition")
 
+    def note_ended(self, run_ids: Iterable[str]) -> None:
+        self.ended_unrecorded.update(dict.fromkeys(run_ids))
+        while len(self.ended_unrecorded) > MAX_REMEMBERED:
+            self.ended_unrecorded.popitem(last=False)
+
     def open(self, run: Run) -> None:
         self.runs[run.run_id] = run
+        self.ended_unrecorded.pop(run.run_id, None)
         self.arm(run)
         if len(self.deadlines) > SPARE_DEADLINES + 4 * len(self.runs):
             self.deadlines = [entry for entry in self.deadlines if entry[1] in self.runs]

@@ -41,3 +41,13 @@ def request_id_conflict() -> Problem:
         "this request id was used before, with another body",
         "send the same body to get the first run's result, or take a new id",
     )
+
+
+def request_id_ended() -> Problem:
+    """The refusal of a request whose id was used by a run that has ended, and whose end the store has lost."""
+    return Problem(
+        Code.REQUEST_ID_CONFLICT,
+        "/request_id",
+        "a run with this request id has ended, but the store has lost the record of its end",
+        "its final record is on the results topic, if that still has it; take a new id to run the request again",
+    )
