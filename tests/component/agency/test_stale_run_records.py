@@ -1,4 +1,4 @@
-"""A run that has ended, of which the store has only an older record without the end, does not end a second time."""
+"""A run that has ended, and whose record in the store has no end, does not end a second time."""
 
 from __future__ import annotations
 

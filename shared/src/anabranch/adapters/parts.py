@@ -18,8 +18,7 @@ def header_pairs(record: Outgoing) -> Headers:
     if type(headers) is tuple:
         return headers
     # `dict` first: the check for an abstract class calls Python code.
-    is_mapping = isinstance(headers, dict) or isinstance(headers, Mapping)
-    return tuple(headers.items()) if is_mapping else tuple(headers)
+    return tuple(headers.items()) if isinstance(headers, (dict, Mapping)) else tuple(headers)
 
 
 def headers_size(headers: Headers) -> int:

@@ -58,7 +58,7 @@ class Ranges:
             self._stops.append(stop)
             self._count += stop - start
             return stop - start
-        # `bisect_left` in the stops and `bisect_right` in the starts include ranges that only touch: they are merged.
+        # `bisect_left` in the stops and `bisect_right` in the starts include ranges that only touch; they merge.
         first = bisect_left(self._stops, start)
         last = bisect_right(self._starts, stop)
         return self._replace(first, last, start, stop)

@@ -1,7 +1,7 @@
 """Finds runs whose record in the store lacks their end although the log has their admission.
 
-The owner folds the log from the oldest open run on. A run that is not in its state, and whose admission is still on
-the log, has therefore ended; the store has an old copy of its record, for example after a part of its keys was
+The owner folds the log from the oldest open run on. A run that is not in its state, and whose admission is still
+on the log, has therefore ended; the store has an old copy of its record, for example after a part of its keys was
 restored from a backup. If the admission is gone from the log, the run itself may be lost.
 """
 
