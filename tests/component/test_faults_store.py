@@ -104,7 +104,7 @@ def test_there_is_one_final_record_when_the_store_restarts_empty(anabranch_syste
 def flush(server: MemoryServer) -> None:
     """Forget everything, and look the same."""
     server.restart()
-    server._life -= 1
+    server._incarnation -= 1
 
 
 @pytest.mark.parametrize("forget", [MemoryServer.restart, flush], ids=["restarted", "flushed"])

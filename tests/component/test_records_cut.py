@@ -10,7 +10,7 @@ import pytest
 from small_requests import alive, array, request, task
 
 from anabranch import Task
-from anabranch.adapters.limits import LEAST_LEARNED_BYTES, RecordLimits, record_bytes
+from anabranch.adapters.limits import MIN_LEARNED_BYTES, RecordLimits, record_bytes
 from anabranch.core.errors import RecordTooLarge
 from anabranch.core.names import Names
 from anabranch.core.wire.fragments import Assembler
@@ -62,7 +62,7 @@ def test_no_limit_is_learned_from_records_that_cannot_be_too_large() -> None:
     limits = RecordLimits()
     limits.refused("t", 4_000)
 
-    assert limits.note("t", 1_000_000) == LEAST_LEARNED_BYTES
+    assert limits.note("t", 1_000_000) == MIN_LEARNED_BYTES
 
 
 def test_a_lowered_limit_is_obeyed_as_the_log_reports_it() -> None:
@@ -71,7 +71,7 @@ def test_a_lowered_limit_is_obeyed_as_the_log_reports_it() -> None:
     limits.refused("t", 900_000)
 
     assert limits.note("t", 500_000) == 500_000
-    assert (limits.least(1_000_000), limits.least(300_000)) == (500_000, 300_000)
+    assert (limits.smallest(1_000_000), limits.smallest(300_000)) == (500_000, 300_000)
 
 
 async def test_a_dead_letter_of_a_small_record_with_large_headers_fits() -> None:

@@ -26,7 +26,7 @@ from anabranch.runtime.process.ids import SystemIds
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
-from anabranch.runtime.topic_lives import POLL_SECONDS, TopicLives, is_of_another_life
+from anabranch.runtime.topic_recreation import POLL_SECONDS, RecreationDetector, is_recreated
 from anabranch.testing.loop import VirtualClock, VirtualLoop
 
 NAMES = Names("t.")
@@ -53,7 +53,7 @@ SPEC = TopicSpec("t.runs", 1)
 def test_a_partition_with_another_first_record_is_a_new_one(
     known: Beginning, found: Beginning, end: int, is_another: bool
 ) -> None:
-    assert is_of_another_life(known, found, end) is is_another
+    assert is_recreated(known, found, end) is is_another
 
 
 class Log:
@@ -81,16 +81,16 @@ def in_virtual_time(test: Coroutine[Any, Any, None]) -> None:
 def test_a_claim_that_was_removed_before_it_was_read_is_found() -> None:
     async def removed() -> None:
         log = Log()
-        lives = TopicLives(log.client, SPEC.name)
-        await lives.assigned(0)
+        detector = RecreationDetector(log.client, SPEC.name)
+        await detector.assigned(0)
         await log.append(b"claim")
-        lives.claimed(0, 0)
-        assert not await lives.were_recreated([0])
+        detector.claimed(0, 0)
+        assert not await detector.were_recreated([0])
         log.broker.trim(SPEC.name, 0, 1)
         await asyncio.sleep(POLL_SECONDS)
 
-        assert await lives.were_recreated([0])
-        assert not await lives.were_recreated([0]), "nothing is known until it is assigned again"
+        assert await detector.were_recreated([0])
+        assert not await detector.were_recreated([0]), "nothing is known until it is assigned again"
 
     in_virtual_time(removed())
 
@@ -98,18 +98,18 @@ def test_a_claim_that_was_removed_before_it_was_read_is_found() -> None:
 def test_retention_is_no_new_generation_and_a_removed_claim_that_was_read_is_no_loss() -> None:
     async def retained() -> None:
         log = Log()
-        lives = TopicLives(log.client, SPEC.name)
-        await lives.assigned(0)
+        detector = RecreationDetector(log.client, SPEC.name)
+        await detector.assigned(0)
         await log.append(b"claim", b"x", b"y")
-        lives.claimed(0, 0)
-        lives.delivered(0, log.broker.partition((SPEC.name, 0)).read(0, 10))
+        detector.claimed(0, 0)
+        detector.delivered(0, log.broker.partition((SPEC.name, 0)).read(0, 10))
         for before in (0, 1, 2, 3):
             log.broker.trim(SPEC.name, 0, before)
             await asyncio.sleep(POLL_SECONDS)
-            assert not await lives.were_recreated([0])
+            assert not await detector.were_recreated([0])
         await log.append(b"z")
         await asyncio.sleep(POLL_SECONDS)
-        assert not await lives.were_recreated([0])
+        assert not await detector.were_recreated([0])
 
     in_virtual_time(retained())
 
@@ -189,14 +189,14 @@ async def test_runs_are_queried_once_and_only_in_a_recreated_topic() -> None:
     orphans.keep(0, 1, [Outgoing(SPEC.name, "k", b"0")])
     orphans.keep(1, 1, [Outgoing(SPEC.name, "k", b"1")])
 
-    await orphans.ask(0, 1)
+    await orphans.publish_kept(0, 1)
     assert asked.end == 0, "it is the same topic"
     log.refuses = True
     with pytest.raises(ServerUnavailable):
-        await orphans.ask(0, 2)
+        await orphans.publish_kept(0, 2)
     log.refuses = False
-    await orphans.ask(0, 2)
-    await orphans.ask(1, 2)
+    await orphans.publish_kept(0, 2)
+    await orphans.publish_kept(1, 2)
     assert [record.value for record in asked.read(0, 9)] == [b"1"]
 
 

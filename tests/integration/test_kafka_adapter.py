@@ -126,7 +126,7 @@ async def test_a_member_that_polls_too_rarely_loses_its_partitions_and_comes_bac
     membership = await log.join(f"{prefix}g", [topic], frozen)
     await eventually(lambda: len(frozen.records) == 2)
 
-    membership._commands.tell(lambda consumer: thaw.wait(30))
+    membership._commands.submit(lambda consumer: thaw.wait(30))
     others = await log.join(f"{prefix}g", [topic], other)
     await eventually(lambda: len(other.owned) == 2)
     thaw.set()

@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from anabranch.adapters.parts import header_pairs, headers_size, key_bytes
+from anabranch.adapters.encoding import header_pairs, headers_size, key_bytes
 from anabranch.adapters.redis.store import RedisStore
 from anabranch.cli.bench.shapes import chain_request, fanout_request, single_request, three_by_three_request
 from anabranch.ports import EventLog, Incoming, Notifier, Outgoing, StateStore

@@ -11,7 +11,7 @@ from small_requests import alive, request, task
 
 from anabranch.core.names import Names
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.ownership.dead_letter import LETTER_BYTES, dead_letter
+from anabranch.runtime.ownership.dead_letter import MAX_DEAD_LETTER_BYTES, dead_letter
 from anabranch.testing import System
 from anabranch_agency.intake.requests import decide
 
@@ -107,7 +107,7 @@ def test_a_dead_letter_of_a_too_large_record_is_truncated(
 
     told = dict(letter.headers)
     size = len(letter.value) + sum(len(name) + len(text or b"") for name, text in told.items())
-    assert size <= LETTER_BYTES
+    assert size <= MAX_DEAD_LETTER_BYTES
     assert told["anabranch_bytes"] == str(len(value)).encode()
     assert value.startswith(letter.value)
     assert told["anabranch_origin"] == b"requests/0/7"

@@ -98,7 +98,7 @@ async def test_a_service_is_drained_and_stopped_when_asked(capfd: pytest.Capture
     service = await built
     await service.started.wait()
 
-    stop.ask()
+    stop.count()
 
     assert await running == 0
     assert service.calls == ["start", "drain", "stop"]
@@ -111,7 +111,7 @@ async def test_topics_are_created_before_the_service_starts() -> None:
     service = await built
 
     assert await service.resources.log.partition_count("anabranch.tasks") == 24
-    stop.ask()
+    stop.count()
     await running
 
 
@@ -129,7 +129,7 @@ async def test_a_drain_that_takes_too_long_is_cut_off() -> None:
     service.endless = {"drain"}
     await service.started.wait()
 
-    stop.ask()
+    stop.count()
 
     assert await running == 0
     assert service.calls == ["start", "drain", "stop"]
@@ -142,8 +142,8 @@ async def test_a_second_request_stops_at_once() -> None:
     service.endless = {"drain"}
     await service.started.wait()
 
-    stop.ask()
-    stop.ask()
+    stop.count()
+    stop.count()
 
     assert await running == 1
 
@@ -154,7 +154,7 @@ async def test_a_request_during_the_start_ends_it() -> None:
     service = await built
     service.endless = {"start"}
 
-    stop.ask()
+    stop.count()
 
     assert await running == 0
     assert service.calls[-1:] == ["stop"]

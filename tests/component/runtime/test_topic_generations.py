@@ -17,7 +17,7 @@ from anabranch.ports import Committed, TopicSpec
 from anabranch.runtime.ownership.due_timers import DueTimers
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.log_generation import generation_of
-from anabranch.runtime.ownership.replay import discard_stale_commit, generation_noted, position
+from anabranch.runtime.ownership.replay import committed_generation, discard_stale_commit, position
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.testing.loop import VirtualClock, VirtualLoop
 
@@ -58,7 +58,7 @@ async def test_an_emptied_store_does_not_restart_the_generations() -> None:
     assert generations == [0, 1, 2]
     broker.create(TopicSpec("runs", 1, {}))
     assert await generation_of(log, store, NAMES, "runs") == 3
-    noted = generation_noted(position(7, 7, "s", 3))
+    noted = committed_generation(position(7, 7, "s", 3))
 
     emptied = MemoryStore(MemoryServer(clock))
 

@@ -18,7 +18,7 @@ from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Outgoing, TopicSpec
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.task import Task
 from anabranch_taskgroup.worker.offer_consumer import OfferConsumer
@@ -74,7 +74,7 @@ def resources_of(log: MemoryLog) -> Resources:
 def worker(resources: Resources) -> Worker:
     registry = Registry()
     registry.add(counted)
-    return Worker(registry, resources, StoreLife(resources.store, resources.clock), incarnation="w")
+    return Worker(registry, resources, StoreIdentityTracker(resources.store, resources.clock), incarnation="w")
 
 
 async def test_an_undecodable_offer_during_a_log_outage_is_dead_lettered_and_the_next_ones_are_run() -> None:

@@ -12,7 +12,7 @@ from anabranch.core.wire.messages import Offer, TaskOrder
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Outgoing, TopicSpec
 from anabranch.runtime.process.clock import SystemClock
-from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.task import Task
 from anabranch_taskgroup.owner.offer_router import OfferRouter
@@ -56,7 +56,9 @@ async def test_a_worker_runs_the_offers_of_all_its_lanes() -> None:
     resources = memory_resources(NAMES, clock, concurrency=2)
     log = resources.log
     await log.create_topics([TopicSpec(topic, 2) for topic in ("p.groups", NAMES.tasks(), NAMES.tasks(GPU))])
-    worker = Worker(Registry().add(noted), resources, StoreLife(resources.store, clock), incarnation="w")
+    worker = Worker(
+        Registry().add(noted), resources, StoreIdentityTracker(resources.store, clock), incarnation="w"
+    )
     consumer = OfferConsumer(worker, resources, {DEFAULT_LANE: 1, GPU: 3})
     await worker.start()
     await consumer.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from confluent_kafka import Consumer, KafkaError
 
 from anabranch.adapters.kafka.config import KafkaSettings
-from anabranch.adapters.kafka.producer import fate
+from anabranch.adapters.kafka.producer import delivery_result
 
 
 def test_settings_cannot_weaken_the_durability_of_records() -> None:
@@ -29,12 +29,12 @@ def test_settings_cannot_weaken_the_durability_of_records() -> None:
 def test_a_report_gives_the_offset_or_the_error() -> None:
     late = KafkaError(KafkaError._MSG_TIMED_OUT)
 
-    assert fate(None, 12) == (None, 12)
-    assert fate(late, None) == (late, -1)
+    assert delivery_result(None, 12) == (None, 12)
+    assert delivery_result(late, None) == (late, -1)
 
 
 def test_an_acknowledgement_without_an_offset_is_no_acknowledgement() -> None:
-    error, offset = fate(None, None)
+    error, offset = delivery_result(None, None)
 
     assert error is not None
     assert "without an offset" in error.str()

@@ -65,7 +65,7 @@ async def test_a_sender_can_wait_for_room_by_weight() -> None:
     assert queue.is_full
     running = asyncio.create_task(queue.run())
 
-    await queue.wait_for_room()
+    await queue.wait_for_space()
 
     assert (queue.is_full, len(queue)) == (False, 0)
     running.cancel()

@@ -65,8 +65,8 @@ def test_a_replay_starts_at_the_position_of_the_commit(committed: Committed | No
 
 
 def test_after_a_loss_of_the_store_the_whole_log_is_replayed() -> None:
-    assert replay_of(position(10, 4, "store-1"), "store-1", kept=False) == Replay(0, 10, True)
-    assert replay_of(None, "store-1", kept=False) == Replay(None, 0, False), "nothing was done before"
+    assert replay_of(position(10, 4, "store-1"), "store-1", is_intact=False) == Replay(0, 10, True)
+    assert replay_of(None, "store-1", is_intact=False) == Replay(None, 0, False), "nothing was done before"
 
 
 @given(st.lists(st.floats(0, 1e6)))

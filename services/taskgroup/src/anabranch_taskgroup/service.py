@@ -14,7 +14,7 @@ from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.heartbeat import Heartbeat
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.owner.dispatch import SWEEP_SECONDS, Dispatcher
 from anabranch_taskgroup.owner.handler import GroupsHandler
@@ -45,7 +45,7 @@ class TaskGroupService:
             member_limit=settings.members_limit,
         )
         incarnation = resources.ids.incarnation()
-        life = StoreLife(resources.store, resources.clock, partial(_is_up_to_date, resources))
+        life = StoreIdentityTracker(resources.store, resources.clock, partial(_is_up_to_date, resources))
         self._worker = Worker(registry, resources, life, incarnation=incarnation)
         self._telemetry = resources.telemetry
         self._offer_consumer = OfferConsumer(self._worker, resources)

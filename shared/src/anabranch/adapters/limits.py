@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from anabranch.adapters.parts import header_pairs, headers_size, key_bytes
+from anabranch.adapters.encoding import header_pairs, headers_size, key_bytes
 from anabranch.core.errors import RecordTooLarge
 from anabranch.ports import Committed, Outgoing
 
@@ -31,7 +31,7 @@ SMALL_BYTES = 4_000
 """Bytes of a value that fits under any allowed record limit, with its key and the same amount of headers."""
 _MAX_UTF8 = 4
 """Bytes of a character in UTF-8, at most."""
-LEAST_LEARNED_BYTES = 40_000
+MIN_LEARNED_BYTES = 40_000
 """Minimum bytes of a record that can be too large: a smaller record was refused for another reason."""
 
 
@@ -77,7 +77,7 @@ class RecordLimits:
         self._refused: dict[str, int] = {}
         """Size of the smallest refused record in bytes, by topic."""
 
-    def least(self, default: int) -> int:
+    def smallest(self, default: int) -> int:
         """The smallest limit of a topic, at most `default`."""
         return min([default, *self._known.values()])
 
@@ -90,7 +90,7 @@ class RecordLimits:
         record, if the log does not report a limit or refuses records below it."""
         refused = self._refused.get(topic)
         if refused is not None and refused <= limit:
-            limit = min(limit, max(refused // 2, LEAST_LEARNED_BYTES))
+            limit = min(limit, max(refused // 2, MIN_LEARNED_BYTES))
         self._known[topic] = limit
         return limit
 

@@ -36,11 +36,11 @@ from anabranch.ports import (
     Standing,
     TopicSpec,
 )
-from anabranch.runtime.ownership.dead_letter import fit_letter
+from anabranch.runtime.ownership.dead_letter import fit_dead_letter
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 5
+MAX_REFITS = 5
 """Attempts before the last one. If the broker does not show its limit, each attempt halves the refused size."""
 
 
@@ -86,7 +86,7 @@ class FittedLog:
         if all(map(is_small, records)):  # fast path: does not ask for limits
             with suppress(RecordTooLarge):  # a lowered limit may refuse small records, or the batch
                 return await self._inner.publish(records)
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_REFITS):
             # The limit may have been lowered after it was read, or the client may have no permission to read it.
             with suppress(RecordTooLarge):
                 return await self._publish(records)
@@ -118,7 +118,7 @@ class FittedLog:
         elif record.topic == self._names.results:
             yield replace(record, value=fit_result(record.value, value_limit))
         elif record.topic == self._names.dead_letters:
-            yield fit_letter(record, limit)
+            yield fit_dead_letter(record, limit)
         else:
             raise RecordTooLarge(record.topic, size, limit)
 

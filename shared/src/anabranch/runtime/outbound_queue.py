@@ -29,7 +29,7 @@ class OutboundQueue(Generic[T]):
         batch: maximum messages of a batch.
         delay: seconds between two attempts.
         overflow: what happens to a message that is put into a full queue. "drop oldest" and "drop newest" count
-            the lost messages; "keep" is for senders that wait for `wait_for_room` themselves.
+            the lost messages; "keep" is for senders that wait for `wait_for_space` themselves.
         weigh: the weight of a message; by default each counts as 1.
     """
 
@@ -93,7 +93,7 @@ class OutboundQueue(Generic[T]):
         put = self._put
         await self._wait(lambda: self._sent >= put)
 
-    async def wait_for_room(self) -> None:
+    async def wait_for_space(self) -> None:
         """Return once the queue is not full, or `run` was cancelled."""
         await self._wait(lambda: not self.is_full)
 
@@ -109,7 +109,7 @@ class OutboundQueue(Generic[T]):
                 await self._has_messages.wait()
                 await until_available(self.flush, f"send {self._what}", delay=self._delay)
         finally:
-            # Callers of `wait_sent` and `wait_for_room` would otherwise wait for sends that never happen.
+            # Callers of `wait_sent` and `wait_for_space` would otherwise wait for sends that never happen.
             self._is_stopped = True
             self._progress.set()
 

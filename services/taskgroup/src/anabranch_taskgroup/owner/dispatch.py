@@ -15,7 +15,7 @@ from anabranch.core.wire.messages import ArrayCounted, ChunkLost, Offer
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch_taskgroup.owner.offer_router import OfferRouter
 from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.session.claim_monitor import ChunkDelivery, ClaimMonitor
@@ -52,7 +52,7 @@ class Dispatcher:
         offers: Offers,
         worker: Worker,
         router: OfferRouter,
-        life: StoreLife,
+        life: StoreIdentityTracker,
         clock: LogClock,
     ) -> None:
         self._log = resources.log

@@ -19,7 +19,7 @@ from anabranch.runtime.ownership.deciding import decide_each, event_records
 from anabranch.runtime.ownership.effects import Effect, PublishAfter, PublishFirst
 from anabranch.runtime.ownership.handler import Recall
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch_taskgroup.owner.context_store import fold_key
 from anabranch_taskgroup.owner.derived_keys import write_derived_keys
 from anabranch_taskgroup.owner.dispatch import Dispatcher
@@ -45,7 +45,12 @@ class GroupsHandler:
     """The handler of the owner of `groups` partitions."""
 
     def __init__(
-        self, resources: Resources, rules: DecisionConfig, offers: Offers, dispatcher: Dispatcher, life: StoreLife
+        self,
+        resources: Resources,
+        rules: DecisionConfig,
+        offers: Offers,
+        dispatcher: Dispatcher,
+        life: StoreIdentityTracker,
     ) -> None:
         self._resources = resources
         self._rules = rules

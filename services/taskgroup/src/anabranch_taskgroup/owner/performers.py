@@ -17,7 +17,7 @@ from anabranch.core.wire.messages import ArrayCounted, KeyReduced, Message
 from anabranch.ports import Outgoing, Write
 from anabranch.runtime.ownership.effects import Effect, Expire
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch_taskgroup.owner.context_store import reduced
 from anabranch_taskgroup.owner.dispatch import Dispatcher
 from anabranch_taskgroup.owner.key_watcher import KeyWatcher
@@ -57,7 +57,7 @@ class Performers:
         rules: DecisionConfig,
         offers: Offers,
         dispatcher: Dispatcher,
-        life: StoreLife,
+        life: StoreIdentityTracker,
         watcher: KeyWatcher,
         imports: RetryImports,
     ) -> None:

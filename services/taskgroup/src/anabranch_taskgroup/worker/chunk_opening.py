@@ -11,7 +11,7 @@ from functools import partial
 from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
-from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import AgentDeclaration
 from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
 from anabranch_taskgroup.worker.executors.selection import executor_of
@@ -47,7 +47,7 @@ class ChunkOpener:
         self,
         documents: TaskDocuments,
         reporter: Reporter,
-        life: StoreLife,
+        life: StoreIdentityTracker,
         clock: Clock,
         *,
         threads: AgentThreads,

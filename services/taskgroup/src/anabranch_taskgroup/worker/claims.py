@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from anabranch.core.names import Names
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import StateStore
-from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.session.store_keys import claim_key
 from anabranch_taskgroup.worker.held_chunks import HeldChunks
@@ -28,7 +28,7 @@ class Claims:
         self,
         store: StateStore,
         names: Names,
-        life: StoreLife,
+        life: StoreIdentityTracker,
         held: HeldChunks,
         is_wanted: Callable[[Offer], bool],
         *,

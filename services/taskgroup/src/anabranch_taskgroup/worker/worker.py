@@ -17,7 +17,7 @@ from anabranch.core.wire.messages import Offer
 from anabranch.ports import Outgoing
 from anabranch.runtime.outbound_queue import OutboundQueue
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
 from anabranch_taskgroup.worker.chunk_lifecycle import ChunkLifecycle
@@ -57,7 +57,9 @@ class Worker:
         life: tells whether the store has been restored since it was replaced.
     """
 
-    def __init__(self, registry: Registry, resources: Resources, life: StoreLife, *, incarnation: str) -> None:
+    def __init__(
+        self, registry: Registry, resources: Resources, life: StoreIdentityTracker, *, incarnation: str
+    ) -> None:
         names, store, notifier, clock = resources.names, resources.store, resources.notifier, resources.clock
         concurrency, lease = resources.settings.concurrency, resources.settings.worker_lease
         self._registry = registry
@@ -176,7 +178,7 @@ class Worker:
 
     async def wait_for_capacity(self) -> None:
         """Return once fewer chunks are held than members may run, and the log has taken most of the reports."""
-        await self._outbox.wait_for_room()
+        await self._outbox.wait_for_space()
         await self._held.wait_below(self.concurrency)
 
     # --- offers ------------------------------------------------------------------------------------

@@ -28,11 +28,11 @@ class Commands(Generic[T]):
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._closed = False
 
-    def tell(self, action: Callable[..., Any], *args: Any) -> None:
+    def submit(self, action: Callable[..., Any], *args: Any) -> None:
         """Queue `action(target, *args)` without waiting for it; a failure is logged."""
         self._queue.put(lambda: self._logged(action, args))
 
-    async def ask(self, action: Callable[..., R], *args: Any) -> R:
+    async def call(self, action: Callable[..., R], *args: Any) -> R:
         """Queue `action(target, *args)` and return its result or raise its error."""
         if self._closed:
             raise RuntimeError("the consumer is closed")
@@ -72,7 +72,7 @@ class Commands(Generic[T]):
     def _answered(self, answer: asyncio.Future[Any], action: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
             result = action(self._target, *args)
-        except Exception as error:  # noqa: BLE001 - raised in the caller of `ask`
+        except Exception as error:  # noqa: BLE001 - raised in the caller of `call`
             self._post(_fail, answer, error)
         else:
             self._post(_succeed, answer, result)

@@ -91,11 +91,11 @@ class KafkaMembership:
 
     def pause(self, topic: str, partition: int) -> None:
         """See `ports.Membership`."""
-        self._steer(Consumer.pause, (topic, partition))
+        self._submit_if_open(Consumer.pause, (topic, partition))
 
     def resume(self, topic: str, partition: int) -> None:
         """See `ports.Membership`."""
-        self._steer(Consumer.resume, (topic, partition))
+        self._submit_if_open(Consumer.resume, (topic, partition))
 
     def unhealthy_reason(self) -> str | None:
         """See `ports.Membership`."""
@@ -119,7 +119,7 @@ class KafkaMembership:
     def _opened(self, partition: TopicPartition, start: int | None, committed: Committed | None) -> None:
         if start is None:
             start = committed.offset if committed else OFFSET_BEGINNING
-        self._commands.tell(self._start_fetching, partition, start, self._assigned.get(partition))
+        self._commands.submit(self._start_fetching, partition, start, self._assigned.get(partition))
 
     def _deliver(self, batches: Batches) -> None:
         # Records of a partition that was revoked meanwhile are dropped: its next owner reads them.
@@ -128,16 +128,16 @@ class KafkaMembership:
             if self._lifecycle.is_open(partition):
                 self._listener.deliver(*partition, records)
 
-    def _steer(self, action: Any, partition: TopicPartition) -> None:
+    def _submit_if_open(self, action: Any, partition: TopicPartition) -> None:
         if self._lifecycle.is_open(partition):
-            self._commands.tell(self._apply, action, partition, self._assigned.get(partition))
+            self._commands.submit(self._apply, action, partition, self._assigned.get(partition))
 
     # --- in the consumer's thread
 
     def _poll(self) -> None:
         if self._commands.run_pending():
             self._pace.quicken()
-        batches = fetch(self._consumer, self._pace.seconds(), self._stand_denied)
+        batches = fetch(self._consumer, self._pace.seconds(), self._note_denied)
         if not batches:
             return
         self._pace.quicken()
@@ -148,8 +148,8 @@ class KafkaMembership:
                 return
         self._thread.post(self._deliver, batches)
 
-    def _stand_denied(self, error: KafkaError) -> None:
-        """librdkafka retries by itself; the reason is kept for health checks, because a retry cannot succeed."""
+    def _note_denied(self, error: KafkaError) -> None:
+        """Keep the denial for health checks: librdkafka retries by itself, but cannot succeed."""
         if self._denied is None:
             self._denied = str(translate(error, self._brokers, f"reading {self._what}"))
             _log.error("the Kafka consumer gets no records, its service is unhealthy: %s", self._denied)

@@ -13,9 +13,9 @@ from anabranch.adapters.lifecycle import TopicPartition
 from anabranch.ports import Incoming
 
 BATCH_RECORDS = 500
-LIVELY_SECONDS = 0.01
-QUIET_SECONDS = 0.05
-_LIVELY_TURNS = 200
+BUSY_SECONDS = 0.01
+IDLE_SECONDS = 0.05
+_BUSY_POLLS = 200
 
 Batches = dict[TopicPartition, list[Incoming]]
 
@@ -27,16 +27,16 @@ class Pace:
     short for about two seconds after any activity, and longer when idle, to save CPU time."""
 
     def __init__(self) -> None:
-        self._lively = _LIVELY_TURNS
+        self._busy_polls = _BUSY_POLLS
 
     def quicken(self) -> None:
         """Note activity."""
-        self._lively = _LIVELY_TURNS
+        self._busy_polls = _BUSY_POLLS
 
     def seconds(self) -> float:
         """The timeout of the next poll in seconds."""
-        self._lively -= 1
-        return LIVELY_SECONDS if self._lively > 0 else QUIET_SECONDS
+        self._busy_polls -= 1
+        return BUSY_SECONDS if self._busy_polls > 0 else IDLE_SECONDS
 
 
 def fetch(consumer: Consumer, timeout: float, denied: Callable[[KafkaError], None]) -> Batches:

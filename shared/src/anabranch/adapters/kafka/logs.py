@@ -12,13 +12,13 @@ REPEAT_SECONDS = 30.0
 
 LOGGER = logging.getLogger("anabranch.kafka.client")
 
-_LOUD = {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._FATAL, KafkaError._SSL}
+_WARNED = {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._FATAL, KafkaError._SSL}
 
 # Properties of an installation go to every client, so each gets some that only concern other kinds of clients.
 _FOREIGN_PROPERTY = "CONFWARN"
 
 
-class Calm(logging.Filter):
+class RepeatFilter(logging.Filter):
     """Passes one line of a kind in REPEAT_SECONDS, by the times of the log records. The kind is the level and the
     first word, which is librdkafka's name of the event (FAIL, REQTMOUT, ...)."""
 
@@ -39,8 +39,8 @@ class Calm(logging.Filter):
 
 def on_error(error: KafkaError) -> None:
     """Log an error that belongs to no single call. librdkafka recovers by itself, so it is no failure."""
-    level = logging.WARNING if error.code() in _LOUD else logging.DEBUG
+    level = logging.WARNING if error.code() in _WARNED else logging.DEBUG
     LOGGER.log(level, "%s %s", error.name(), error.str())
 
 
-LOGGER.addFilter(Calm())
+LOGGER.addFilter(RepeatFilter())

@@ -34,28 +34,28 @@ class OffsetKeeper:
         self._commands = commands
         self._brokers = brokers
         self._assigned = assigned
-        self._waiting: dict[TopicPartition, Committed] = {}
+        self._pending: dict[TopicPartition, Committed] = {}
         self._next: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()
+        self._commit_lock = asyncio.Lock()
         self._answer: asyncio.Future[KafkaError | None] | None = None
         self._wanted: list[TopicPartition] = []
-        self._look: asyncio.Task[Mapping[TopicPartition, Committed | None]] | None = None
+        self._lookup: asyncio.Task[Mapping[TopicPartition, Committed | None]] | None = None
 
     async def look_up(self, partition: TopicPartition) -> Committed | None:
         """The committed position, None if there is none. Calls in one iteration of the event loop share a request.
 
         Raises KafkaException."""
         self._wanted.append(partition)
-        if self._look is None:
-            self._look = asyncio.ensure_future(self._look_up_wanted())
+        if self._lookup is None:
+            self._lookup = asyncio.ensure_future(self._look_up_wanted())
         # Shielded, because other callers share the request.
-        return (await asyncio.shield(self._look))[partition]
+        return (await asyncio.shield(self._lookup))[partition]
 
     async def commit(self, partition: TopicPartition, position: Committed) -> None:
         """Commit with the next request. Returns when the coordinator has it; raises ServerUnavailable."""
-        self._waiting[partition] = position
+        self._pending[partition] = position
         if self._next is None:
-            self._next = asyncio.ensure_future(self._commit_waiting())
+            self._next = asyncio.ensure_future(self._commit_pending())
         # Shielded, because other callers share the request.
         await asyncio.shield(self._next)
 
@@ -67,15 +67,15 @@ class OffsetKeeper:
     async def _look_up_wanted(self) -> Mapping[TopicPartition, Committed | None]:
         # Lets other calls of this loop iteration join the request.
         await asyncio.sleep(0)
-        wanted, self._wanted, self._look = self._wanted, [], None
-        return await self._commands.ask(_look_up, wanted)
+        wanted, self._wanted, self._lookup = self._wanted, [], None
+        return await self._commands.call(_look_up, wanted)
 
-    async def _commit_waiting(self) -> None:
+    async def _commit_pending(self) -> None:
         # Lets other calls of this loop iteration join the request.
         await asyncio.sleep(0)
-        async with self._turn:
+        async with self._commit_lock:
             # Taken only now: positions that arrived during the commit before are part of this one.
-            positions, self._waiting, self._next = self._waiting, {}, None
+            positions, self._pending, self._next = self._pending, {}, None
             try:
                 async with asyncio.timeout(COMMIT_SECONDS):
                     await self._until_committed(positions)
@@ -97,7 +97,7 @@ class OffsetKeeper:
     async def _commit_once(self, positions: Positions) -> KafkaError | None:
         self._answer = asyncio.get_running_loop().create_future()
         try:
-            await self._commands.ask(_send, positions)
+            await self._commands.call(_send, positions)
             return await self._answer
         except KafkaException as refused:
             return error_of(refused)

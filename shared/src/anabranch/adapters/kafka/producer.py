@@ -1,8 +1,8 @@
 """Publishes to Kafka: durable, ordered, with little overhead for each record.
 
 Delivery reports are collected in the producer's thread and passed to the event loop in one call for each poll. All
-topics share one producer: with a producer for each topic, requests did not wait for each other, but on two cores
-the threads cost more than that saved (a request of one task took as long, a thousand runs a third longer).
+topics share one producer: with one for each topic, requests do not wait for each other, but on two cores the
+threads cost more than that saves (measured: a request of one task takes as long, a thousand runs a third longer).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from anabranch.adapters.encoding import header_pairs
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.faults import error_of, translate
 from anabranch.adapters.kafka.logs import LOGGER
 from anabranch.adapters.kafka.polling import POLL_SECONDS, PollingThread
 from anabranch.adapters.limits import RecordLimits, check_sizes, record_bytes
-from anabranch.adapters.parts import header_pairs
 from anabranch.core.errors import AnabranchError, RecordTooLarge
 from anabranch.ports import Outgoing
 
@@ -55,7 +55,7 @@ class PublishCall:
             self.done.set_result(None)
 
 
-def fate(error: KafkaError | None, offset: int | None) -> tuple[KafkaError | None, int]:
+def delivery_result(error: KafkaError | None, offset: int | None) -> tuple[KafkaError | None, int]:
     """The result of a delivery report: an error, or the offset of the record.
 
     If librdkafka mistook the success of a later batch for that of this one, it reports no offset. The record may
@@ -66,21 +66,21 @@ def fate(error: KafkaError | None, offset: int | None) -> tuple[KafkaError | Non
     return error, -1 if offset is None else offset
 
 
-_ENDED_WITH_IT = frozenset({KafkaError._FATAL, KafkaError._PURGE_QUEUE})
-"""Errors of records that a producer still held when it ended; they do not have the reason of its end."""
+_PRODUCER_ENDED = frozenset({KafkaError._FATAL, KafkaError._PURGE_QUEUE})
+"""Error codes of records that a producer still held when it failed; they do not tell why it failed."""
 
 _Report = tuple[PublishCall, int, "KafkaError | None", int]
 
 
-class ProducerLane:
+class ProducerThread:
     """One producer with its thread. Calls append one after the other, even while the buffer is full."""
 
     def __init__(self, settings: KafkaSettings, batch_bytes: int) -> None:
         self.batch_bytes = batch_bytes
         self._producer = Producer(settings.producer(batch_bytes), logger=LOGGER)
         self._reports: list[_Report] = []
-        self._turn = asyncio.Lock()
-        self._room = asyncio.Event()
+        self._append_lock = asyncio.Lock()
+        self._has_space = asyncio.Event()
         self.broken = False
         self._fatal: KafkaError | None = None
         self._thread = PollingThread("anabranch-producer", self._poll, self._flush)
@@ -90,14 +90,14 @@ class ProducerLane:
         """Pass records to librdkafka; waits while its buffer is full."""
         count = len(call.records)
         # One call at a time: while the buffer is full, a later call must not overtake the rest of this one.
-        async with self._turn:
+        async with self._append_lock:
             position = 0
             while position < count:
-                self._room.clear()
+                self._has_space.clear()
                 stop = min(position + SLICE_RECORDS, count)
                 reached = position + self._produce(call, range(position, stop))
                 if reached < stop:
-                    await self._room.wait()
+                    await self._has_space.wait()
                 elif stop < count:
                     # Other tasks run between two slices.
                     await asyncio.sleep(0)
@@ -125,19 +125,19 @@ class ProducerLane:
             except BufferError:
                 return taken
             except KafkaException as refused:
-                call.settle(index, self._noted(error_of(refused)), -1)
+                call.settle(index, self._check_fatal(error_of(refused)), -1)
         return taken + 1
 
     def _report(self, call: PublishCall, index: int, error: KafkaError | None, message: Any) -> None:
         # librdkafka calls this only within `poll` and `flush`, so only the thread touches the list.
-        self._reports.append((call, index, *fate(error, message.offset())))
+        self._reports.append((call, index, *delivery_result(error, message.offset())))
 
     def _poll(self) -> None:
         try:
             self._producer.poll(POLL_SECONDS)
         except KafkaException as ended:
             self._end(error_of(ended))
-        self._hand_over()
+        self._post_reports()
 
     def _end(self, fatal: KafkaError) -> None:
         """Mark this producer as unusable, with the reason: the errors of its records do not have it."""
@@ -148,25 +148,25 @@ class ProducerLane:
 
     def _flush(self) -> None:
         left = self._producer.flush(FLUSH_SECONDS)
-        self._hand_over()
+        self._post_reports()
         if left:
             _log.error("%d records were not delivered within %g s of closing", left, FLUSH_SECONDS)
 
-    def _hand_over(self) -> None:
+    def _post_reports(self) -> None:
         if self._reports:
             reports, self._reports = self._reports, []
             self._thread.post(self._settle, reports)
 
     def _settle(self, reports: list[_Report]) -> None:
         for call, index, error, offset in reports:
-            call.settle(index, error if error is None else self._noted(error), offset)
-        self._room.set()
+            call.settle(index, error if error is None else self._check_fatal(error), offset)
+        self._has_space.set()
 
-    def _noted(self, error: KafkaError) -> KafkaError:
+    def _check_fatal(self, error: KafkaError) -> KafkaError:
         """Check a report for a fatal error, after which an idempotent producer is unusable and has to be
         replaced."""
         self.broken = self.broken or error.fatal()
-        return self._fatal or error if error.code() in _ENDED_WITH_IT else error
+        return self._fatal or error if error.code() in _PRODUCER_ENDED else error
 
 
 class KafkaPublisher:
@@ -175,12 +175,12 @@ class KafkaPublisher:
     def __init__(self, settings: KafkaSettings, limits: RecordLimits) -> None:
         self._settings = settings
         self._limits = limits
-        self._lane: ProducerLane | None = None
-        self._retired: list[ProducerLane] = []
+        self._current: ProducerThread | None = None
+        self._retired: list[ProducerThread] = []
 
     def warm(self) -> None:
         """Create the producer in advance: getting its id from the broker can take half a second."""
-        self._working_lane()
+        self._working_producer()
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See `ports.EventLog`."""
@@ -188,7 +188,7 @@ class KafkaPublisher:
         if not records:
             return []
         call = PublishCall(records)
-        await self._working_lane().append(call)
+        await self._working_producer().append(call)
         await call.done
         if call.error is not None and call.failed is not None:
             raise self._failure(call.error, call.failed)
@@ -196,21 +196,21 @@ class KafkaPublisher:
 
     async def close(self) -> None:
         """Flush every record, then end the threads."""
-        lanes = [*self._retired, *([self._lane] if self._lane is not None else [])]
-        await asyncio.gather(*(lane.close() for lane in lanes))
-        self._lane = None
+        producers = [*self._retired, *([self._current] if self._current is not None else [])]
+        await asyncio.gather(*(producer.close() for producer in producers))
+        self._current = None
         self._retired.clear()
 
-    def _working_lane(self) -> ProducerLane:
-        batch_bytes = self._limits.least(min(self._settings.max_record_bytes, BATCH_BYTES))
-        if self._lane is not None and (self._lane.broken or self._lane.batch_bytes > batch_bytes):
+    def _working_producer(self) -> ProducerThread:
+        batch_bytes = self._limits.smallest(min(self._settings.max_record_bytes, BATCH_BYTES))
+        if self._current is not None and (self._current.broken or self._current.batch_bytes > batch_bytes):
             # A running producer can neither be repaired nor get another batch size. Its records may still be in
             # flight, so it is only closed at the end.
-            self._retired.append(self._lane)
-            self._lane = None
-        if self._lane is None:
-            self._lane = ProducerLane(self._settings, batch_bytes)
-        return self._lane
+            self._retired.append(self._current)
+            self._current = None
+        if self._current is None:
+            self._current = ProducerThread(self._settings, batch_bytes)
+        return self._current
 
     def _limit_of(self, topic: str) -> int:
         return self._limits.known(topic, self._settings.max_record_bytes)

@@ -33,7 +33,7 @@ class KafkaReader:
     ) -> None:
         self._end_offsets = end_offsets
         self._batches: deque[Batches] = deque()
-        self._news = asyncio.Event()
+        self._has_batches = asyncio.Event()
         self._closed = False
         self._slots = threading.Semaphore(BATCHES_AHEAD)
         self._consumer = Consumer(settings.reader(), logger=LOGGER)
@@ -43,13 +43,13 @@ class KafkaReader:
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Incoming]]:
         while not self._closed:
-            self._news.clear()
+            self._has_batches.clear()
             while self._batches:
                 batches = self._batches.popleft()
                 self._slots.release()
                 for records in batches.values():
                     yield records
-            await self._news.wait()
+            await self._has_batches.wait()
 
     async def end_offsets(self) -> Mapping[int, int]:
         """See `ports.Reader`."""
@@ -58,7 +58,7 @@ class KafkaReader:
     async def close(self) -> None:
         """End the iteration and the thread."""
         self._closed = True
-        self._news.set()
+        self._has_batches.set()
         await self._thread.stop()
 
     def _poll(self) -> None:
@@ -72,7 +72,7 @@ class KafkaReader:
 
     def _take(self, batches: Batches) -> None:
         self._batches.append(batches)
-        self._news.set()
+        self._has_batches.set()
 
 
 def _denied(error: KafkaError) -> None:

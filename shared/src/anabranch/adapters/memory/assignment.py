@@ -19,14 +19,14 @@ def balance(
     are left out.
     """
     held: dict[str, list[TopicPartition]] = {member: [] for member in members}
-    homeless = []
+    unassigned = []
     for partition in sorted(partitions):
         owner = current.get(partition)
         if owner is not None and partition[0] in members.get(owner, ()):
             held[owner].append(partition)
         else:
-            homeless.append(partition)
-    for partition in homeless:
+            unassigned.append(partition)
+    for partition in unassigned:
         if taker := _least_loaded(partition, members, held):
             held[taker].append(partition)
     while move := _next_move(members, held):

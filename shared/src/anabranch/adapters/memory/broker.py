@@ -126,11 +126,11 @@ class MemoryBroker:
             self._groups[name] = ConsumerGroup(name, self._places_of)
         return self._groups[name]
 
-    def new_member(self, group: str, topics: Sequence[str], poke: Callable[[], None]) -> GroupMember:
+    def new_member(self, group: str, topics: Sequence[str], wake: Callable[[], None]) -> GroupMember:
         """Create a member with a unique name, which has not joined yet."""
         for topic in topics:
             self.partitions(topic)
-        return GroupMember(f"{group}-{next(self._names)}", tuple(topics), poke)
+        return GroupMember(f"{group}-{next(self._names)}", tuple(topics), wake)
 
     def lag(self, group: str, topic: str) -> dict[int, int]:
         """Number of records after the committed offset, or of all kept records if nothing was committed."""

@@ -104,10 +104,10 @@ class MemoryMembership:
             self._changed.clear()
             if not self._group.is_member(self._member):
                 await self._join_again()
-            await self._give_up(self._group.to_give_up(self._member))
+            await self._release(self._group.to_release(self._member))
             if not self._closing:
                 self._take()
-        await self._give_up(self._group.owned_by(self._member))
+        await self._release(self._group.owned_by(self._member))
         # A member that was expelled, and has not noticed it yet, still has partitions.
         await self._lose(self._lifecycle.partitions())
         self._group.remove(self._member)
@@ -122,14 +122,14 @@ class MemoryMembership:
         self._stop_reading(partitions)
         await self._lifecycle.lose(partitions)
 
-    async def _give_up(self, partitions: list[TopicPartition]) -> None:
+    async def _release(self, partitions: list[TopicPartition]) -> None:
         if not partitions:
             return
         self._stop_reading(partitions)
         for partition, position in (await self._lifecycle.revoke(partitions)).items():
             check_position(position)
             self._group.commit(self._member, partition, position)
-        self._group.give_up(self._member, partitions)
+        self._group.release(self._member, partitions)
 
     def _take(self) -> None:
         for partition in self._group.take(self._member):

@@ -16,11 +16,11 @@ from anabranch.ports import Committed
 
 @dataclass(eq=False)
 class GroupMember:
-    """A membership in the group. `poke` wakes the member to read its assignment again."""
+    """A membership in the group. `wake` wakes the member to read its assignment again."""
 
     name: str
     topics: Sequence[str]
-    poke: Callable[[], None]
+    wake: Callable[[], None]
 
 
 @dataclass
@@ -54,7 +54,7 @@ class ConsumerGroup:
         """True if the member is in the group."""
         return self.members.get(member.name) is member
 
-    def to_give_up(self, member: GroupMember) -> list[TopicPartition]:
+    def to_release(self, member: GroupMember) -> list[TopicPartition]:
         """Partitions that a member owns and has to release."""
         owned = (partition for partition, owner in self.owners.items() if owner is member)
         return [partition for partition in owned if self.targets.get(partition) is not member]
@@ -73,12 +73,12 @@ class ConsumerGroup:
         self.owners.update(dict.fromkeys(free, member))
         return free
 
-    def give_up(self, member: GroupMember, partitions: Iterable[TopicPartition]) -> None:
+    def release(self, member: GroupMember, partitions: Iterable[TopicPartition]) -> None:
         """Release partitions of a member, and wake the members that they are assigned to."""
         for partition in partitions:
             if self.owners.get(partition) is member:
                 del self.owners[partition]
-        self._poke_all()
+        self._wake_all()
 
     def commit(self, member: GroupMember, partition: TopicPartition, position: Committed) -> None:
         """Store a position; ignored if the member does not own the partition."""
@@ -98,8 +98,8 @@ class ConsumerGroup:
         wanted = balance({name: member.topics for name, member in self.members.items()}, partitions, current)
         self.targets = {partition: self.members[name] for partition, name in wanted.items()}
         self.generation += 1
-        self._poke_all()
+        self._wake_all()
 
-    def _poke_all(self) -> None:
+    def _wake_all(self) -> None:
         for member in list(self.members.values()):
-            member.poke()
+            member.wake()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from anabranch.adapters.parts import header_pairs, headers_size, key_bytes
+from anabranch.adapters.encoding import header_pairs, headers_size, key_bytes
 from anabranch.core.json_documents import fitted
 from anabranch.ports import Beginning, Incoming, Outgoing
 

@@ -17,21 +17,21 @@ class MemoryReader:
 
     def __init__(self, partitions: Sequence[LogPartition], start: int | Literal["earliest", "latest"]) -> None:
         self._positions = {partition: _start_of(partition, start) for partition in partitions}
-        self._news = asyncio.Event()
+        self._has_records = asyncio.Event()
         self._closed = False
         for partition in partitions:
-            partition.watch(self._news.set)
+            partition.watch(self._has_records.set)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Incoming]]:
         while not self._closed:
-            self._news.clear()
+            self._has_records.clear()
             behind = [partition for partition, at in self._positions.items() if at < partition.end]
             for partition in behind:
                 batch = partition.read(self._positions[partition], BATCH_RECORDS)
                 self._positions[partition] = batch[-1].offset + 1
                 yield batch
             if not behind:
-                await self._news.wait()
+                await self._has_records.wait()
 
     async def end_offsets(self) -> Mapping[int, int]:
         """See `ports.Reader`."""
@@ -41,8 +41,8 @@ class MemoryReader:
         """Stop watching, and end every iteration."""
         self._closed = True
         for partition in self._positions:
-            partition.unwatch(self._news.set)
-        self._news.set()
+            partition.unwatch(self._has_records.set)
+        self._has_records.set()
 
 
 def _start_of(partition: LogPartition, start: int | Literal["earliest", "latest"]) -> int:

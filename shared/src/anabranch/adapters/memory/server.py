@@ -47,7 +47,7 @@ class MemoryServer:
         self._clock = clock
         self._values: dict[str, bytes | _Index | _Entries] = {}
         self._expiry: DueQueue[str] = DueQueue()
-        self._life = 1
+        self._incarnation = 1
         self.channels: dict[str, list[Callback]] = {}
         self.down = False
         self.refusing = False
@@ -55,11 +55,11 @@ class MemoryServer:
     @property
     def identity(self) -> str:
         """See `ports.StateStore.identity`."""
-        return f"memory-{self._life}"
+        return f"memory-{self._incarnation}"
 
     def restart(self, *, keep: bool = False) -> None:
         """Restart with a new identity, empty unless `keep`; subscribers get None as after a reconnect."""
-        self._life += 1
+        self._incarnation += 1
         if not keep:
             self._values.clear()
             self._expiry = DueQueue()

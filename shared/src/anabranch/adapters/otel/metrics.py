@@ -46,15 +46,17 @@ class Instruments:
             self._create(meter, each)
 
     def _create(self, meter: Meter, metric: Metric) -> None:
-        said = (metric.unit, metric.about)
+        description = (metric.unit, metric.about)
         if metric.kind == "counter":
             self._counted[metric.name] = {}
-            meter.create_observable_counter(metric.name, [partial(self._read, self._counts_of, metric)], *said)
+            meter.create_observable_counter(
+                metric.name, [partial(self._read, self._counts_of, metric)], *description
+            )
         elif metric.kind == "gauge":
-            meter.create_observable_gauge(metric.name, [partial(self._read, self._shown_of, metric)], *said)
+            meter.create_observable_gauge(metric.name, [partial(self._read, self._shown_of, metric)], *description)
         else:
             self._histograms[metric.name] = meter.create_histogram(
-                metric.name, *said, explicit_bucket_boundaries_advisory=metric.buckets
+                metric.name, *description, explicit_bucket_boundaries_advisory=metric.buckets
             )
 
     def count(self, metric: Metric, amount: float, labels: Mapping[str, str]) -> None:

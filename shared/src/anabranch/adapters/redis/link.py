@@ -60,15 +60,15 @@ class RedisLink:
         self.address = address
         self._outbox: list[_Call] = []
         self._sent: deque[_Call] = deque()
-        self._news = asyncio.Event()
+        self._has_calls = asyncio.Event()
         self._connection: AbstractConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writer = asyncio.ensure_future(self._write())
-        self._watch: asyncio.TimerHandle | None = None
-        self._heard = False
+        self._reply_timer: asyncio.TimerHandle | None = None
+        self._has_received = False
         self._closed = False
         self.connections = 0
-        """Number of connections so far. Facts learnt on one connection may be wrong on the next, after a
+        """Number of connections so far. What was read over one connection may be wrong on the next, after a
         failover."""
 
     async def ask(self, operation: str, commands: Sequence[Command]) -> list[Any]:
@@ -89,7 +89,7 @@ class RedisLink:
             raise unreachable(str(self.address), "this client was closed")
         call = _Call(commands)
         self._outbox.append(call)
-        self._news.set()
+        self._has_calls.set()
         return await call.done
 
     async def run(self, operation: str, script: Script, calls: Sequence[Command]) -> list[Any]:
@@ -117,14 +117,14 @@ class RedisLink:
 
     async def _write(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._has_calls.wait()
+            self._has_calls.clear()
             calls, self._outbox = self._outbox, []
             try:
                 connection = await self._connected()
                 # Before the write: the first replies may arrive while the rest is still being written.
                 self._sent.extend(calls)
-                self._expect_answers()
+                self._watch_replies()
                 packed = [part for call in calls for part in call.packed]
                 # The library's health check would read a reply itself, and break the order.
                 await connection.send_packed_command(packed, check_health=False)
@@ -152,7 +152,7 @@ class RedisLink:
                 if self._connection is connection:
                     await self._break(translate(error, "reading", str(self.address)))
                 return
-            self._heard = True
+            self._has_received = True
             if not self._sent:
                 # An unrequested reply precedes a disconnect, such as "too many clients".
                 await self._break(
@@ -174,18 +174,18 @@ class RedisLink:
         if connection is not None:
             await hang_up(connection)
 
-    def _expect_answers(self) -> None:
-        if self._watch is None:
-            self._heard = False
-            self._watch = asyncio.get_running_loop().call_later(self.address.timeout, self._check_heard)
+    def _watch_replies(self) -> None:
+        if self._reply_timer is None:
+            self._has_received = False
+            self._reply_timer = asyncio.get_running_loop().call_later(self.address.timeout, self._check_received)
 
-    def _check_heard(self) -> None:
+    def _check_received(self) -> None:
         """Drop the connection if the server sent nothing for the whole timeout while requests were pending."""
-        self._watch = None
+        self._reply_timer = None
         if not self._sent:
             return
-        if self._heard:
-            self._expect_answers()
+        if self._has_received:
+            self._watch_replies()
         elif self._connection is not None:
             _log.warning(
                 "Redis at %s does not respond; closing the connection, the next call opens a new one", self.address

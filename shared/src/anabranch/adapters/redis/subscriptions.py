@@ -24,8 +24,8 @@ Callback = Callable[[bytes | None], None]
 
 BLOCK_CHANNELS = 500
 KEEP_ALIVE_SECONDS = 10.0
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
+MIN_PAUSE = 0.05
+MAX_PAUSE = 2.0
 
 _SUBSCRIBE, _UNSUBSCRIBE = "SUBSCRIBE", "UNSUBSCRIBE"
 
@@ -50,9 +50,9 @@ class ChannelSubscriptions:
         self._changes: list[tuple[str, str]] = []
         # Number of unconfirmed SUBSCRIBEs: a channel that was left and entered again is active only after the last
         # one.
-        self._asked: Counter[str] = Counter()
-        self._news = asyncio.Event()
-        self._heard = False
+        self._unconfirmed: Counter[str] = Counter()
+        self._has_changes = asyncio.Event()
+        self._has_received = False
         self._task: asyncio.Task[None] | None = None
 
     async def add(self, channel: str, callback: Callback) -> None:
@@ -97,15 +97,15 @@ class ChannelSubscriptions:
     def _change(self, verb: str, channel: str) -> None:
         self._changes.append((verb, channel))
         if verb == _SUBSCRIBE:
-            self._asked[channel] += 1
-        self._news.set()
+            self._unconfirmed[channel] += 1
+        self._has_changes.set()
 
     async def _stay_connected(self) -> None:
-        pause = FIRST_PAUSE
+        pause = MIN_PAUSE
         while True:
             try:
                 connection = await self._address.connect()
-                pause = FIRST_PAUSE
+                pause = MIN_PAUSE
                 await self._serve(connection)
             except (AnabranchError, RedisError, OSError) as lost:
                 _log.warning(
@@ -115,7 +115,7 @@ class ChannelSubscriptions:
                 _log.exception("the connection for subscriptions at %s failed; reconnecting", self._address)
             self._forget_connection()
             await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, MAX_PAUSE)
 
     def _forget_connection(self) -> None:
         for entry in self._channels.values():
@@ -125,47 +125,47 @@ class ChannelSubscriptions:
 
     async def _serve(self, connection: AbstractConnection) -> None:
         """Run one connection until it is lost."""
-        self._begin_anew()
+        self._subscribe_again()
         helpers = [
             asyncio.ensure_future(self._write(connection)),
             asyncio.ensure_future(self._keep_alive(connection)),
         ]
         try:
             while True:
-                self._take(await connection.read_response(disable_decoding=True))
+                self._handle_reply(await connection.read_response(disable_decoding=True))
         finally:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
             await hang_up(connection)
 
-    def _begin_anew(self) -> None:
+    def _subscribe_again(self) -> None:
         """Prepare a new connection: discard queued changes and subscribe to every present channel."""
         self._changes = [(_SUBSCRIBE, channel) for channel in self._channels]
-        self._asked = Counter(iter(self._channels))
-        self._news.set()
+        self._unconfirmed = Counter(iter(self._channels))
+        self._has_changes.set()
 
     async def _write(self, connection: AbstractConnection) -> None:
         """Send changes in order, combining consecutive changes of one kind."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._has_changes.wait()
+            self._has_changes.clear()
             changes, self._changes = self._changes, []
             for verb, channels in _blocks(changes):
                 await _send(connection, verb, *channels)
 
     async def _keep_alive(self, connection: AbstractConnection) -> None:
         """Send pings, and drop a connection whose peer does not reply: a peer that vanished closes no socket."""
-        self._heard = True
-        while self._heard:
-            self._heard = False
+        self._has_received = True
+        while self._has_received:
+            self._has_received = False
             await _send(connection, "PING")
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
         # The read in `_serve` then fails, and a new connection is opened.
         await hang_up(connection)
 
-    def _take(self, reply: Any) -> None:
-        self._heard = True
+    def _handle_reply(self, reply: Any) -> None:
+        self._has_received = True
         if not isinstance(reply, list) or len(reply) != 3:
             return
         kind, name, content = reply
@@ -176,11 +176,11 @@ class ChannelSubscriptions:
             self._confirmed(channel)
 
     def _confirmed(self, channel: str) -> None:
-        self._asked[channel] -= 1
+        self._unconfirmed[channel] -= 1
         entry = self._channels.get(channel)
-        if self._asked[channel] > 0 or entry is None:
+        if self._unconfirmed[channel] > 0 or entry is None:
             return
-        del self._asked[channel]
+        del self._unconfirmed[channel]
         entry.active.set()
         if entry.missed:
             entry.missed = False

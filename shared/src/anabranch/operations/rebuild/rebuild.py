@@ -31,7 +31,7 @@ from anabranch.operations.rebuild.replay import (
 from anabranch.ports import Clock, EventLog, HistoryEntry, StateStore, Write
 from anabranch.runtime.ownership.effects import AppendHistory
 from anabranch.runtime.ownership.log_generation import generation_of
-from anabranch.runtime.ownership.replay import generation_noted
+from anabranch.runtime.ownership.replay import committed_generation
 from anabranch.sdk.references import resolve
 from anabranch_agency.run.turn import DecisionConfig as RunConfig
 from anabranch_eventmanager.projection.decisions import has_ended
@@ -156,7 +156,7 @@ class Rebuild:
         """Generation of the log, as the partition's owner counts it. The commit's metadata has it if the store has
         lost it."""
         standing = (await self._log.group_standing(group, topic)).get(number)
-        noted = generation_noted(standing.committed if standing is not None else None)
+        noted = committed_generation(standing.committed if standing is not None else None)
         return await generation_of(self._log, self._store, self._names, topic, noted)
 
     # --- runs ---------------------------------------------------------------------------------------

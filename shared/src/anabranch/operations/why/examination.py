@@ -33,7 +33,7 @@ from anabranch.operations.why.observations import (
 )
 from anabranch.operations.why.replay import PublishedRecord, RunReplay, SessionReplay
 from anabranch.ports import Outgoing, Standing
-from anabranch.runtime.ownership.replay import generation_noted
+from anabranch.runtime.ownership.replay import committed_generation
 from anabranch.runtime.reading.run_records import load_run_records
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class _Examination:
         runs = await self._place(self._names.agency_runs, self._names.runs, self._run_id)
         if known is not None and known.final is not None:
             return await self._ended(known, runs)
-        generation, start = generation_noted(runs.standing.committed), replay_start(runs.standing)
+        generation, start = committed_generation(runs.standing.committed), replay_start(runs.standing)
         if known is not None:  # the run's first record on `runs` is the one that admitted it
             generation, start = parts_of(known.offset)
         replay = RunReplay(self._run_id, self._settings, runs.standing.position, generation=generation)

@@ -69,10 +69,10 @@ class InstrumentedLog:
         for topic, count in Counter([record.topic for record in records]).items():
             self._telemetry.count(RECORDS_PUBLISHED, count, topic=topic.removeprefix(self._names.prefix))
             if topic == self._names.dead_letters:
-                self._count_letters([record for record in records if record.topic == topic])
+                self._count_dead_letters([record for record in records if record.topic == topic])
         return offsets
 
-    def _count_letters(self, records: Sequence[Outgoing]) -> None:
+    def _count_dead_letters(self, records: Sequence[Outgoing]) -> None:
         for record in records:
             pairs = record.headers.items() if isinstance(record.headers, Mapping) else record.headers
             found = [value for name, value in pairs if name == dead_letters.CODE and value is not None]

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable
 from anabranch.ports import Incoming
 
 MAX_BYTES = 500_000
-"""Bytes above which a backlog is long, regardless of the number of records."""
+"""Bytes above which a queue is long, regardless of the number of records."""
 NARROW_BYTES = 125_000
-"""The same for one of many backlogs that fill at once, as in a replay."""
+"""The same for one of many queues that fill at once, as in a replay."""
 RECORD_BYTES = 400
 """Memory that a record takes in addition to its value."""
 TURN_BYTES = 250_000
 """Bytes after which `take` returns a smaller batch."""
 
 
-class Backlog:
+class BoundedQueue:
     """First-in, first-out queue of records.
 
     Args:
@@ -53,7 +53,7 @@ class Backlog:
         self._bytes -= size + RECORD_BYTES * len(taken)
         return taken
 
-    def keep(self, is_wanted: Callable[[Incoming], bool]) -> None:
+    def retain(self, is_wanted: Callable[[Incoming], bool]) -> None:
         """Drop the records for which `is_wanted` is false."""
         kept = [record for record in self._records if is_wanted(record)]
         self.clear()

@@ -21,12 +21,17 @@ from anabranch.core.errors import Fenced
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ClaimPartition
 from anabranch.ports import Committed, Outgoing
-from anabranch.runtime.ownership.log_generation import generation_of, is_of_later_life, renumber_above
+from anabranch.runtime.ownership.log_generation import generation_of, is_of_later_generation, renumber_above
 from anabranch.runtime.ownership.orphans import Orphans
 from anabranch.runtime.ownership.owned_partition import OwnedPartition
 from anabranch.runtime.ownership.owner_context import OwnerContext
 from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
-from anabranch.runtime.ownership.replay import discard_stale_commit, generation_noted, replay_of, rewind_to_mark
+from anabranch.runtime.ownership.replay import (
+    committed_generation,
+    discard_stale_commit,
+    replay_of,
+    rewind_to_mark,
+)
 from anabranch.runtime.until_available import UNAVAILABLE
 
 log = logging.getLogger(__name__)
@@ -42,7 +47,7 @@ class PartitionClaims(Generic[S]):
     """Claims the partitions of one owner.
 
     Args:
-        name: the owner's name in claims, one for each life of a process.
+        name: the owner's name in claims, one for each incarnation of a process.
     """
 
     def __init__(self, context: OwnerContext[S], name: str) -> None:
@@ -66,31 +71,31 @@ class PartitionClaims(Generic[S]):
         Raises:
             ServerUnavailable, StoreRefused: a server is unavailable; the log assigns the partition again.
         """
-        topic, marks = self._handler.topic, self._context.marks
-        await self._context.lives.assigned(partition)
+        topic, detector = self._handler.topic, self._context.loss_detector
+        await self._context.recreation.assigned(partition)
         store = await self._store.identity()
-        kept = not await marks.lost_partitions([partition])
-        if not kept:
-            await marks.begin_restoring([partition])
+        is_intact = not await detector.lost_partitions([partition])
+        if not is_intact:
+            await detector.begin_restoring([partition])
         # Two sources of the generation besides the store: the store may have lost its list of generations.
-        noted = max(generation_noted(committed), self._generation)
+        noted = max(committed_generation(committed), self._generation)
         generation = await generation_of(self._log, self._store, self._names, topic, noted)
         self._generation = max(self._generation, generation)
-        await self._orphans.ask(partition, generation)
+        await self._orphans.publish_kept(partition, generation)
         guard = PoisonRecordGuard(self._store, self._names.deciding(topic, partition, generation))
         await guard.load()
         epoch, claimed = await self._claim(partition)
         found, committed = committed, discard_stale_commit(committed, generation, epoch)
-        replay = replay_of(committed, store, kept=kept, generation=generation)
+        replay = replay_of(committed, store, is_intact=is_intact, generation=generation)
         if committed is not found:
             replay = replace(replay, start=0)  # else the client begins at the commit that does not count
         # A restored backup may be older than the commit. Its mark has the position that the backup corresponds to.
         if replay.restores:
-            begin = await marks.saved_position(partition)
+            begin = await detector.saved_position(partition)
             replay = rewind_to_mark(replay, None if begin is None else offset_of(begin, generation))
         # The end of this takeover, and other owners, overwrite the position in the mark, so it has to be saved
         # again even if it has not changed.
-        marks.forget_saved(partition)
+        detector.forget_saved(partition)
         loss_window = self._context.resources.settings.loss_window
         owned = OwnedPartition.claimed_now(
             partition,
@@ -101,7 +106,7 @@ class PartitionClaims(Generic[S]):
             store,
             guard,
             committed,
-            is_marked=kept,
+            is_marked=is_intact,
             loss_window=loss_window,
             rebuild_window=REBUILT_WINDOWS * loss_window,
             now=self._context.clock.monotonic(),
@@ -121,16 +126,16 @@ class PartitionClaims(Generic[S]):
         claim, began = encode(ClaimPartition(owner=self._name)), clock.machine_now()
         [epoch] = await self._log.publish([Outgoing(self._handler.topic, None, claim, partition=partition)])
         self._context.metrics.count_claim()
-        self._context.lives.claimed(partition, epoch)
+        self._context.recreation.claimed(partition, epoch)
         return epoch, (began, clock.machine_now())
 
     async def claim_again(self, owned: OwnedPartition[S], error: Fenced) -> None:
         """React to a refused write: another owner claimed the partition after this one.
 
         If the group confirms this process as the owner, the other one is a zombie that claimed late: claim again,
-        which gives a higher epoch. If the fence is of a later life of the log, take every partition over again. If
-        the group does not confirm, this process is the zombie: the next attempt is refused again, until the group
-        revokes the partition.
+        which gives a higher epoch. If the fence is of a later generation of the log, take every partition over
+        again. If the group does not confirm, this process is the zombie: the next attempt is refused again, until
+        the group revokes the partition.
 
         Raises:
             CancelledError: the partition is not this owner's any more.
@@ -146,7 +151,7 @@ class PartitionClaims(Generic[S]):
             return
         with contextlib.suppress(*UNAVAILABLE):  # the next attempt is refused too, and comes here again
             end = (await self._log.group_standing(self._handler.group, topic))[owned.number].end
-            if is_of_later_life(error.current, owned.generation, end):
+            if is_of_later_generation(error.current, owned.generation, end):
                 await renumber_above(error.current, end, self._log, self._store, self._names, topic)
                 self._context.membership.rejoin()
             else:

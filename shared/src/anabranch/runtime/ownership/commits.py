@@ -1,9 +1,9 @@
-"""Commits the positions of an owner, and notices a store that lost data.
+"""Commits the positions of an owner, and detects a store that lost data.
 
-A record is handled once its effects are performed, but its offset is committed only after the **loss window**: a
-store may come back a few seconds older than it was, and then the records after the committed offset are applied
-again. A store that was replaced or emptied is found before each commit: nothing younger is committed, and every
-partition is taken over again, which writes what the store lacks.
+The effects of a record are performed at once, but its offset is committed only after the **loss window**: a store
+may return with data that is seconds old, and then the records after the committed offset are applied again. Before
+each commit, the store is checked: if it was replaced or emptied, nothing younger is committed, and every partition
+is taken over again, which writes the missing data.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMMIT_SECONDS = 1.0
 
 
 class Committer(Generic[S]):
-    """Commits behind one owner."""
+    """Commits the positions of one owner, delayed by the loss window."""
 
     def __init__(self, context: OwnerContext[S]) -> None:
         self._context = context
@@ -52,7 +52,7 @@ class Committer(Generic[S]):
         membership = self._context.membership
         # Before any commit: a commit vouches that the present store has the effects of all records before it.
         await self._check_store()
-        if not membership.is_rejoining and await self._context.lives.were_recreated(self._owned):
+        if not membership.is_rejoining and await self._context.recreation.were_recreated(self._owned):
             membership.rejoin()
         if membership.is_rejoining:
             return  # a replaced store has to keep its own mark: the mark says how old the store is
@@ -71,7 +71,7 @@ class Committer(Generic[S]):
         """Write the replay positions into the store, where a restored backup shows by them how old it is."""
         marked = [owned for owned in self._owned.values() if owned.is_marked and owned.last_commit is not None]
         begins = {each.number: log_position(each.generation, replay_begin(each.last_commit)) for each in marked}
-        await self._context.marks.save_changed(begins, self._context.clock.monotonic())
+        await self._context.loss_detector.save_changed(begins, self._context.clock.monotonic())
 
     async def _check_store(self) -> None:
         """Compare the store's identity, and look for its marks. If either differs, the store may have lost data:
@@ -80,7 +80,7 @@ class Committer(Generic[S]):
             return
         store = await self._context.resources.store.identity()
         marked = [number for number, owned in self._owned.items() if owned.is_marked]
-        lost = await self._context.marks.sample_lost(marked)
+        lost = await self._context.loss_detector.sample_lost(marked)
         if not lost and all(owned.store == store for owned in self._owned.values()):
             return
         log.warning(

@@ -15,9 +15,9 @@ from itertools import takewhile
 
 from anabranch.core.errors import AnabranchError, ServerUnavailable
 from anabranch.ports import Committed, EventLog, Incoming, Membership
-from anabranch.runtime.ownership.bounded_queue import Backlog
+from anabranch.runtime.ownership.bounded_queue import BoundedQueue
 from anabranch.runtime.process.supervision import Supervisor
-from anabranch.runtime.topic_lives import POLL_SECONDS, TopicLives
+from anabranch.runtime.topic_recreation import POLL_SECONDS, RecreationDetector
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +29,12 @@ class _Assignment:
     """One assignment of a partition, until it is revoked or lost.
 
     Attributes:
-        life: the topic's id at the assignment, written into commits. Empty after the topic was created again.
+        topic_id: the topic's id at the assignment, written into commits. Empty after the topic was created again.
         expected: the lowest offset that the next record may have.
         open: delivered records that are not done. Records of an earlier assignment are not among them.
     """
 
-    life: str
+    topic_id: str
     expected: int
     open: deque[Incoming] = field(default_factory=deque)
     done: int | None = None
@@ -43,7 +43,7 @@ class _Assignment:
     @property
     def position(self) -> Committed | None:
         """The position to commit; None if no record is done."""
-        return Committed(self.done, self.life) if self.done is not None else None
+        return Committed(self.done, self.topic_id) if self.done is not None else None
 
     def finish(self, record: Incoming) -> bool:
         """Mark a record and all before it as done; False if it is of an earlier assignment."""
@@ -72,14 +72,14 @@ class Consumer:
         self._log = eventlog
         self._group = group
         self._topic = topic
-        self._queue = Backlog(max_queued)
-        self._news = asyncio.Event()
-        self._handled = asyncio.Event()
+        self._queue = BoundedQueue(max_queued)
+        self._has_records = asyncio.Event()
+        self._has_done = asyncio.Event()
         self._owned: dict[int, _Assignment] = {}
         self._paused: set[int] = set()
         self._membership: Membership | None = None
-        self._lives = TopicLives(eventlog, topic)
-        self._is_over = False
+        self._recreation = RecreationDetector(eventlog, topic)
+        self._needs_rejoin = False
         self._tasks = supervisor.tasks()
 
     @property
@@ -111,13 +111,13 @@ class Consumer:
     async def filled(self) -> None:
         """Return once a record is queued."""
         while not self._queue:
-            self._news.clear()
-            await self._news.wait()
+            self._has_records.clear()
+            await self._has_records.wait()
 
-    async def take(self, most: int) -> Sequence[Incoming]:
+    async def take(self, count: int) -> Sequence[Incoming]:
         """The next records in order, at least one; waits until there is one."""
         await self.filled()
-        taken = self._queue.take(most)
+        taken = self._queue.take(count)
         if self._paused and self._queue.is_short:
             self._resume()
         return taken
@@ -127,12 +127,12 @@ class Consumer:
         for record in records:
             assignment = self._owned.get(record.partition)
             if assignment is not None and assignment.finish(record):
-                self._handled.set()
+                self._has_done.set()
 
     async def _commit_loop(self) -> None:
         while True:
-            await self._handled.wait()
-            self._handled.clear()
+            await self._has_done.wait()
+            self._has_done.clear()
             # Records that are done during the pause share one commit.
             await asyncio.sleep(COMMIT_SECONDS)
             await self._commit()
@@ -150,7 +150,7 @@ class Consumer:
                 # Noted in this assignment only: if it was lost meanwhile, nothing was committed.
                 assignment.committed = done
             except ServerUnavailable as error:
-                self._handled.set()
+                self._has_done.set()
                 log.warning(
                     "cannot commit the position of %s/%d, retrying with the next commit: %s",
                     self._topic,
@@ -163,8 +163,8 @@ class Consumer:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 # `were_recreated` returns True only once, so the result is kept until joining again has succeeded.
-                self._is_over = self._is_over or await self._lives.were_recreated(self._owned)
-                if self._is_over:
+                self._needs_rejoin = self._needs_rejoin or await self._recreation.were_recreated(self._owned)
+                if self._needs_rejoin:
                     await self._join_again()
             except AnabranchError as error:
                 log.warning(
@@ -176,17 +176,17 @@ class Consumer:
         if self._membership is not None:
             await self._membership.close()
             self._membership = await self._log.join(self._group, [self._topic], self)
-            self._is_over = False
+            self._needs_rejoin = False
 
     # --- PartitionListener -------------------------------------------------------------------------
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
         # First, so that a recreation of the topic after this line is noticed.
-        await self._lives.assigned(partition)
-        life = await self._log.incarnation(topic)
-        is_of_another = committed is not None and committed.metadata not in ("", life)
+        await self._recreation.assigned(partition)
+        topic_id = await self._log.incarnation(topic)
+        is_of_another = committed is not None and committed.metadata not in ("", topic_id)
         first = 0 if committed is None or is_of_another else committed.offset
-        self._owned[partition] = _Assignment(life, first)
+        self._owned[partition] = _Assignment(topic_id, first)
         return 0 if is_of_another else None
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
@@ -208,13 +208,13 @@ class Consumer:
                 partition,
             )
             # The id of the new topic is not known here. A commit without an id is accepted for any topic.
-            assignment.life, assignment.done = "", None
+            assignment.topic_id, assignment.done = "", None
             assignment.open.clear()
         assignment.expected = records[-1].offset + 1
         assignment.open.extend(records)
-        self._lives.delivered(partition, records)
+        self._recreation.delivered(partition, records)
         self._queue.extend(records)
-        self._news.set()
+        self._has_records.set()
         if self._queue.is_long and self._membership is not None:
             self._paused.add(partition)
             self._membership.pause(topic, partition)
@@ -222,7 +222,7 @@ class Consumer:
     def _drop(self, partition: int) -> None:
         self._owned.pop(partition, None)
         self._paused.discard(partition)
-        self._queue.keep(lambda record: record.partition != partition)
+        self._queue.retain(lambda record: record.partition != partition)
 
     def _resume(self) -> None:
         if self._membership is not None:

@@ -20,7 +20,7 @@ from anabranch.runtime.until_available import until_available
 
 S = TypeVar("S")
 
-LEAST_DELAY, MAX_DELAY = 0.02, 1.0
+MIN_DELAY, MAX_DELAY = 0.02, 1.0
 """Seconds before a due timer is appended. If the broker's clock is behind this machine's, the record's timestamp
 is too early and the timer has no effect: it is appended again after twice the delay."""
 RETRY_SECONDS = 2.0
@@ -48,7 +48,7 @@ class DueTimers(Generic[S]):
             self._disarm(owned)
             return
         loop = asyncio.get_running_loop()
-        at = loop.time() + max(self._least(owned, due), due - self._clock.now())
+        at = loop.time() + max(self._min_delay(owned, due), due - self._clock.now())
         # A timer is only moved forward: if each turn postponed it, it would never fire in a busy partition.
         if owned.timer is None or owned.timer.when() > at:
             self._disarm(owned)
@@ -59,10 +59,10 @@ class DueTimers(Generic[S]):
             owned.timer.cancel()
             owned.timer = None
 
-    def _least(self, owned: OwnedPartition[S], due: float) -> float:
+    def _min_delay(self, owned: OwnedPartition[S], due: float) -> float:
         tries = owned.timer_tries if due == owned.timer_due else 0
         # The exponent is bounded because a float overflows at 2.0 ** 1024.
-        return min(LEAST_DELAY * 2.0 ** min(tries, 16), MAX_DELAY)
+        return min(MIN_DELAY * 2.0 ** min(tries, 16), MAX_DELAY)
 
     def _fired(self, owned: OwnedPartition[S], due: float) -> None:
         owned.timer = None

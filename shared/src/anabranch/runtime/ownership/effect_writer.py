@@ -53,12 +53,12 @@ class EffectWriter:
 
     async def publish(self, effects: Sequence[Effect]) -> None:
         """Publish the messages of the second stage. Raises ServerUnavailable; some may be published then."""
-        news = [effect.outgoing for effect in effects if isinstance(effect, PublishAfter)]
-        news.sort(key=lambda outgoing: self._order.get(outgoing.topic, 0))
-        announcements = [(effect.channel, effect.message) for effect in effects if isinstance(effect, Notify)]
-        if announcements and news:
-            await asyncio.gather(self._log.publish(news), self._notifier.publish(announcements))
-        elif news:
-            await self._log.publish(news)
-        elif announcements:
-            await self._notifier.publish(announcements)
+        records = [effect.outgoing for effect in effects if isinstance(effect, PublishAfter)]
+        records.sort(key=lambda outgoing: self._order.get(outgoing.topic, 0))
+        notifications = [(effect.channel, effect.message) for effect in effects if isinstance(effect, Notify)]
+        if notifications and records:
+            await asyncio.gather(self._log.publish(records), self._notifier.publish(notifications))
+        elif records:
+            await self._log.publish(records)
+        elif notifications:
+            await self._notifier.publish(notifications)

@@ -39,11 +39,11 @@ class PartitionHandler(Protocol[S]):
     def dead_letter(
         self, state: S, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
-        """What follows from a poison record, which is put into `rejected`: nothing may wait for it. Called again
-        with the same record whenever the partition is read again."""
+        """Put a poison record into `rejected`; returns effects so that nothing waits for it. Called with the same
+        record at each replay of it."""
 
     async def prepare(self, state: S, records: Sequence[Incoming], recall: Recall) -> None:
-        """Load what `decide` needs to know of the past (tombstones); called before it with the same records."""
+        """Load what `decide` needs from the store (tombstones). Called before it with the same records."""
 
     def oldest_open(self, state: S) -> int | None: ...
 
@@ -66,16 +66,16 @@ class PartitionHandler(Protocol[S]):
         """Perform the service's own effects of the second stage: those that start or stop work."""
 
     def on_rebuilt(self, state: S, open_from: int) -> None:
-        """The state is that of the last commit. Runs that records before offset `open_from` opened had ended by
-        then. One of them that is open in the state was opened by a repetition, and is dropped: its first records
-        are before those that were read."""
+        """Called when the state is that of the last commit. Each run that was opened before offset `open_from`
+        had ended by then: if it is open in the state, a duplicate of its opening record opened it, and it is
+        dropped."""
 
     async def on_takeover(self, state: S) -> None:
-        """The owner's claim was reached: start the work that the state says is under way."""
+        """Called when the owner's claim is reached: start the work that is in progress according to the state."""
 
     def orphans(self, state: S) -> Sequence[Outgoing]:
-        """Records for the partition that ask after each open run, in case the topic is deleted and created again:
-        the run's own records are gone then. They change nothing for a run that the new topic opens."""
+        """A query for each open run, as records for the partition, in case the topic is recreated: the records of
+        the run are gone then. A query has no effect on a run that is open in the new topic."""
 
     async def on_release(self, state: S) -> None:
-        """The partition was lost or revoked: stop all work for it."""
+        """Called when the partition was lost or revoked: stop all work for it."""

@@ -1,9 +1,9 @@
-"""Numbers the lives of a topic: positions in the store from an earlier life then compare as older.
+"""Numbers the generations of a topic, so that positions of an earlier generation compare as older.
 
-A topic that was deleted and created again counts its offsets from 0. The store keeps a list of the lives of each
-topic; the place in that list is the generation. A store that was emptied has also forgotten the fences and marks
-that generations are compared with, but records on the log carry positions of the present generation: each commit
-notes it too, and the list goes on from there.
+A topic that was deleted and created again counts its offsets from 0. The store has a list of the ids that a topic
+had; the index in that list is the generation. A store that was emptied has also lost the fences and marks that
+generations are compared with, but records on the log contain positions of the present generation. Commits
+therefore contain it too, and the list continues from there.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from anabranch.ports import EventLog, StateStore, Write
 
 GENERATION_SECONDS = 400 * 86_400.0
 _LOST = b"lost"
-"""Entry for a life whose topic id is unknown."""
+"""Entry for a generation whose topic id is unknown."""
 
 
 async def generation_of(log: EventLog, store: StateStore, names: Names, topic: str, at_least: int = 0) -> int:
-    """The generation of a topic as it is now, 0 for the first.
+    """The present generation of a topic, 0 for the first.
 
     Args:
-        at_least: the generation that a commit of the topic noted; see `replay.generation_noted`.
+        at_least: the generation in a commit of the topic; see `replay.committed_generation`.
 
     Raises:
         ServerUnavailable: the log or the store cannot be asked.
@@ -53,9 +53,9 @@ async def _last_known(store: StateStore, names: Names, topic: str, at_least: int
     raise AssertionError("count() ends")
 
 
-def is_of_later_life(position: int, generation: int, end: int) -> bool:
-    """True if a position in the store is of a life of the partition that this owner does not know: of a later
-    generation, or beyond the `end` of the partition in the owner's generation."""
+def is_of_later_generation(position: int, generation: int, end: int) -> bool:
+    """True if a position in the store is of a generation that this owner does not know: a later one, or one whose
+    partition was longer than `end`, the present end of the partition."""
     of, offset = parts_of(position)
     return of > generation or (of == generation and offset >= end)
 
@@ -63,14 +63,14 @@ def is_of_later_life(position: int, generation: int, end: int) -> bool:
 async def renumber_above(
     position: int, end: int, log: EventLog, store: StateStore, names: Names, topic: str
 ) -> None:
-    """Number the topic's present life above the life of a position in the store.
+    """Give the topic a higher generation than that of a position in the store.
 
-    A store that lost the list of lives and kept a fence would refuse every owner for ever.
+    Otherwise a store that lost the list of generations, but not a fence, would refuse every owner for ever.
 
     Raises:
         ServerUnavailable: the log or the store cannot be asked.
     """
-    if not is_of_later_life(position, await generation_of(log, store, names, topic), end):
+    if not is_of_later_generation(position, await generation_of(log, store, names, topic), end):
         return
     lost, _ = parts_of(position)
     incarnation = (await log.incarnation(topic)).encode()

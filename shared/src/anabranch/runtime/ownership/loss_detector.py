@@ -17,7 +17,7 @@ from anabranch.core.names import Names
 from anabranch.ports import StateStore, Write
 
 MARK_SECONDS = 30 * 86_400.0
-NOTE_SECONDS = 10.0
+SAVE_SECONDS = 10.0
 RENEW_SECONDS = 3_600.0
 
 
@@ -29,7 +29,7 @@ class LossDetector:
         self._names = names
         self._topic = topic
         self._renew_at = 0.0
-        self._note_at = 0.0
+        self._save_at = 0.0
         self._saved: dict[int, int] = {}
         """The replay position in the mark of each partition, as last written."""
         self._samples = count()
@@ -46,11 +46,11 @@ class LossDetector:
         await self._put(map(self._second_half, partitions))
 
     async def save_changed(self, begins: Mapping[int, int], now: float) -> None:
-        """Write the replay positions that have changed, at most once in NOTE_SECONDS; `now` is monotonic.
+        """Write the replay positions that have changed, at most once in SAVE_SECONDS; `now` is monotonic.
         Raises ServerUnavailable, StoreRefused."""
-        if now < self._note_at:
+        if now < self._save_at:
             return
-        self._note_at = now + NOTE_SECONDS
+        self._save_at = now + SAVE_SECONDS
         await self._save({number: at for number, at in begins.items() if self._saved.get(number) != at})
         # After the write, so that positions whose write failed are written at the next call.
         self._saved = dict(begins)

@@ -15,7 +15,7 @@ class GroupMembership:
     """Membership of one consumer group on one topic.
 
     Args:
-        listener: told of assignments and records.
+        listener: gets assignments and records.
         owned: the partitions that the listener has now.
         tasks: run the renewal, so that a failure of it ends the process.
     """
@@ -39,7 +39,7 @@ class GroupMembership:
         self.is_rejoining = False
 
     async def join(self) -> None:
-        """Join the group; returns once a member, which may be before partitions are assigned."""
+        """Join the group; returns when this process is a member, possibly without partitions yet."""
         self._member = await self._log.join(self._group, [self._topic], self._listener)
 
     async def leave(self) -> None:

@@ -1,8 +1,8 @@
-"""Asks after runs whose own records are gone because their topic was deleted and created again.
+"""Queries runs whose records are gone because their topic was deleted and created again.
 
-The owner that knew such a run forgets it with the partition: it noticed by itself and joined again, or its group
-took the partition. What it knew is kept until it is assigned a partition of the topic again: only then does it
-know whether that is the same topic.
+An owner drops its state of such a run with the partition: it detected the recreation and rejoined the group, or
+the group revoked the partition. Queries for its open runs are kept until a partition of the topic is assigned
+again, because only then is it known whether the topic is the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Kept = tuple[int, Sequence[Outgoing]]
 
 
 class Orphans:
-    """The records that ask after the runs of partitions that one owner gave up; see `Handler.orphans`."""
+    """Records that query the open runs of partitions that one owner released; see `PartitionHandler.orphans`."""
 
     def __init__(self, eventlog: EventLog) -> None:
         self._log = eventlog
@@ -26,14 +26,14 @@ class Orphans:
         """By partition, the generation of its topic and the records."""
 
     def keep(self, partition: int, generation: int, records: Sequence[Outgoing]) -> None:
-        """A partition was given up."""
+        """Keep the queries of a partition that is being released."""
         self._kept[partition] = generation, records
 
-    async def ask(self, partition: int, generation: int) -> None:
-        """A partition was assigned: append what was kept of earlier generations of the topic.
+    async def publish_kept(self, partition: int, generation: int) -> None:
+        """Append the queries of earlier generations of the topic, after the assignment of a partition.
 
         Raises:
-            ServerUnavailable: the records cannot be appended; they are kept.
+            ServerUnavailable: the log does not respond; the queries are kept.
         """
         # In the same generation the partition still has the records of its runs, and the replay rebuilds them.
         lost = {number: kept for number, kept in self._kept.items() if kept[0] < generation}

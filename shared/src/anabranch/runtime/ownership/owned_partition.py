@@ -12,7 +12,7 @@ from anabranch.core.admissions import log_position
 from anabranch.core.offsets import TrailingCommit
 from anabranch.core.wire.fragments import Assembler, is_fragment
 from anabranch.ports import Committed, Incoming
-from anabranch.runtime.ownership.bounded_queue import MAX_BYTES, NARROW_BYTES, Backlog
+from anabranch.runtime.ownership.bounded_queue import MAX_BYTES, NARROW_BYTES, BoundedQueue
 from anabranch.runtime.ownership.handler import PartitionHandler
 from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
 from anabranch.runtime.ownership.replay import DelayedReplayStart, Replay, open_from, position
@@ -50,7 +50,7 @@ class OwnedPartition(Generic[S]):
     rebuild: DelayedReplayStart
     guard: PoisonRecordGuard
     # Small until the claim is read: after a rebalance, the queues of all partitions fill at once.
-    queue: Backlog = field(default_factory=lambda: Backlog(MAX_QUEUED, NARROW_BYTES))
+    queue: BoundedQueue = field(default_factory=lambda: BoundedQueue(MAX_QUEUED, NARROW_BYTES))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     commit_points: deque[CommitPoint] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None

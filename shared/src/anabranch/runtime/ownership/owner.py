@@ -1,12 +1,12 @@
-"""The shell around an actor: owns partitions of a topic, feeds `decide`, performs its effects, commits behind.
+"""The shell around an actor: owns partitions of a topic, calls `decide`, performs its effects, commits later.
 
 State is a fold over the partition. A new owner appends a claim, whose offset is its epoch, and replays from the
 first record of the oldest run that was open at the committed offset. Records below the committed offset only
-rebuild state. Those between it and the claim may have lost their effects with the last owner: what makes outcomes
-durable and known is done again, identically. What merely starts work (offers, watches) is derived from the state
-once the claim is reached.
+rebuild state. Effects of records between it and the claim may be missing, because the last owner died: effects
+that make outcomes durable or publish them are repeated, identically. Effects that only start work (offers,
+watches) are derived from the state once the claim is reached.
 
-The committed offset trails behind by the store's loss window, because a store may come back a second older.
+Commits are delayed by the loss window, because a store may return with data that is seconds old.
 
 `claims` takes partitions over, `turns` applies records, `commits` commits. This package decides nothing about
 runs, groups or tasks.
@@ -34,7 +34,7 @@ from anabranch.runtime.ownership.owner_metrics import OwnerMetrics
 from anabranch.runtime.ownership.turns import TurnProcessor
 from anabranch.runtime.ownership.watchdog import Progress, Watchdog
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.topic_lives import TopicLives
+from anabranch.runtime.topic_recreation import RecreationDetector
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Owner(Generic[S]):
 
     Args:
         clock: the log's time, on which deadlines are compared.
-        name: the owner's name in claims, one for each life of a process.
+        name: the owner's name in claims, one for each incarnation of a process.
     """
 
     def __init__(self, handler: PartitionHandler[S], resources: Resources, clock: LogClock, *, name: str) -> None:
@@ -58,7 +58,7 @@ class Owner(Generic[S]):
         self._membership = GroupMembership(
             resources.log, handler.group, handler.topic, self, self._owned, self._tasks
         )
-        self._lives = TopicLives(resources.log, handler.topic)
+        self._recreation = RecreationDetector(resources.log, handler.topic)
         context = OwnerContext(
             handler,
             resources,
@@ -66,7 +66,7 @@ class Owner(Generic[S]):
             self._owned,
             self._membership,
             LossDetector(resources.store, resources.names, handler.topic),
-            self._lives,
+            self._recreation,
             OwnerMetrics(resources.telemetry, clock, handler.topic.removeprefix(resources.names.prefix)),
         )
         self._claims = PartitionClaims(context, name)
@@ -81,10 +81,10 @@ class Owner(Generic[S]):
             patience=resources.settings.stall_after,
         )
 
-    # --- life --------------------------------------------------------------------------------------
+    # --- life cycle --------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Join the consumer group; returns once a member, which may be before partitions are assigned."""
+        """Join the consumer group; returns when this process is a member, possibly without partitions yet."""
         await self._membership.join()
         for loop, name in ((self._committer.run(), "commit"), (self._watchdog.run(), "watch")):
             self._loops.append(self._tasks.spawn(loop, f"{name} {self._handler.topic}"))
@@ -177,7 +177,7 @@ class Owner(Generic[S]):
             self._rejoin_recreated(owned, records[0].offset)
             return
         owned.expected = records[-1].offset + 1
-        self._lives.delivered(partition, records)
+        self._recreation.delivered(partition, records)
         owned.queue.extend(records)
         owned.wake.set()
         if owned.queue.is_long and not owned.paused:

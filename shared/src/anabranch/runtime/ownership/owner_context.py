@@ -12,7 +12,7 @@ from anabranch.runtime.ownership.membership import GroupMembership
 from anabranch.runtime.ownership.owned_partition import OwnedPartition
 from anabranch.runtime.ownership.owner_metrics import OwnerMetrics
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.topic_lives import TopicLives
+from anabranch.runtime.topic_recreation import RecreationDetector
 
 S = TypeVar("S")
 
@@ -27,8 +27,8 @@ class OwnerContext(Generic[S]):
     """The log's time: deadlines are compared with the timestamps of records."""
     owned: dict[int, OwnedPartition[S]]
     membership: GroupMembership
-    marks: LossDetector
-    lives: TopicLives
+    loss_detector: LossDetector
+    recreation: RecreationDetector
     metrics: OwnerMetrics
 
     def is_current(self, owned: OwnedPartition[S]) -> bool:

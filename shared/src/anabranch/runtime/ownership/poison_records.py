@@ -2,8 +2,8 @@
 
 An exception out of `decide` is caught; a crash of the process is not, and the partition's next owner reads the
 same record. So an owner that replays a partition notes in the store which records it decides about: a batch at
-first, and single records after an owner died in a batch. A record that DEATHS owners died of, each time alone, is
-poison: it becomes a dead letter, and no owner decides about it again.
+first, and single records after an owner died in a batch. A record is poison after DEATHS deaths in which it was
+decided alone: it becomes a dead letter, and no owner decides about it again.
 
 The note is written before the decision and cleared after it, so a false positive needs DEATHS owners in a row that
 die for another reason between these two writes. That is most likely at the first record that an owner meets, its
@@ -32,7 +32,7 @@ class PoisonRecordGuard:
         self._key = key
         self._suspects = range(0)
         self._deaths = 0
-        self._buried: set[int] = set()
+        self._poison: set[int] = set()
 
     async def load(self) -> None:
         """Read the last owner's note. Raises ServerUnavailable."""
@@ -40,7 +40,7 @@ class PoisonRecordGuard:
         if found is None:
             return
         note = orjson.loads(found)
-        self._buried = set(note["buried"])
+        self._poison = set(note["buried"])
         if note["deciding"] is not None:
             first, last = note["deciding"]
             self._suspects = range(first, last + 1)
@@ -52,7 +52,7 @@ class PoisonRecordGuard:
         """Split records, in order: suspect and poison records are parts of their own."""
         begin = 0
         for at, record in enumerate(records):
-            if record.offset in self._suspects or record.offset in self._buried:
+            if record.offset in self._suspects or record.offset in self._poison:
                 if begin < at:
                     yield records[begin:at]
                 yield records[at : at + 1]
@@ -62,7 +62,7 @@ class PoisonRecordGuard:
 
     def is_poison(self, record: Incoming) -> bool:
         """True if a record is poison."""
-        return record.offset in self._buried or (self._is_suspect(record) and self._deaths >= DEATHS)
+        return record.offset in self._poison or (self._is_suspect(record) and self._deaths >= DEATHS)
 
     def _is_suspect(self, record: Incoming) -> bool:
         """True if the last owner died while it decided about this record alone."""
@@ -84,9 +84,9 @@ class PoisonRecordGuard:
 
     async def mark_poison(self, record: Incoming) -> None:
         """Note that a record is poison. Raises ServerUnavailable, StoreRefused."""
-        self._buried.add(record.offset)
+        self._poison.add(record.offset)
         await self._write(None, 0)
 
     async def _write(self, deciding: list[int] | None, deaths: int) -> None:
-        note = {"deciding": deciding, "deaths": deaths, "buried": sorted(self._buried)}
+        note = {"deciding": deciding, "deaths": deaths, "buried": sorted(self._poison)}
         await self._store.put([Write(self._key, orjson.dumps(note), NOTE_SECONDS)])

@@ -33,9 +33,9 @@ class Replay:
     restores: bool
 
 
-def replay_of(committed: Committed | None, store: str, *, kept: bool = True, generation: int = 0) -> Replay:
+def replay_of(committed: Committed | None, store: str, *, is_intact: bool = True, generation: int = 0) -> Replay:
     """Choose where a replay starts after a commit, from the current identity of the store and whether the store
-    kept its old data. If not, the whole log is replayed, including runs that have ended.
+    has its old data. If not, the whole log is replayed, including runs that have ended.
 
     A commit of another generation of the log is ignored: an owner may commit once more before it notices that the
     topic was deleted and created again. Then all records are new.
@@ -44,13 +44,13 @@ def replay_of(committed: Committed | None, store: str, *, kept: bool = True, gen
         return Replay(None, 0, False)
     try:
         # The metadata are empty if a tool, such as kafka-consumer-groups, has set the offset.
-        noted = orjson.loads(committed.metadata or b"{}")
-        if int(noted.get("generation", 0)) != generation:
+        metadata = orjson.loads(committed.metadata or b"{}")
+        if int(metadata.get("generation", 0)) != generation:
             return Replay(0, 0, False)
-        if not kept:
+        if not is_intact:
             return Replay(0, committed.offset, True)
-        start = min(int(noted.get("replay_from", committed.offset)), committed.offset)
-        return Replay(start, committed.offset, noted.get("store") != store)
+        start = min(int(metadata.get("replay_from", committed.offset)), committed.offset)
+        return Replay(start, committed.offset, metadata.get("store") != store)
     except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
         log.warning("owner cannot parse the commit metadata %r, replaying from offset 0", committed.metadata)
         return Replay(0, committed.offset, True)
@@ -61,27 +61,27 @@ def position(
 ) -> Committed:
     """Build a commit for `replay_of` to read. `open_from` is the offset of the record that opened the oldest open
     run; it is omitted unless it is after `replay_from`."""
-    noted: dict[str, Any] = {"replay_from": replay_from, "store": store}
+    metadata: dict[str, Any] = {"replay_from": replay_from, "store": store}
     if generation:
-        noted["generation"] = generation
+        metadata["generation"] = generation
     if open_from is not None and open_from > replay_from:
-        noted["open_from"] = open_from
-    return Committed(offset, orjson.dumps(noted).decode())
+        metadata["open_from"] = open_from
+    return Committed(offset, orjson.dumps(metadata).decode())
 
 
 def open_from(committed: Committed | None) -> int:
     """The offset at or after which all runs that were open at a commit had been opened; runs opened before it had
     ended. 0 if the commit has none."""
     try:
-        noted = orjson.loads(committed.metadata or b"{}") if committed is not None else {}
-        return int(noted.get("open_from", noted.get("replay_from", 0)))
+        metadata = orjson.loads(committed.metadata or b"{}") if committed is not None else {}
+        return int(metadata.get("open_from", metadata.get("replay_from", 0)))
     except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
         return 0
 
 
 def replay_begin(committed: Committed | None) -> int:
     """The offset at which a replay after this commit starts."""
-    return replay_of(committed, "", generation=generation_noted(committed)).start or 0
+    return replay_of(committed, "", generation=committed_generation(committed)).start or 0
 
 
 def rewind_to_mark(replay: Replay, begin: int | None) -> Replay:
@@ -92,7 +92,7 @@ def rewind_to_mark(replay: Replay, begin: int | None) -> Replay:
     return replace(replay, start=min(replay.start, begin or 0))
 
 
-def generation_noted(committed: Committed | None) -> int:
+def committed_generation(committed: Committed | None) -> int:
     """The generation of the log in which a commit was made; 0 if the commit has none."""
     try:
         return int(orjson.loads(committed.metadata or b"{}").get("generation", 0)) if committed is not None else 0
@@ -104,13 +104,13 @@ def discard_stale_commit(committed: Committed | None, generation: int, epoch: in
     """The commit, or None if it is of another generation of the log: an owner that has not noticed that the topic
     was created again may still commit its old position. A commit after the claim at offset `epoch` is discarded
     too: the log has lost its last records."""
-    if committed is None or (committed.offset <= epoch and generation_noted(committed) == generation):
+    if committed is None or (committed.offset <= epoch and committed_generation(committed) == generation):
         return committed
     log.error(
         "owner ignores the commit of offset %d in generation %d of the log: the log has generation %d "
         "and %d records; replaying it from its beginning",
         committed.offset,
-        generation_noted(committed),
+        committed_generation(committed),
         generation,
         epoch,
     )
@@ -126,15 +126,15 @@ class DelayedReplayStart:
     """
 
     lag: float
-    _noted: deque[tuple[float, int]] = field(default_factory=deque)
+    _starts: deque[tuple[float, int]] = field(default_factory=deque)
 
     def note(self, offset: int, now: float) -> int:
         """Record the present start of a replay; returns the delayed one, which is never later."""
-        self._noted.append((now, offset))
+        self._starts.append((now, offset))
         # The newest entry that is at least `lag` old stays, because it was the valid position `lag` seconds ago.
-        while len(self._noted) > 1 and self._noted[1][0] <= now - self.lag:
-            self._noted.popleft()
-        return min(noted for _, noted in self._noted)
+        while len(self._starts) > 1 and self._starts[1][0] <= now - self.lag:
+            self._starts.popleft()
+        return min(start for _, start in self._starts)
 
 
 def split_batch(batch: Sequence[Incoming], committed: int, epoch: int) -> list[Sequence[Incoming]]:

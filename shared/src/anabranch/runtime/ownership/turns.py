@@ -92,7 +92,7 @@ class TurnProcessor(Generic[S]):
 
     async def _complete_takeover(self, owned: OwnedPartition[S]) -> None:
         if not owned.is_marked:
-            await self._context.marks.mark_restored([owned.number])
+            await self._context.loss_detector.mark_restored([owned.number])
             owned.is_marked = True
         await self._handler.on_takeover(owned.state)
 
@@ -134,7 +134,7 @@ class TurnProcessor(Generic[S]):
     async def _decide(
         self, owned: OwnedPartition[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
     ) -> list[Effect]:
-        recall = partial(self._context.marks.recall, owned.number)
+        recall = partial(self._context.loss_detector.recall, owned.number)
         await self._retry_until_available(owned, lambda: self._handler.prepare(owned.state, records, recall))
         # A record that crashes an owner is always met again in a replay, by its successor. So only replays pay for
         # the guard's two writes.

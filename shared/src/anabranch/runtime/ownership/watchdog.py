@@ -17,9 +17,9 @@ from anabranch.ports import Clock, EventLog
 
 POLL_SECONDS = 1.0
 LAG_SECONDS = 15.0
-"""Seconds between two questions to the log whether it holds records that were not delivered."""
+"""Seconds between two checks whether the log holds records that were not delivered."""
 MAX_POLLS = 3.0
-"""At most this many times POLL_SECONDS are counted between two polls: more means that the process stood still."""
+"""At most this many times POLL_SECONDS are counted between two polls: more means that the process was stopped."""
 
 _log = logging.getLogger("anabranch.process")
 
@@ -60,8 +60,8 @@ class Progress:
     def check(self, elapsed: float, *, unread: bool) -> None:
         """Account for `elapsed` seconds. `unread`: the log holds records that were not delivered."""
         has_work = self.busy or len(self.queue) > 0 or unread
-        stands = has_work and not self.waits and self.handled == self._seen
-        self.stalled_for = self.stalled_for + elapsed if stands else 0.0
+        is_stalled = has_work and not self.waits and self.handled == self._seen
+        self.stalled_for = self.stalled_for + elapsed if is_stalled else 0.0
         self._seen = self.handled
 
 
@@ -90,7 +90,7 @@ class Watchdog:
         self._progress = progress
         self._patience = patience
         self._ends: Mapping[int, int] = {}
-        self._asked_at = float("-inf")
+        self._lag_read_at = float("-inf")
 
     @property
     def unhealthy_reason(self) -> str | None:
@@ -111,22 +111,22 @@ class Watchdog:
         last = self._clock.monotonic()
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            await self._ask()
+            await self._read_lag()
             now = self._clock.monotonic()
             elapsed, last = min(now - last, MAX_POLLS * POLL_SECONDS), now
             for number, each in self._progress().items():
                 each.check(elapsed, unread=self._ends.get(number, 0) > each.following)
 
-    async def _ask(self) -> None:
+    async def _read_lag(self) -> None:
         """Read the end offsets of partitions in which the group lags: records up to there have to be delivered.
 
         The answer is old by the time it is used, so each poll compares it with the progress made since: a record
         that was delivered a moment later is no lag.
         """
         now = self._clock.monotonic()
-        if now - self._asked_at < LAG_SECONDS or not self._progress():
+        if now - self._lag_read_at < LAG_SECONDS or not self._progress():
             return
-        self._asked_at = now
+        self._lag_read_at = now
         try:
             standings = await self._log.group_standing(self._group, self._topic)
         except AnabranchError as error:

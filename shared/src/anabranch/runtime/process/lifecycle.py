@@ -123,8 +123,8 @@ class StopRequest:
         self.orderly = asyncio.Event()
         self.at_once = asyncio.Event()
 
-    def ask(self) -> None:
-        """Count one signal."""
+    def count(self) -> None:
+        """Count one stop signal."""
         (self.at_once if self.orderly.is_set() else self.orderly).set()
 
     @contextmanager
@@ -133,7 +133,7 @@ class StopRequest:
         loop = asyncio.get_running_loop()
         wanted = (signal.SIGTERM, signal.SIGINT)
         for each in wanted:
-            loop.add_signal_handler(each, self.ask)
+            loop.add_signal_handler(each, self.count)
         try:
             yield
         finally:
@@ -162,17 +162,17 @@ async def _connect(connect: Connect, service: str, serves_metrics: bool, setting
 
 async def serve(build: Build, settings: Settings, connect: Connect, stop: StopRequest) -> int:
     """Run a service until `stop` is requested; returns the exit code, or raises the error of the service."""
-    life = asyncio.create_task(_live(build, settings, connect, stop), name="service")
-    if await _wait_for(life, stop.at_once.wait()):
-        return life.result()
+    running = asyncio.create_task(_run_to_end(build, settings, connect, stop), name="service")
+    if await _wait_for(running, stop.at_once.wait()):
+        return running.result()
     _log.warning("second signal: the service stops at once, its unfinished work is delivered again")
-    life.cancel()
+    running.cancel()
     # Not awaited further: code of an agent may catch the cancellation.
-    await asyncio.wait({life}, timeout=FORCED_STOP_SECONDS)
+    await asyncio.wait({running}, timeout=FORCED_STOP_SECONDS)
     return EXIT_FAILED
 
 
-async def _live(build: Build, settings: Settings, connect: Connect, stop: StopRequest) -> int:
+async def _run_to_end(build: Build, settings: Settings, connect: Connect, stop: StopRequest) -> int:
     connecting = asyncio.ensure_future(connect(settings))
     if not await _wait_for(connecting, stop.orderly.wait()):
         await _cancelled(connecting)

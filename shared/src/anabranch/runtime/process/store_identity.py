@@ -14,7 +14,7 @@ RESTORE_SECONDS = 30.0
 """Time in which owners notice a restart or failover of the store and restore the data it lost."""
 
 
-class StoreLife:
+class StoreIdentityTracker:
     """Tracks the identity of the store; one instance for each process.
 
     Args:

@@ -42,7 +42,7 @@ class ObservedBroker(MemoryBroker):
         for partition in self.partitions(topic):
             partition.begin_at(offset)
 
-    def begin_again(self, spec: TopicSpec) -> None:
+    def recreate(self, spec: TopicSpec) -> None:
         """Delete a topic and create it again. Groups keep their members and owners, but lose committed offsets."""
         owners = {name: (dict(group.owners), dict(group.targets)) for name, group in self._groups.items()}
         self.delete(spec.name)

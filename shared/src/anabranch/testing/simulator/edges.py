@@ -26,7 +26,7 @@ SNAPSHOT_SECONDS = (10.0, 20.0, 45.0, 75.0, 240.0)
 TIMEOUTS = (20.0, 40.0, 60.0)
 """Timeouts of requests, in seconds, in seeds that check deadlines."""
 RECORD_BYTES = (50_000, 60_000, 120_000, 400_000, 1_000_000)
-LEAST_REQUEST_BYTES = 400_000
+MIN_REQUEST_BYTES = 400_000
 """Minimum record limit of `requests` and `runs`: a submission must fit into one record."""
 FIRST_OFFSETS = (0, 5_000)
 INLINE_BYTES = (400, 5_000, 65_536)
@@ -67,7 +67,7 @@ class Edges:
         # A random source for each topic: the result does not depend on the order of calls.
         limit = Random(f"{self.seed} {spec.name}").choice(RECORD_BYTES)
         if spec.name.endswith(("requests", "runs")):
-            limit = max(limit, LEAST_REQUEST_BYTES)
+            limit = max(limit, MIN_REQUEST_BYTES)
         return replace(spec, config={**spec.config, "max.message.bytes": str(limit)})
 
     def settings(self, settings: Settings, process: str, incarnation: int) -> Settings:

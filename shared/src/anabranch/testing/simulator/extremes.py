@@ -49,7 +49,7 @@ def is_refused(value: Any) -> bool:
     return levels_of(value) > DEEPEST
 
 
-def stretch(edges: Edges, request: dict[str, Any], number: int, workload: Workload) -> None:
+def add_extremes(edges: Edges, request: dict[str, Any], number: int, workload: Workload) -> None:
     """Add the extreme cases of a seed to a request."""
     random = edges.random
     tasks = [task for group in request["task_groups"] for task in group["tasks"] if "gives" not in task["inputs"]]
@@ -87,7 +87,7 @@ def _enlarge(random: Random, task: dict[str, Any]) -> None:
         task["inputs"]["bytes"] = LARGE_BYTES[0]
 
 
-def again(edges: Edges, request: Mapping[str, Any], sent_at: float) -> tuple[float, dict[str, Any]] | None:
+def resubmission(edges: Edges, request: Mapping[str, Any], sent_at: float) -> tuple[float, dict[str, Any]] | None:
     """Time and body of a repeated submission with the same request id; None if the id is not reused."""
     random = edges.random
     if "ids-again" not in edges or request["timeout"] == LONG_SECONDS or random.random() < 0.25:

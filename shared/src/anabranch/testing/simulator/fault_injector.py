@@ -13,7 +13,7 @@ from typing import Literal
 
 from anabranch.ports import Outgoing
 
-Fate = Literal["done", "unheard", "unanswered"]
+CallOutcome = Literal["done", "request lost", "response lost"]
 UNCOUNTED = frozenset({"get", "subscribe"})
 """Exchanges that change nothing. They are not counted: a crash during one is equivalent to a crash during the
 next."""
@@ -80,12 +80,12 @@ class FaultInjector:
         self._moments.pop()
         return self._strike(process)
 
-    def fate(self, server: str) -> Fate:
+    def outcome(self, server: str) -> CallOutcome:
         """Draw the outcome of a call: executed, not received, or executed without a response."""
         if server in self.cut:
-            return "unheard"
+            return "request lost"
         if self.rates.lost_calls and self.random.random() < self.rates.lost_calls:
-            return "unanswered" if self.random.random() < 0.6 else "unheard"
+            return "response lost" if self.random.random() < 0.6 else "request lost"
         return "done"
 
     def copies(self) -> int:

@@ -17,7 +17,7 @@ from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.accounts import Account
 from anabranch.testing.simulator.deadlines import wrong_times
 from anabranch.testing.simulator.faults import HORIZON
-from anabranch.testing.simulator.sharing import SESSION, SHARED, together
+from anabranch.testing.simulator.sharing import SESSION, SHARED, combined
 from anabranch.testing.simulator.workload import Expected
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def _check_session(world: World) -> None:
     ]
     # With equal times of admission, the order in which the runs write the key is not determined.
     if len({final["accepted_at"] for final in finals}) == len(finals):
-        wanted = together(policy, finals)
+        wanted = combined(policy, finals)
         found = await _session_value(world)
         if found != wanted:
             world.observer.violated(f"the session has {found} under {policy}, expected {wanted}")

@@ -54,24 +54,24 @@ def recreate(world: World, strike: Strike) -> None:
     world.lost_all_topics = world.lost_all_topics or topics == every
     for spec in world.specs:
         if spec.name in topics:
-            _begin_again(world, spec)
+            _recreate(world, spec)
 
 
-def _begin_again(world: World, spec: TopicSpec) -> None:
-    world.broker.begin_again(spec)
-    most = world.edges.random.choice(NOTICE_SECONDS)
+def _recreate(world: World, spec: TopicSpec) -> None:
+    world.broker.recreate(spec)
+    max_delay = world.edges.random.choice(NOTICE_SECONDS)
     for process in world.processes:
         for membership in process.incarnation.log.memberships if process.incarnation is not None else ():
             membership.hold(spec.name)
-            delay = world.edges.random.random() * most
-            world.loop.call_later(delay, membership.begin_again, spec.name, context=OUTSIDE)
+            delay = world.edges.random.random() * max_delay
+            world.loop.call_later(delay, membership.read_recreated, spec.name, context=OUTSIDE)
 
 
 def restart_store_older(world: World, strike: Strike, *, in_part: bool) -> None:
     """Restart the store with older data: all of its keys, or some."""
     random = world.edges.random
     seconds = random.choice(SNAPSHOT_SECONDS)
-    lost = random.choice(_PARTS) if in_part else None
+    lost = random.choice(_KEY_SUBSETS) if in_part else None
     # Values of runs that ended before this time may be missing in the store.
     world.lost_at = world.loop.time()
     world.server.restart_older(seconds, lost)
@@ -94,7 +94,7 @@ def _is_of_a_shard(key: str) -> bool:
     return crc32(key.partition("{")[2].partition("}")[0].encode()) % 2 == 0
 
 
-_PARTS: tuple[Callable[[str], bool], ...] = (_is_of_agency, _is_of_taskgroup, _is_of_a_shard)
+_KEY_SUBSETS: tuple[Callable[[str], bool], ...] = (_is_of_agency, _is_of_taskgroup, _is_of_a_shard)
 
 LOSS_STRIKES: dict[str, Callable[[World, Process, Strike], None]] = {
     "trim": lambda world, victim, strike: trim(world, strike),

@@ -86,7 +86,7 @@ def _commits_ahead(original: Callable[..., Any]) -> Callable[..., Any]:
     return deliver
 
 
-def _news_first(original: Callable[..., Any]) -> Callable[..., Any]:
+def _publishes_first(original: Callable[..., Any]) -> Callable[..., Any]:
     async def perform(self: Any, owned: Any, effects: Any, *rest: Any) -> None:
         await self._retry_until_available(owned, lambda: self._writer.publish(effects))
         await original(self, owned, effects, *rest)
@@ -155,7 +155,7 @@ def _restores_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
     return replay_of
 
 
-def _never_looks(original: Callable[..., Any]) -> Callable[..., Any]:
+def _never_polls(original: Callable[..., Any]) -> Callable[..., Any]:
     async def wait(self: Any) -> None:
         self._wake.clear()
         if not self._dirty:
@@ -204,7 +204,7 @@ def _refuses_large(original: Callable[..., Any]) -> Callable[..., Any]:
     return publish
 
 
-def _says_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
+def _returns_none(original: Callable[..., Any]) -> Callable[..., Any]:
     def answer(*args: Any, **options: Any) -> None:
         return None
 
@@ -260,7 +260,7 @@ MUTATIONS = {
         ("kill",),
     ),
     "news-first": Mutation(
-        "results are published before they are in the store", turns.TurnProcessor, "_perform", _news_first, ()
+        "results are published before they are in the store", turns.TurnProcessor, "_perform", _publishes_first, ()
     ),
     "no-fence": Mutation(
         "the store accepts writes of an owner that was replaced",
@@ -301,7 +301,7 @@ MUTATIONS = {
         "external values are not polled: they are found only by their channel message",
         key_watcher.KeyWatcher,
         "_wait",
-        _never_looks,
+        _never_polls,
         ("messages",),
     ),
     "no-restoring": Mutation(
@@ -344,9 +344,9 @@ MUTATIONS = {
         "a session's owner that lost the records of a run does not report it",
         actor,
         "answer_lost",
-        _says_nothing,
+        _returns_none,
         ("trim",),
-        Mutation("likewise for a stop", known_runs, "answer_lost", _says_nothing, ()),
+        Mutation("likewise for a stop", known_runs, "answer_lost", _returns_none, ()),
     ),
     "local-clock": Mutation(
         "deadlines are compared with the local clock", LogClock, "observe", _keeps_local_time, ("clocks",)

@@ -146,7 +146,7 @@ class Wire:
 
     def __init__(self, loop: SimLoop, injector: FaultInjector, process: str, server: str) -> None:
         self._loop = loop
-        self._nature = injector
+        self._injector = injector
         self._process = process
         self._server = server
         self._arrived = 0.0
@@ -154,7 +154,7 @@ class Wire:
 
     async def call(self, name: str, action: Callable[[], T]) -> T:
         """Execute an action on the server; returns its result or raises its error."""
-        injector = self._nature
+        injector = self._injector
         future: asyncio.Future[T] = self._loop.create_future()
         # Otherwise the process died before it sent the call: it takes no further step, so nothing waits for the
         # future.
@@ -167,18 +167,18 @@ class Wire:
     def _serve(self, future: asyncio.Future[T], name: str, action: Callable[[], T]) -> None:
         result: Any = None
         error: Exception | None = None
-        fate = self._nature.fate(self._server)
-        if fate == "unheard":
+        outcome = self._injector.outcome(self._server)
+        if outcome == "request lost":
             error = ServerUnavailable(self._server, "the simulator", "cut off")
         else:
             try:
                 result = action()
             except (AnabranchError, TypeError) as problem:
                 error = problem
-            if fate == "unanswered":
+            if outcome == "response lost":
                 error = ServerUnavailable(self._server, "the simulator", "the answer was lost")
-        self._nature.served(self._process, name)
-        self._answered = max(self._answered, self._loop.time() + self._nature.latency())
+        self._injector.served(self._process, name)
+        self._answered = max(self._answered, self._loop.time() + self._injector.latency())
         self._loop.call_at(self._answered, _answer, future, result, error, context=OUTSIDE)
 
 
@@ -268,7 +268,7 @@ class SimNotifier:
         self._loop = loop
         self._server = server
         self._wire = wire
-        self._nature = injector
+        self._injector = injector
         self._context = context
         self.subscriptions: dict[tuple[str, Callback], Callback] = {}
 
@@ -279,7 +279,7 @@ class SimNotifier:
         self._server.check_reachable()
         for channel, message in messages:
             for callback in list(self._server.channels.get(channel, ())):
-                for _ in range(self._nature.copies()):
+                for _ in range(self._injector.copies()):
                     callback(message)
 
     async def subscribe(self, channel: str, callback: Callback) -> None:
@@ -290,7 +290,7 @@ class SimNotifier:
 
     def _sender(self, place: tuple[str, Callback]) -> Callback:
         def send(message: bytes | None) -> None:
-            delay = self._nature.latency()
+            delay = self._injector.latency()
             self._loop.call_later(delay, self._deliver, place, message, context=self._context)
 
         return send
@@ -360,13 +360,13 @@ class SimMembership(MemoryMembership):
         return (topic, partition) in self._positions
 
     def hold(self, topic: str) -> None:
-        """Stop receiving from a topic, which was deleted and created again, until `begin_again`."""
+        """Stop receiving from a topic, which was deleted and created again, until `read_recreated`."""
         for place in [place for place in self._positions if place[0] == topic]:
             if self._positions[place] != _BEYOND:
                 self._held[place] = self._positions[place]
             self._positions[place] = _BEYOND
 
-    def begin_again(self, topic: str) -> None:
+    def read_recreated(self, topic: str) -> None:
         """Read the recreated topic at the old position, as clients do that do not compare topic ids. A position
         that is out of range is reset to the earliest."""
         for place in [place for place, at in self._positions.items() if place[0] == topic and at == _BEYOND]:

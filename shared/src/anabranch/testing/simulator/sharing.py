@@ -20,7 +20,7 @@ POLICIES = ("last_write", "first_write", "append", "set_union", "sum", "max", "e
 CONFLICT: Any = object()
 
 
-def share(random: Random, policy: str, request: dict[str, Any]) -> None:
+def add_shared_key(random: Random, policy: str, request: dict[str, Any]) -> None:
     """Add writers of the key to a request, and let some of its tasks depend on it."""
     request["session_id"] = SESSION
     request["context_policies"] = {SHARED: policy}
@@ -89,7 +89,7 @@ def reduced(policy: str, values: Sequence[Any]) -> Any:
         return values[0] if all(value == values[0] for value in values) else CONFLICT
     if policy in ("append", "set_union"):
         items = [item for value in values for item in (value if isinstance(value, list) else [value])]
-        return items if policy == "append" else _each_once(items)
+        return items if policy == "append" else _distinct(items)
     if any(isinstance(value, str) for value in values):
         return CONFLICT
     if policy == "max":
@@ -97,12 +97,12 @@ def reduced(policy: str, values: Sequence[Any]) -> Any:
     return sum(values) if all(isinstance(value, int) for value in values) else fsum(values)
 
 
-def _each_once(items: Sequence[Any]) -> list[Any]:
+def _distinct(items: Sequence[Any]) -> list[Any]:
     texts = [orjson.dumps(item) for item in items]
     return [item for nth, item in enumerate(items) if texts[nth] not in texts[:nth]]
 
 
-def together(policy: str, finals: Sequence[Mapping[str, Any]]) -> Any:
+def combined(policy: str, finals: Sequence[Mapping[str, Any]]) -> Any:
     """The session's value after these runs have ended: their values combined in the order of their admission."""
     order = sorted(finals, key=lambda final: (final["accepted_at"], final["run_id"]))
     values = [final["results"][SHARED] for final in order if SHARED in final["results"]]

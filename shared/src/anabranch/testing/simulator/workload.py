@@ -16,9 +16,9 @@ from zlib import crc32
 import orjson
 
 from anabranch.testing.simulator.edges import Edges
-from anabranch.testing.simulator.extremes import again, is_refused, nested, stretch
+from anabranch.testing.simulator.extremes import add_extremes, is_refused, nested, resubmission
 from anabranch.testing.simulator.lookalikes import add_lookalikes
-from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, reduced, share
+from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, add_shared_key, reduced
 
 FORMATS = ("merge", "separate", "single", "index")
 ABSENT: Any = object()
@@ -129,10 +129,10 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
     for number in range(runs):
         expected = Expected(_request(random, number, workload))
         if workload.policy is not None:
-            share(random, workload.policy, expected.request)
+            add_shared_key(random, workload.policy, expected.request)
         _decorate(random, expected, workload)
         add_lookalikes(expected.request, number, workload)
-        stretch(edges, expected.request, number, workload)
+        add_extremes(edges, expected.request, number, workload)
         evaluate(expected, _outside_of(workload, number))
         workload.runs.append(expected)
         _send_again(edges, expected, number, workload)
@@ -146,7 +146,7 @@ def _outside_of(workload: Workload, number: int) -> dict[str, Any]:
 
 def _send_again(edges: Edges, expected: Expected, number: int, workload: Workload) -> None:
     sent = max(at for at, record in workload.sent if record.get("request_id") == expected.request_id)
-    found = again(edges, expected.request, sent)
+    found = resubmission(edges, expected.request, sent)
     if found is None:
         return
     at, body = found

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 3.0
 
 
-def is_of_another_life(known: Beginning, found: Beginning, end: int) -> bool:
+def is_recreated(known: Beginning, found: Beginning, end: int) -> bool:
     """True if a partition that began with `known`, and had records below offset `end`, belongs to another topic
     now that it begins with `found`. Retention only moves the beginning to later records."""
     # Retention leaves an empty partition at the end offset that it had. A new one ends before records that were
@@ -31,7 +31,7 @@ def is_of_another_life(known: Beginning, found: Beginning, end: int) -> bool:
     return found.offset < known.offset
 
 
-class TopicLives:
+class RecreationDetector:
     """Tracks the beginnings of the partitions of one reader."""
 
     def __init__(self, eventlog: EventLog, topic: str) -> None:
@@ -86,7 +86,7 @@ class TopicLives:
         for number, each in found.items():
             if self._known.get(number) is not known[number]:
                 continue  # it was assigned again, or got its first record, during the request
-            if is_of_another_life(known[number], each, ends[number]) or self._lacks_claim(number, each):
+            if is_recreated(known[number], each, ends[number]) or self._lacks_claim(number, each):
                 self._log_recreation(number, known[number], each)
                 self._known.clear()
                 return True
