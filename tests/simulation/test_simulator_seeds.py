@@ -95,7 +95,7 @@ def test_every_promise_is_kept_under_every_fault(first: int) -> None:
 
 
 def _in_order_of_arrival(shared: MergedKey) -> list[Contribution]:
-    return [Contribution(shared.writer(number), given.value.data) for number, given in shared.given.items()]
+    return [Contribution(shared.writer(number), given.value.data) for number, given in shared.by_producer.items()]
 
 
 def _adds_twice(fold: Fold, new: RunsValue) -> None:

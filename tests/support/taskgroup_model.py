@@ -448,13 +448,13 @@ def timers_of(run: Run) -> list[float]:
     found = [
         group.deadline
         for group in run.groups.values()
-        if group.deadline is not None and not group.announced and not group.is_stopped
+        if group.deadline is not None and not group.is_reported and not group.is_stopped
     ]
     for task in (task for group in run.groups.values() for task in group.tasks.values()):
         later = [due for due, _ in task.parked] + [due for due, *_ in task.retries]
         found += [min(later)] if later else []
         lack = run.timers.due_at(Timer(TimerKind.AGENT_MISSING, task.group, task.name))
-        found += [lack] if lack is not None and task.lacking_since is not None and not task.is_over else []
+        found += [lack] if lack is not None and task.agent_missing_since is not None and not task.is_over else []
     return found
 
 

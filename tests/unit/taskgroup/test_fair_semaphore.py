@@ -82,19 +82,19 @@ async def test_holders_with_equally_many_slots_take_turns() -> None:
 async def test_a_slot_is_wanted_by_a_holder_with_none_or_at_least_two_fewer() -> None:
     crowd = Crowd(4)
     await crowd.come(*"aaaa")
-    assert not crowd.slots.is_wanted("a")
+    assert not crowd.slots.should_yield("a")
 
     await crowd.come("a")
-    assert not crowd.slots.is_wanted("a")
+    assert not crowd.slots.should_yield("a")
     await crowd.come(*"bbb")
-    assert crowd.slots.is_wanted("a")
+    assert crowd.slots.should_yield("a")
     await crowd.leave("a")
     assert sorted(crowd.inside) == ["a", "a", "a", "b"]
-    assert crowd.slots.is_wanted("a")
+    assert crowd.slots.should_yield("a")
     await crowd.leave("a")
     assert sorted(crowd.inside) == ["a", "a", "b", "b"]
-    assert not crowd.slots.is_wanted("a")
-    assert not crowd.slots.is_wanted("b")
+    assert not crowd.slots.should_yield("a")
+    assert not crowd.slots.should_yield("b")
     await crowd.close()
 
 

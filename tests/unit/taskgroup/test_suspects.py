@@ -26,7 +26,7 @@ def test_after_a_death_the_open_members_of_its_chunks_run_carefully_and_none_is_
     assert (lost.mode, lost.fence) == ("careful", 1)
     assert list(lost.pending.indexes()) == list(range(3, 10))
     assert (play.task.deaths, play.task.failed) == ({}, {})
-    assert play.partition.runs["r"].groups["g"].bereaved
+    assert play.partition.runs["r"].groups["g"].has_lost_worker
 
 
 def test_a_second_death_isolates_the_members_that_had_started_and_not_ended() -> None:
@@ -196,7 +196,7 @@ def test_a_chunk_that_no_worker_can_run_is_split_before_any_member_is_charged() 
     assert play.task.failed == {}
     play.lose(play.chunk_of(4), cause="error")
     assert [(index, each.error_type) for index, each in play.task.failed.items()] == [(4, "WorkerLost")]
-    assert not play.partition.runs["r"].groups["g"].bereaved
+    assert not play.partition.runs["r"].groups["g"].has_lost_worker
 
 
 # --- replay -----------------------------------------------------------------------------------------

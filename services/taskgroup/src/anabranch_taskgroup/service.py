@@ -38,7 +38,7 @@ class TaskGroupService:
     def __init__(self, resources: Resources, registry: Registry) -> None:
         self._resources = resources
         settings = resources.settings
-        rules = DecisionConfig(
+        config = DecisionConfig(
             names=resources.names,
             inline_limit=settings.inline_limit,
             result_ttl=settings.result_ttl,
@@ -50,14 +50,17 @@ class TaskGroupService:
         self._telemetry = resources.telemetry
         self._offer_consumer = OfferConsumer(self._worker, resources)
         self._clock = LogClock(resources.clock)
+        # Owners compute deadlines in the broker's time; the worker and its agents use the clock of the machine.
         owners = replace(resources, clock=self._clock)
-        offers = Offers(rules, resources.store, self._clock, resources.telemetry)
+        offers = Offers(config, resources.store, self._clock, resources.telemetry)
         router = OfferRouter(resources.log, resources.names)
         self._dispatcher = Dispatcher(owners, offers, self._worker, router, life, self._clock)
-        self._domain = GroupsHandler(owners, rules, offers, self._dispatcher, life)
-        self._owner: Owner[PartitionState] = Owner(self._domain, resources, self._clock, name=incarnation)
+        self._handler = GroupsHandler(owners, config, offers, self._dispatcher, life)
+        self._owner: Owner[PartitionState] = Owner(self._handler, resources, self._clock, name=incarnation)
+        # A thread with a store connection of its own renews the liveness key while an agent blocks the event
+        # loop.
         open_store = resources.open_store
-        self._pulse = (
+        self._heartbeat = (
             Heartbeat(
                 open_store,
                 resources.clock,
@@ -67,7 +70,7 @@ class TaskGroupService:
             if open_store is not None
             else None
         )
-        self._pulse_key = resources.names.worker(incarnation)
+        self._liveness_key = resources.names.worker(incarnation)
         self._sweeper: asyncio.Task[None] | None = None
         self._started = False
         self._draining = False
@@ -79,16 +82,17 @@ class TaskGroupService:
             ServerUnavailable: the log or the store does not answer.
         """
         await self._dispatcher.start()
+        # Before the owner, which offers its first chunks to this worker.
         await self._worker.start()
-        if self._pulse is not None:
-            self._pulse.start(self._pulse_key)
-        await self._domain.watcher.start()
+        if self._heartbeat is not None:
+            self._heartbeat.start(self._liveness_key)
+        await self._handler.watcher.start()
         await self._owner.start()
         await self._offer_consumer.start()
-        self._sweeper = self._resources.supervisor.spawn(self._keep_sweeping(), "sweep chunks")
+        self._sweeper = self._resources.supervisor.spawn(self._sweep_loop(), "sweep chunks")
         self._started = True
 
-    async def _keep_sweeping(self) -> None:
+    async def _sweep_loop(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             await self._dispatcher.sweep(list(self._owner.states.values()))
@@ -112,11 +116,12 @@ class TaskGroupService:
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._offer_consumer.stop()
-        if self._pulse is not None:
-            await self._pulse.stop()
+        if self._heartbeat is not None:
+            # Before the worker, which deletes its liveness key at the end: a heartbeat would write it again.
+            await self._heartbeat.stop()
         await self._worker.stop()
         await self._owner.stop()
-        await self._domain.watcher.stop()
+        await self._handler.watcher.stop()
 
     def health(self) -> Health:
         """Not live if a task has crashed, or the owner or the consumer of offers is stuck. Ready if it takes work

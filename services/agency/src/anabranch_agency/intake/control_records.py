@@ -32,7 +32,7 @@ from anabranch_agency.intake.refusals import refuse
 
 
 def decide_control(context: RequestContext, record: Incoming, document: Mapping[str, Any]) -> Control | Refuse:
-    """What a control record becomes."""
+    """Decide whether a control record is forwarded or refused."""
     try:
         control = ControlRecord.model_validate(document)
     except ValidationError as error:

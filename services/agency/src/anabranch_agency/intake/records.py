@@ -1,4 +1,4 @@
-"""Records of the requests topic as the intake sees them, and what each of them becomes. Pure."""
+"""Records of the topic `requests`, and the decisions about them: submit, control or refuse. Pure."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from anabranch_agency.intake.refusals import refuse
 def decide(
     context: RequestContext, record: Incoming, document: Any, session_keys: Collection[str] = ()
 ) -> Decision:
-    """What a request or control record becomes.
+    """Decide whether a request or control record is submitted, forwarded or refused.
 
     Args:
         document: the result of `document_of`.

@@ -18,7 +18,7 @@ from anabranch.core.wire.results import reference_document, result_event_id
 from anabranch.ports import EventLog, Fence, Notifier, Outgoing, StateStore, Write
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.session.turn import WriteDerivedKeys, result_body
-from anabranch_taskgroup.session.value_references import is_stored, whole
+from anabranch_taskgroup.session.value_references import inline_manifest, is_stored
 
 BATCH = 500
 BATCH_BYTES = 8_000_000
@@ -78,6 +78,7 @@ def _keys(effect: WriteDerivedKeys) -> Iterator[tuple[str, str]]:
 async def _items(
     effect: WriteDerivedKeys, key: str, source: str, store: StateStore, names: Names
 ) -> list[_Derived]:
+    # Only to read the pages: count and size are not used, and the reference is not published.
     reference = reference_document(effect.session_id, source, effect.run_id, 1, 0)
     joined: dict[str, Json] = await values.resolve(store, names, reference, within=effect.session_id)
     return [_derived(effect, derived_key(name, key), value, names) for name, value in joined.items()]
@@ -86,7 +87,7 @@ async def _items(
 def _derived(effect: WriteDerivedKeys, key: str, value: Json, names: Names) -> _Derived:
     data = dumps(value)
     session_id, run_id = effect.session_id, effect.run_id
-    own, manifest = whole(names, session_id, run_id, key, value, data)
+    own, manifest = inline_manifest(names, session_id, run_id, key, value, data)
     if not is_stored(value, data, effect.inline_limit):
         return _Derived(key, value, data, own, manifest)
     reference = reference_document(session_id, key, run_id, reference_count(value), len(data))

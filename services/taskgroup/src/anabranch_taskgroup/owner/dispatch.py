@@ -1,4 +1,4 @@
-"""Offers chunks to workers, here or through the log, and again where no worker claims or finishes them."""
+"""Offers chunks to workers, in this process or through the log, and again if no worker claims or finishes them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ SWEEP_SECONDS = 1.0
 INLINE_CHUNKS = 8
 """An owner gives first offers to the worker of its own process while that worker holds fewer chunks than this."""
 LOCAL_ROUNDS = 2
-"""Members for each free slot that stay here in one turn: more of them would outlast the other workers' share."""
+"""Members that one turn offers to the worker in this process, for each free slot of it. With more, this worker
+would still run members of the turn while others have none left."""
 BRIEF_SECONDS = 0.1
 """A chunk that takes less than this counts as one member: its slots are free again at once."""
 
@@ -43,7 +44,7 @@ class Dispatcher:
     """Offers the chunks of the partitions that this process owns.
 
     Args:
-        worker: the worker of the same process, which gets first offers without a way through the log.
+        worker: the worker of the same process, which gets first offers directly, not through the log.
     """
 
     def __init__(
@@ -99,10 +100,12 @@ class Dispatcher:
                 continue
             _, group, task, chunk = found
             is_new = chunk.fence == task.first_fence
+            # Called for each offer, since the monitor has to note the time of repeated ones, too.
             is_first = self._monitor.offered(_delivery(*found), now) and is_new
             stays = capacity > 0 and is_new and self._stays_here(offered.offer, group, len(local))
             made["first" if is_first else "again", "here" if stays else "elsewhere"] += 1
             if stays:
+                # The worker compares deadlines with the clock of the machine.
                 local.append(offered.with_deadline(self._clock.local(offered.offer.deadline)))
                 capacity -= _slots_for(task, chunk)
             else:
@@ -127,6 +130,7 @@ class Dispatcher:
             limit = await self._router.record_limit()
             self._offers.fit_into(limit)
             reason = f"its record limit is {limit:,} bytes now; offers are made again, in that size ({error})"
+            # As if the server were away: the turn is repeated, and makes its offers in the new size.
             raise ServerUnavailable("Kafka", offers[0].topic, reason) from error
 
     def _cannot_expand(self, run: Run, group: Group, task: Task, chunk: Chunk, gone: ValueGone) -> Outgoing:
@@ -140,7 +144,7 @@ class Dispatcher:
         False once a worker died over a member of the group: the next one to die would take the owner with it.
         """
         max_chunks = min(INLINE_CHUNKS, self._worker.concurrency)
-        is_safe = offer.mode == "fast" and not group.bereaved
+        is_safe = offer.mode == "fast" and not group.has_lost_worker
         return is_safe and self._worker.held + accepted < max_chunks and self._worker.can_start(offer.agent)
 
     def reoffer_unclaimed(self, state: PartitionState, run_ids: Container[str]) -> None:
@@ -171,6 +175,7 @@ class Dispatcher:
 
     async def _check(self, states: Sequence[PartitionState], deliveries: Sequence[ChunkDelivery]) -> None:
         now = self._clock.monotonic()
+        # `now` is read before: an offer that is made during the reads is later than `now`, and is not judged.
         claims = await self._claims(deliveries)
         alive = await self._alive(claims)
         # The age is read last, so that it is the age of the store that answered the two reads before. A younger
@@ -182,6 +187,8 @@ class Dispatcher:
             unclaimed = [each for each in findings.offer_again if each.run_id in state.runs]
             await self.offer(state, [OfferChunk(d.run_id, d.group, d.task, d.chunk) for d in unclaimed])
         if findings.lost:
+            # A second check may publish the same loss before the first record is decided about; the fence makes
+            # it stale.
             await self._log.publish([self._lost(delivery, worker) for delivery, worker in findings.lost])
 
     async def _claims(self, deliveries: Sequence[ChunkDelivery]) -> dict[ChunkDelivery, str | None]:

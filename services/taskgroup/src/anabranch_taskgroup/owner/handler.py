@@ -47,20 +47,20 @@ class GroupsHandler:
     def __init__(
         self,
         resources: Resources,
-        rules: DecisionConfig,
+        config: DecisionConfig,
         offers: Offers,
         dispatcher: Dispatcher,
         life: StoreIdentityTracker,
     ) -> None:
         self._resources = resources
-        self._rules = rules
-        self._names = rules.names
+        self._config = config
+        self._names = config.names
         self._telemetry = resources.telemetry
         self._hints = IdleHints()
         self.watcher = KeyWatcher(resources, self._append_values)
-        self._outside = OutsideValues(resources.log, resources.store, rules)
+        self._outside = OutsideValues(resources.log, resources.store, config)
         self._imports = RetryImports(resources, self._append_values)
-        self._performers = Performers(resources, rules, offers, dispatcher, life, self.watcher, self._imports)
+        self._performers = Performers(resources, config, offers, dispatcher, life, self.watcher, self._imports)
 
     @property
     def topic(self) -> str:
@@ -117,13 +117,14 @@ class GroupsHandler:
             rejected,
             ids=lambda message: _ids(state, message),
             decide=lambda record, found: decide(
-                self._rules,
+                self._config,
                 state,
                 DeliveredMessage(found.message, found.segments, record.offset, record.timestamp),
             ),
             collect=collect,
             refuse=partial(self._refuse, state),
         )
+        # A run may become idle without an event: a batch without entries then has the new hint.
         for run in touched.values():
             if run.run_id not in events and self._hints.has_changed(state, run):
                 events[run.run_id] = (run, [])
@@ -136,21 +137,21 @@ class GroupsHandler:
         self, state: PartitionState, record: Incoming, message: Message | None, why: str
     ) -> Iterable[Effect]:
         if message is None:
-            return fail_named(self._rules, state, record, why)
-        return fail_run(self._rules, state, message, record, why)
+            return fail_named(self._config, state, record, why)
+        return fail_run(self._config, state, message, record, why)
 
     def dead_letter(
         self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
         """Fail the run of a poison record. The record is not decoded, since that may be what kills the process."""
         rejected.append((record, reason))
-        return list(fail_named(self._rules, state, record, reason))
+        return list(fail_named(self._config, state, record, reason))
 
     def _event_records(
         self, state: PartitionState, run: Run, entries: list[EventEntry]
     ) -> Iterator[PublishFirst | PublishAfter]:
-        """The event records of a run. The events of a group's end are published before the run's owner is told of
-        it, because the event of the run's end follows them on the topic."""
+        """The event records of a run. The events of a group's end are published before the report to the run's
+        owner, so that the event of the run's end follows them on the topic."""
         batch = EventBatch(
             run_id=run.run_id,
             request_id=run.request_id,
@@ -216,7 +217,8 @@ class GroupsHandler:
         await self._performers.perform(state, effects)
 
     async def _append_values(self, found: Sequence[OutsideKey]) -> None:
-        """Values from outside become records, after which their keys need no watch."""
+        """Append values from outside the run to the log, then stop watching their keys."""
+        # On the log first: a key that is no longer watched must not be lost with a failed publish.
         await self._outside.append(found)
         await self.watcher.unwatch_all((each.run_id, each.session_id, each.key) for each in found)
 

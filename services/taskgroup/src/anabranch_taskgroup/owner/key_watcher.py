@@ -39,7 +39,7 @@ class OutsideKey:
     value: PublicValue
 
 
-Found = Callable[[Sequence[OutsideKey]], Awaitable[None]]
+OnFound = Callable[[Sequence[OutsideKey]], Awaitable[None]]
 BLOCK_SIZE = 1_000
 """Subscriptions in one round trip."""
 
@@ -53,13 +53,13 @@ class _Waiting:
 class KeyWatcher:
     """The watcher of one process. Runs that wait for the same key share a subscription."""
 
-    def __init__(self, resources: Resources, found: Found) -> None:
+    def __init__(self, resources: Resources, on_found: OnFound) -> None:
         self._store = resources.store
         self._names = resources.names
         self._notifier = resources.notifier
         self._telemetry = resources.telemetry
         self._tasks = resources.supervisor.tasks()
-        self._found = found
+        self._on_found = on_found
         self._waiting: dict[Key, _Waiting] = {}
         self._dirty: set[Key] = set()
         self._polled: set[Key] = set()
@@ -81,20 +81,20 @@ class KeyWatcher:
         It is subscribed to first and read afterwards, so that no value is missed: one that is set before the
         subscription is read, one that is set later is notified.
         """
-        place = (session_id, key)
-        waiting = self._waiting.get(place)
+        watched = (session_id, key)
+        waiting = self._waiting.get(watched)
         if waiting is None:
-            waiting = self._waiting[place] = _Waiting()
-            waiting.callback = partial(self._notified, place)
+            waiting = self._waiting[watched] = _Waiting()
+            waiting.callback = partial(self._notified, watched)
             try:
                 await self._notifier.subscribe(session_key(session_id, key), waiting.callback)
             except BaseException:
                 if not waiting.runs:  # a later watch would take the key for subscribed
-                    await self._unsubscribe(place)
+                    await self._unsubscribe(watched)
                 raise
         waiting.runs.add(run_id)
         self._interval = FIRST_POLL_SECONDS
-        self._notified(place, None)
+        self._notified(watched, None)
 
     async def watch_all(self, keys: Iterable[tuple[str, str, str]]) -> None:
         """Watch each (run id, session id, key), with one round trip for a block of them."""
@@ -114,22 +114,23 @@ class KeyWatcher:
         if not waiting.runs:
             await self._unsubscribe((session_id, key))
 
-    async def _unsubscribe(self, place: Key) -> None:
-        waiting = self._waiting.pop(place, None)
-        self._dirty.discard(place)
-        self._polled.discard(place)
+    async def _unsubscribe(self, watched: Key) -> None:
+        waiting = self._waiting.pop(watched, None)
+        self._dirty.discard(watched)
+        self._polled.discard(watched)
         if waiting is not None and waiting.callback is not None:
-            await self._notifier.unsubscribe(session_key(*place), waiting.callback)
+            await self._notifier.unsubscribe(session_key(*watched), waiting.callback)
 
-    def _notified(self, place: Key, message: bytes | None) -> None:
-        self._dirty.add(place)
-        self._polled.discard(place)
+    def _notified(self, watched: Key, message: bytes | None) -> None:
+        self._dirty.add(watched)
+        self._polled.discard(watched)
         self._wake.set()
 
     async def _loop(self) -> None:
         while True:
             await self._wait()
-            keys = [place for place in self._dirty if place in self._waiting]
+            # Cleared before the read: a key whose notification arrives during it is read again.
+            keys = [watched for watched in self._dirty if watched in self._waiting]
             self._dirty.clear()
             if not keys:
                 continue
@@ -139,6 +140,7 @@ class KeyWatcher:
 
     async def _wait(self) -> None:
         """Wait for a notification, or until all keys are due to be polled."""
+        # Cleared before the check, and nothing is awaited in between: no notification is missed.
         self._wake.clear()
         if self._dirty:
             return
@@ -151,19 +153,19 @@ class KeyWatcher:
             self._dirty.update(self._waiting)
 
     async def _read(self, keys: list[Key]) -> None:
-        found = await self._store.get([session_key(*place) for place in keys])
+        found = await self._store.get([session_key(*watched) for watched in keys])
         known: list[OutsideKey] = []
-        for place, value in zip(keys, found, strict=True):
-            waiting = self._waiting.get(place)
-            is_polled = place in self._polled
-            self._polled.discard(place)
+        for watched, value in zip(keys, found, strict=True):
+            waiting = self._waiting.get(watched)
+            is_polled = watched in self._polled
+            self._polled.discard(watched)
             if value is None or waiting is None:
                 continue
             if is_polled:
                 self._telemetry.count(RECOVERED)
-            public = await classify_value(self._store, self._names, *place, value)
+            public = await classify_value(self._store, self._names, *watched, value)
             if public is None:  # it has expired since it was read: the key stays watched
                 continue
-            known += (OutsideKey(run_id, *place, public) for run_id in waiting.runs)
+            known += (OutsideKey(run_id, *watched, public) for run_id in waiting.runs)
         if known:
-            await self._found(known)
+            await self._on_found(known)

@@ -62,10 +62,10 @@ class Offers:
     """Builds offers for one worker process; keeps what the chunks of a task share."""
 
     def __init__(
-        self, rules: DecisionConfig, store: StateStore, clock: Clock, telemetry: Telemetry = NO_TELEMETRY
+        self, config: DecisionConfig, store: StateStore, clock: Clock, telemetry: Telemetry = NO_TELEMETRY
     ) -> None:
         self._telemetry = telemetry
-        self._rules = rules
+        self._config = config
         self._store = store
         self._clock = clock
         self._cache: BoundedDict[tuple[str, int, str, str], _SharedParts] = BoundedDict(
@@ -76,10 +76,12 @@ class Offers:
 
     async def make(self, run: Run, group: Group, task: Task, chunk: Chunk) -> tuple[Offer, tuple[bytes, bytes]]:
         """The offer of a chunk in its present state. Its document is in the store before this returns."""
+        # A worker may have returned the chunk because the store lost the document: each further delivery writes
+        # it.
         shared = await self._shared_parts(run, task, again=chunk.fence > task.first_fence)
         inline = shared.document if shared.inline else b""
         items = _slices(shared, chunk)
-        items_key = await self._set_aside(run, task, chunk, items, len(inline))
+        items_key = await self._store_large_items(run, task, chunk, items, len(inline))
         offer = Offer(
             run_id=run.run_id,
             session_id=run.session_id,
@@ -100,12 +102,14 @@ class Offers:
         )
         return offer, (inline, items if items_key is None else b"")
 
-    async def _set_aside(self, run: Run, task: Task, chunk: Chunk, items: bytes, beside: int) -> str | None:
+    async def _store_large_items(
+        self, run: Run, task: Task, chunk: Chunk, items: bytes, document_bytes: int
+    ) -> str | None:
         """Store a chunk's items if they do not fit into the offer. Returns their key, or None."""
-        if len(items) + beside <= self.offer_bytes:
+        if len(items) + document_bytes <= self.offer_bytes:
             return None
         name = chunk_name(task.group, task.name, chunk.number, chunk.fence)
-        key = self._rules.names.chunk_items(run.session_id, run.run_id, name)
+        key = self._config.names.chunk_items(run.session_id, run.run_id, name)
         await self._store.put([Write(key, items, self._ttl(run))])
         return key
 
@@ -132,19 +136,21 @@ class Offers:
 
     async def _resolved(self, run: Run, task: Task) -> dict[str, Any]:
         found = visible_values(run, task)
-        names, session = self._rules.names, run.session_id
+        names, session = self._config.names, run.session_id
         for key in _stored_arrays(task, found):
             data = await values.resolve(self._store, names, found[key].data, within=session)
             found[key] = Value(data)
         return found
 
     async def _shared_parts(self, run: Run, task: Task, *, again: bool) -> _SharedParts:
-        place = (run.run_id, run.admission, task.group, task.name)
-        shared = self._cache.get(place)
+        # With the admission, because a request id that is used again gives the same run id.
+        cache_key = (run.run_id, run.admission, task.group, task.name)
+        shared = self._cache.get(cache_key)
         if shared is None:
             shared = await self._build(run, task)
+            # A task without an expansion has one chunk, and its document is not needed again.
             if task.order.expansion is not None:
-                self._cache[place] = shared
+                self._cache[cache_key] = shared
             again = True
         if again and not shared.inline:
             await self._store.put([Write(shared.key, shared.document, self._ttl(run))])
@@ -156,7 +162,7 @@ class Offers:
         document = self._document(run, task, None if sliced is not None else arrays)
         one_chunk = task.order.expansion is None or task.total == 1
         inline = len(document) <= min(self.offer_bytes, MAX_SINGLE_BYTES if one_chunk else MAX_INLINE_BYTES)
-        key = self._rules.names.task_document(run.session_id, run.run_id, task.group, task.name)
+        key = self._config.names.task_document(run.session_id, run.run_id, task.group, task.name)
         weight = max(ENTRY_BYTES, len(document) + _stored_bytes(run, task))
         return _SharedParts(document, inline, key, sliced, weight)
 
@@ -170,6 +176,7 @@ class Offers:
         found = visible_values(run, task)
         order = task.order
         if order.expansion is not None:
+            # Paths are resolved by the owner: the worker gets arrays, or slices of them, by their names.
             mapping = {name: name for name in sources(order.expansion)}
             expansion = order.expansion.model_copy(update={"array_mapping": mapping})
             order = order.model_copy(update={"expansion": expansion})

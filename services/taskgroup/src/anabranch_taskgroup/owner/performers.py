@@ -2,7 +2,7 @@
 
 A turn's effects, those that `derive` yields at a takeover, and those of a nudge all go through `perform`. Each
 performer takes a partition's state and all effects of its types, and may be called again with the same ones: it
-looks at the state and leaves out what has ended meanwhile.
+reads the state and skips what has ended.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from anabranch_taskgroup.session.turn import (
 )
 
 STOP_FLAG_SECONDS = 3_600.0
-"""How long the flag of a stop is in the store; that of a pause, after the run's deadline."""
+"""Time to live of the flag of a stop. The flag of a pause has it in addition to the time until the deadline."""
 
 Performer = Callable[[PartitionState, Sequence[Any]], Awaitable[None]]
 
 
 class Performers:
-    """The performers of one process. `watcher` and `imports` are those whose effects they perform."""
+    """The performers of one process. `watcher` and `imports` do the work of the effects on keys and imports."""
 
     def __init__(
         self,
         resources: Resources,
-        rules: DecisionConfig,
+        config: DecisionConfig,
         offers: Offers,
         dispatcher: Dispatcher,
         life: StoreIdentityTracker,
@@ -62,8 +62,8 @@ class Performers:
         imports: RetryImports,
     ) -> None:
         self._resources = resources
-        self._rules = rules
-        self._names = rules.names
+        self._config = config
+        self._names = config.names
         self._offers = offers
         self._dispatcher = dispatcher
         self._life = life
@@ -137,7 +137,7 @@ class Performers:
                 await self._publish(run, message)
 
     async def _counted(self, run: Run, task: Task) -> tuple[int, str | None]:
-        """The number of members, or the error that makes the arrays no expansion. Raises ValueGone while the store
+        """The number of members, or the reason why the arrays cannot be expanded. Raises ValueGone while the store
         may restore them."""
         try:
             return await self._offers.count(run, task), None
@@ -158,7 +158,7 @@ class Performers:
     async def _reduced(self, run: Run, key: str) -> KeyReduced:
         """Raises ValueGone while the store may restore a contribution that is missing."""
         try:
-            return await reduced(run, key, self._resources.store, self._rules)
+            return await reduced(run, key, self._resources.store, self._config)
         except ValueGone as gone:
             if not await self._life.is_restored():
                 raise
@@ -170,8 +170,8 @@ class Performers:
     # --- flags for the workers -----------------------------------------------------------------------
 
     async def _halt(self, state: PartitionState, effects: Sequence[Halt]) -> None:
-        """Set the flag of each stop, then notify the workers. The flag is the data, the message only makes it
-        quick: a worker that misses it reads the flag with the chunk's claim."""
+        """Set the flag of each stop, then notify the workers. The message only makes a stop quick: a worker
+        that misses it reads the flag with its next heartbeat."""
         for effect in effects:
             subject = halt_subject(effect.run_id, effect.admission, effect.group)
             flag = self._names.stop_flag(effect.session_id, subject)

@@ -33,7 +33,7 @@ from anabranch.runtime.reading.public_values import PublicValue
 from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.owner.key_watcher import OutsideKey
 from anabranch_taskgroup.session.retry_snapshot import (
-    Place,
+    TaskId,
     TaskOutcome,
     pages_of,
     read_outcome,
@@ -78,6 +78,7 @@ class RetryImports:
                 self._import(run, run.importing_from), f"import outcomes for {run.run_id}"
             )
             self._tasks[run.run_id] = task
+            # Removed at its end, so that a nudge or a takeover can start an import again.
             task.add_done_callback(lambda _: self._tasks.pop(run.run_id, None))
 
     async def stop(self, run_ids: Sequence[str]) -> None:
@@ -120,25 +121,25 @@ class RetryImports:
             return (f"the outcomes of run {before} have expired: every task ran again",)
         orders = {(g.name, task.name): task.order for g in run.groups.values() for task in g.tasks.values()}
         found = await self._outcomes(session, before, list(orders))
-        whole = {
+        complete = {
             place: each
             for place, each in found.items()
-            if await self._is_whole(session, before, each, orders[place])
+            if await self._is_complete(session, before, each, orders[place])
         }
         outside = await self._resolved(session, read_outside(stored, session))
         seen = [OutsideKey(run.run_id, session, key, PublicValue(value)) for key, value in outside.items()]
         await self._append_values(seen)
-        taken = usable(orders, whole, outside)
+        taken = usable(orders, complete, outside)
         for place in [place for place in orders if place in taken]:
-            await self._append_task(run, before, place, orders[place], whole[place])
+            await self._append_task(run, before, place, orders[place], complete[place])
         left = [f"{group}/{task}" for group, task in found if (group, task) not in taken]
         return tuple(
             f"results of {name} in run {before} have expired: all of its members ran again"
             for name in left[:MAX_WARNINGS]
         )
 
-    async def _outcomes(self, session: str, before: str, places: Sequence[Place]) -> dict[Place, TaskOutcome]:
-        found: dict[Place, TaskOutcome] = {}
+    async def _outcomes(self, session: str, before: str, places: Sequence[TaskId]) -> dict[TaskId, TaskOutcome]:
+        found: dict[TaskId, TaskOutcome] = {}
         for some in _batches(places, READ_BATCH):
             keys = [self._names.outcome(session, before, group, task) for group, task in some]
             for place, data in zip(some, await self._store.get(keys), strict=True):
@@ -146,9 +147,10 @@ class RetryImports:
                     found[place] = read_outcome(data)
         return found
 
-    async def _is_whole(self, session: str, before: str, outcome: TaskOutcome, order: TaskOrder) -> bool:
+    async def _is_complete(self, session: str, before: str, outcome: TaskOutcome, order: TaskOrder) -> bool:
         """True if each page of an outcome is in the store. Checked before the first one is appended: a task is
         imported as a whole, or not at all."""
+        # Fewer keys at a time, because this reads the pages themselves, which are large.
         for some in _batches(list(pages_of(outcome, order)), READ_BATCH // 10):
             keys = [self._names.value_page(session, before, key, page) for key, page in some]
             if None in await self._store.get(keys):
@@ -172,7 +174,7 @@ class RetryImports:
     # --- one task ------------------------------------------------------------------------------------
 
     async def _append_task(
-        self, run: Run, before: str, place: Place, order: TaskOrder, outcome: TaskOutcome
+        self, run: Run, before: str, place: TaskId, order: TaskOrder, outcome: TaskOutcome
     ) -> None:
         batch: list[ImportRecord] = []
         size = 0
@@ -185,13 +187,14 @@ class RetryImports:
         await self._publish(run.session_id, batch)
 
     async def _records(
-        self, run: Run, before: str, place: Place, order: TaskOrder, outcome: TaskOutcome
+        self, run: Run, before: str, place: TaskId, order: TaskOrder, outcome: TaskOutcome
     ) -> AsyncIterator[ImportRecord]:
         about = {"run_id": run.run_id, "group": place[0], "task": place[1]}
         task = {**about, "total": outcome.total, "unseen": tuple(outcome.unseen)}
         for index, key, prefix, sizes, _ in outcome.large:
             for number in range(len(sizes)):
                 stored = stored_key(order, key)
+                # Pages of large values come before the members that refer to them, as they do from a worker.
                 [page] = await self._pages(run.session_id, before, [(stored, f"{prefix}.{number}")])
                 yield TakenPage(**about, index=index, key=key, page=number), (page,)
         for spans, items, parts, identifiers in outcome.parts:

@@ -30,7 +30,7 @@ from anabranch.core.wire.messages import (
     ValueFound,
 )
 from anabranch.core.wire.results import is_reference
-from anabranch_taskgroup.session.context_merge import take_reduced
+from anabranch_taskgroup.session.context_merge import apply_reduced
 from anabranch_taskgroup.session.derive import derive
 from anabranch_taskgroup.session.groups import close_group, report_group
 from anabranch_taskgroup.session.held import release
@@ -42,8 +42,8 @@ from anabranch_taskgroup.session.known_runs import (
     drop_reopening,
     early_stop,
     is_known,
-    keep_early_stop,
     open_run,
+    remember_early_stop,
 )
 from anabranch_taskgroup.session.lifecycle import admit, refuse_value, settle, stop_steps
 from anabranch_taskgroup.session.overdue import ask_about_overdue, first_question
@@ -71,9 +71,9 @@ class DeliveredMessage:
     at: float
 
 
-def decide(rules: DecisionConfig, partition: PartitionState, delivery: DeliveredMessage) -> Turn:
+def decide(config: DecisionConfig, partition: PartitionState, delivery: DeliveredMessage) -> Turn:
     """Apply one message to the partition's state; returns the turn, which has the effects and events."""
-    turn = Turn(rules, partition, delivery.offset, delivery.at)
+    turn = Turn(config, partition, delivery.offset, delivery.at)
     _HANDLERS[type(delivery.message)](turn, delivery.message, delivery.segments)
     settle(turn)
     run = partition.runs.get(getattr(delivery.message, "run_id", ""))
@@ -95,6 +95,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         drop_reopening(turn, message)
         return
     stop = early_stop(partition, message)
+    # An earlier admission of the same id, whose end was never read: its members must not run on.
     if message.run_id in partition.runs:
         abandon(turn, partition.runs[message.run_id])
     run = Run(
@@ -104,8 +105,8 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         opened_at_offset=turn.offset,
         deadline=message.deadline,
         admission=message.admission,
-        inline_limit=turn.rules.inline_limit if message.inline_limit is None else message.inline_limit,
-        member_limit=turn.rules.member_limit if message.member_limit is None else message.member_limit,
+        inline_limit=turn.config.inline_limit if message.inline_limit is None else message.inline_limit,
+        member_limit=turn.config.member_limit if message.member_limit is None else message.member_limit,
         expected=message.groups,
         context=dict(message.context),
         traceparent=message.traceparent,
@@ -120,6 +121,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
     for key, value in run.context.items():
         run.values[key] = given = Value(value)
         turn.set_context(run, key, as_published(turn, run, key, given, ANY_SIZE))
+    # A stop that was read before the run was: `admit` ends each step of a stopped run as its group starts.
     run.stopped = stop
 
 
@@ -138,6 +140,8 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
     tasks = [Task(order, group.name, first_fence(run.admission)) for order in message.tasks]
     group.tasks.update((task.name, task) for task in tasks)
     run.producers.update((key, task) for task in tasks for key in task.order.result_keys)
+    # Counted before the first step is admitted, which may end at once and must not close the group without the
+    # others.
     group.unfinished += len(tasks)
     if run.importing_from is not None and not run.stopped:
         request_import(turn, run)
@@ -146,13 +150,13 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
             admit(turn, run, task)
     close_group(turn, run, group)
     # A part that is read after the group's timeout has tasks that have to be stopped as well.
-    if group.deadline is not None and not group.announced and not group.is_stopped:
+    if group.deadline is not None and not group.is_reported and not group.is_stopped:
         run.timers.schedule(Timer(TimerKind.GROUP_TIMEOUT, group.name), group.deadline)
 
 
 def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
     group = Group(message.group, parts=message.parts, max_concurrency=message.max_concurrency)
-    group.most_chunks, group.opened_at = message.most_chunks, turn.at
+    group.max_chunks, group.opened_at = message.most_chunks, turn.at
     if message.timeout is not None:
         group.deadline = turn.at + message.timeout
     group.unsettled = {key for key, each in run.shared.items() if each.producers and each.home == group.name}
@@ -164,7 +168,7 @@ def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
 def _stop_run(turn: Turn, message: StopRun, segments: tuple[bytes, ...]) -> None:
     run = open_run(turn, message)
     if run is None:
-        keep_early_stop(turn, message)
+        remember_early_stop(turn, message)
         return
     if run.stopped:
         if not is_whole(run):
@@ -188,6 +192,7 @@ def _pause_run(turn: Turn, message: PauseRun, segments: tuple[bytes, ...]) -> No
     if run is None:
         turn.partition.drop("pause of a run that is not open")
         return
+    # The run's owner may publish a pause again after the resume that followed it.
     if message.cause < run.pause_cause:
         turn.partition.drop("pause before a later one")
         return
@@ -210,7 +215,7 @@ def _release_held(turn: Turn, message: ReleaseHeld, segments: tuple[bytes, ...])
     release(turn, run, message)
 
 
-# --- what the shell read -------------------------------------------------------------------------
+# --- results of the shell's reads -------------------------------------------------------------------
 
 
 def _run_taken(turn: Turn, message: RunTaken, segments: tuple[bytes, ...]) -> None:
@@ -240,7 +245,7 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
 
 def _key_reduced(turn: Turn, message: KeyReduced, segments: tuple[bytes, ...]) -> None:
     run = open_run(turn, message)
-    home = take_reduced(turn, run, message) if run is not None else None
+    home = apply_reduced(turn, run, message) if run is not None else None
     if run is None or home is None:
         turn.partition.drop("key reduced before")
         return
@@ -257,6 +262,7 @@ def _timer_due(turn: Turn, message: TimerDue, segments: tuple[bytes, ...]) -> No
         return
     # The broker's clock decides where it is behind that of the process which appended the record.
     now = min(message.at, turn.at)
+    # Popped before any fires: a timer that schedules itself again belongs to a later turn.
     for timer in in_request_order(run, run.timers.pop_due(now)):
         _FIRE[timer.kind](turn, run, timer, now)
 
@@ -267,7 +273,7 @@ def _ask_about_overdue(turn: Turn, run: Run, timer: Timer, now: float) -> None:
 
 def _time_out_group(turn: Turn, run: Run, timer: Timer, now: float) -> None:
     group = run.groups[timer.group]
-    if group.announced:  # by the timeout of another group, in this turn
+    if group.is_reported:  # by the timeout of another group, in this turn
         return
     group.timed_out = True
     turn.effects.append(Halt(run.run_id, run.session_id, "timed_out", group.name, run.admission))
@@ -289,16 +295,16 @@ _FIRE: dict[TimerKind, Callable[[Turn, Run, Timer, float], None]] = {
 
 
 def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:
-    """Perform again what should be under way, and publish again what the run's owner may have missed: it drops a
-    report that it has had before."""
+    """Perform the effects again that should be under way, and publish the ends of groups again: the run's owner
+    drops those that it has received."""
     run = turn.partition.runs.get(message.run_id)
     if run is None:
         turn.partition.drop("nudge of a run that is not open")
-        turn.publish(turn.rules.names.runs, message.run_id, RunUnknown(run_id=message.run_id))
+        turn.publish(turn.config.names.runs, message.run_id, RunUnknown(run_id=message.run_id))
         return
     turn.effects += derive(run)
     for group in run.groups.values():
-        if group.announced:
+        if group.is_reported:
             report_group(turn, run, group)
     _resume(turn, run)
 

@@ -18,6 +18,7 @@ def in_order(
 
 def _time_of(change: MemberRetry | tuple[int, int, float]) -> tuple[int, int, bool]:
     if isinstance(change, MemberRetry):
+        # The start of an attempt has the number of its failure, and comes before it.
         return change.index, change.attempt, True
     return change[0], change[1], False
 

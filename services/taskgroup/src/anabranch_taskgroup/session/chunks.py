@@ -46,23 +46,24 @@ def schedule_group(turn: Turn, run: Run, group: Group) -> None:
 
 
 def chunk_size(
-    rules: DecisionConfig, total: int, left: int, member_seconds: float | None, member_bytes: float = 0.0
+    config: DecisionConfig, total: int, left: int, member_seconds: float | None, member_bytes: float = 0.0
 ) -> int:
     """The number of members in the next chunk: few before the first measurement, then about `chunk_seconds` of
     work, and at most `chunk_bytes` of items."""
     if member_seconds is None:
         wanted = min(FIRST_LIMIT, total // FIRST_CHUNKS)
     else:
-        wanted = min(rules.chunk_limit, int(rules.chunk_seconds / max(member_seconds, 1e-9)))
+        wanted = min(config.chunk_limit, int(config.chunk_seconds / max(member_seconds, 1e-9)))
     if member_bytes:
-        wanted = min(wanted, int(rules.chunk_bytes / member_bytes))
+        wanted = min(wanted, int(config.chunk_bytes / member_bytes))
+    # Rounded up, and by integers: each owner has to cut the same chunks.
     return max(1, min(wanted, -(-left // TAIL_SHARE)))
 
 
 def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
     if run.paused or run.stopped or task.state is not TaskState.RUNNING:
         return None
-    if not _has_window(turn.rules, group, task):
+    if not _has_window(turn.config, group, task):
         return None
     free = _free_members(group, task)
     if free <= 0:
@@ -71,18 +72,19 @@ def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
         chunk = task.requeued.pop(0)
         chunk.charge = min(len(chunk.pending), free)
         return chunk
-    return _unoffered_chunk(turn.rules, group, task, free)
+    return _unoffered_chunk(turn.config, group, task, free)
 
 
-def _has_window(rules: DecisionConfig, group: Group, task: Task) -> bool:
+def _has_window(config: DecisionConfig, group: Group, task: Task) -> bool:
     """True if one more chunk may be offered.
 
     Few chunks wait for a worker, so that one fan-out does not delay the offers of others. More may be offered once
     workers have begun them: members that take long are a chunk each, and use every free slot.
     """
-    if group.most_chunks is None:
-        return len(task.chunks) < rules.window
-    return len(task.waiting) < rules.window and len(task.chunks) < group.most_chunks
+    # The group was started by an earlier release, whose records have no such limit.
+    if group.max_chunks is None:
+        return len(task.chunks) < config.window
+    return len(task.waiting) < config.window and len(task.chunks) < group.max_chunks
 
 
 def _free_members(group: Group, task: Task) -> int:
@@ -95,12 +97,12 @@ def _free_members(group: Group, task: Task) -> int:
     return free
 
 
-def _unoffered_chunk(rules: DecisionConfig, group: Group, task: Task, free: int) -> Chunk | None:
-    """A chunk of members that were never offered; None where each was."""
+def _unoffered_chunk(config: DecisionConfig, group: Group, task: Task, free: int) -> Chunk | None:
+    """A chunk of members that were never offered; None if all were."""
     left = task.total - task.cursor
     if left <= 0:
         return None
-    size = chunk_size(rules, task.total, left, task.member_seconds, task.member_bytes)
+    size = chunk_size(config, task.total, left, task.member_seconds, task.member_bytes)
     start, task.cursor = task.cursor, task.cursor + size
     limit = concurrency_limit(group, task)
     # A worker runs at most an eighth of the limit beside each other, so that several workers share the task.
@@ -127,6 +129,7 @@ def release_due(run: Run, task: Task, until: float) -> bool:
     task.parked = [(due, chunk) for due, chunk in task.parked if due > until]
     task.requeued += found
     has_retries = _release_retries(task, until)
+    # A step has one timer for all of these: it is set for the earliest that is left.
     later = [due for due, _ in task.parked] + [due for due, _, _ in task.retries[:1]]
     if later:
         reoffer_at(run, task, min(later))
@@ -144,6 +147,7 @@ def _release_retries(task: Task, until: float) -> bool:
         _, index, attempts = heappop(task.retries)
         chunk = new_chunk(task, Ranges([(index, index + 1)]), 1)
         chunk.attempts[index] = attempts
+        # A member that is suspected of killing its worker stays a suspect in its retries.
         chunk.mode = task.mode_of(index)
         task.requeued.append(chunk)
         found = True

@@ -63,6 +63,7 @@ class ClaimMonitor:
             self._offered[delivery] = _Offered(now)
         else:
             known.at, known.times = now, known.times + 1
+            # An adopted chunk begins without a wait.
             known.wait = max(known.wait, FIRST_WAIT)
             if known.times > EARLY_OFFERS:
                 known.wait = min(known.wait * 2, MAX_WAIT)
@@ -91,11 +92,15 @@ class ClaimMonitor:
                 # A chunk that was not offered belongs to a turn whose outcomes are not durable yet.
                 if offered is not None and now - offered.at >= offered.wait:
                     findings.offer_again.append(delivery)
+            # In two checks in a row: one late renewal of its key must not cost a worker its chunks.
             elif holder in missing and holder in self._missing:
                 findings.lost.append((delivery, holder))
         self._missing = missing
         self._offered = {
-            delivery: known for delivery, known in self._offered.items() if delivery in claims or known.at >= now
+            # A chunk that was offered while the check ran is not in `claims`, and must not be forgotten.
+            delivery: known
+            for delivery, known in self._offered.items()
+            if delivery in claims or known.at >= now
         }
         return findings
 

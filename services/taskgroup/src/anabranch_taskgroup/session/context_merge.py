@@ -30,7 +30,7 @@ def contribute(run: Run, task: Task, joined: Joined, value: Value) -> None:
         items = 1 if _is_object(task) else int(whole["count"])
     else:
         items = len(whole) if isinstance(whole, list) else 1
-    run.shared[joined.key].given[task.order.shares[joined.key]] = ProducerValue(value, items)
+    run.shared[joined.key].by_producer[task.order.shares[joined.key]] = ProducerValue(value, items)
 
 
 def _is_object(task: Task) -> bool:
@@ -38,8 +38,8 @@ def _is_object(task: Task) -> bool:
 
 
 def producer_ended(turn: Turn, run: Run, task: Task) -> list[Group]:
-    """Note that a task has ended, in whatever way. Returns the groups of the keys that have a value now, or none,
-    since the task was their last producer."""
+    """Note that a task has ended, in whatever way. Returns the groups that report the keys which this settles: the
+    task was their last producer."""
     homes: list[Group] = []
     for key, number in task.order.shares.items():
         shared = run.shared[key]
@@ -54,6 +54,7 @@ def _settle(turn: Turn, run: Run, key: str, shared: MergedKey) -> list[Group]:
     if not given:
         return [_without_value(turn, run, key, shared, "no task that produces it completed")]
     if any(each.value.is_reference for each in given):
+        # These policies select or list contributions by reference; all others need to read the values.
         if shared.policy not in ("last_write", "first_write", "append"):
             shared.is_reducing = True
             turn.effects.append(ReduceKey(run.run_id, key))
@@ -68,13 +69,13 @@ def _settle(turn: Turn, run: Run, key: str, shared: MergedKey) -> list[Group]:
 
 def in_order(shared: MergedKey) -> list[ProducerValue]:
     """The contributions with their sizes, in declared order."""
-    return [shared.given[number] for number in sorted(shared.given)]
+    return [shared.by_producer[number] for number in sorted(shared.by_producer)]
 
 
 def contributions(shared: MergedKey) -> list[Contribution]:
     """The contributions in declared order; one that is stored is given by its reference."""
-    numbers = sorted(shared.given)
-    return [Contribution(shared.writer(number), shared.given[number].value.data) for number in numbers]
+    numbers = sorted(shared.by_producer)
+    return [Contribution(shared.writer(number), shared.by_producer[number].value.data) for number in numbers]
 
 
 def pending_reductions(run: Run) -> Iterator[ReduceKey]:
@@ -85,7 +86,7 @@ def pending_reductions(run: Run) -> Iterator[ReduceKey]:
             yield ReduceKey(run.run_id, key)
 
 
-def take_reduced(turn: Turn, run: Run, message: KeyReduced) -> Group | None:
+def apply_reduced(turn: Turn, run: Run, message: KeyReduced) -> Group | None:
     """Set a key to the value that the shell has reduced. Returns the group that reports it; None where it was
     known."""
     key, shared = message.key, run.shared.get(message.key)
@@ -107,11 +108,11 @@ def take_reduced(turn: Turn, run: Run, message: KeyReduced) -> Group | None:
 def _refer(turn: Turn, run: Run, key: str, shared: MergedKey) -> Value:
     """The value of a key as a reference to one contribution, or to a list of all of them, without a copy."""
     if shared.policy == "append":
-        count = sum(each.items for each in shared.given.values())
-        size = sum(_size(each.value) for each in shared.given.values())
+        count = sum(each.items for each in shared.by_producer.values())
+        size = sum(_size(each.value) for each in shared.by_producer.values())
         return _of_parts(turn, run, key, shared, "concat", count, size)
-    number = max(shared.given) if shared.policy == "last_write" else min(shared.given)
-    value = shared.given[number].value
+    number = max(shared.by_producer) if shared.policy == "last_write" else min(shared.by_producer)
+    value = shared.by_producer[number].value
     if not value.is_reference:
         return value
     return _write(
@@ -126,13 +127,13 @@ def _size(value: Value) -> int:
 def _of_parts(turn: Turn, run: Run, key: str, shared: MergedKey, form: str, count: int, size: int) -> Value:
     parts = [
         {"of": part_key(key, number)} if given.value.is_reference else {"value": given.value.data}
-        for number, given in sorted(shared.given.items())
+        for number, given in sorted(shared.by_producer.items())
     ]
     return _write(turn, run, key, {"format": form, "parts": parts}, count, size)
 
 
 def _write(turn: Turn, run: Run, key: str, manifest: dict[str, Any], count: int, size: int) -> Value:
-    name = turn.rules.names.value_manifest(run.session_id, run.run_id, key)
+    name = turn.config.names.value_manifest(run.session_id, run.run_id, key)
     turn.put(run, name, dumps({**manifest, "count": count, "bytes": size}))
     return Value(reference_to(run, key, count, size), is_reference=True)
 
@@ -141,7 +142,8 @@ def _write(turn: Turn, run: Run, key: str, manifest: dict[str, Any], count: int,
 
 
 def _with_value(turn: Turn, run: Run, key: str, shared: MergedKey, value: Value) -> Group:
-    group_name, task = shared.producers[max(shared.given)]
+    # Written in the name of the last declared producer with a value, whichever of them ended last.
+    group_name, task = shared.producers[max(shared.by_producer)]
     published = as_published(turn, run, key, value)
     about = merge_details(run, shared.policy) | {"writers": shared.writers}
     turn.record_change(run, key, "result", published, group=group_name, task=task, **about)
@@ -161,6 +163,7 @@ def _conflict(turn: Turn, run: Run, key: str, shared: MergedKey, message: str, w
     task = run.task(group_name, task_name)
     error = failure.error_type
     turn.event(run, "task.failed", group=group_name, task=task, error_type=error, message=message, conflict=key)
+    # The key stays absent, but the task does not fail: its other results may be in use already.
     home = _without_value(turn, run, key, shared, message)
     home.conflicts.append(failure)
     return home

@@ -28,6 +28,7 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     """A member has failed for good: count it as ended, or hold it if its task has `on_failure: hold`."""
     index = failed.index
     chunk.remove_member(index)
+    # `clear_suspects` below forgets the deaths that the dead letter names.
     held = Held(failure_of(task, failed, admit_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
     task.clear_suspects(Ranges([(index, index + 1)]))
     if task.order.on_failure == "hold":
@@ -36,7 +37,7 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     else:
         count_failed(task, index, held.failure)
         emit_failure(turn, run, task, index, held.failure)
-    _write_letter(turn, run, task, index, held)
+    _write_dead_letter(turn, run, task, index, held)
 
 
 def count_failed(task: Task, index: int, failure: Failure) -> None:
@@ -101,11 +102,11 @@ def failure_of(task: Task, failed: MemberFailed, traceback: str | None) -> Failu
 # --- dead letters --------------------------------------------------------------------------------
 
 
-def _write_letter(turn: Turn, run: Run, task: Task, index: int, held: Held) -> None:
-    if task.letters >= MAX_DEAD_LETTERS:
-        task.omitted += 1
+def _write_dead_letter(turn: Turn, run: Run, task: Task, index: int, held: Held) -> None:
+    if task.dead_letters >= MAX_DEAD_LETTERS:
+        task.omitted_dead_letters += 1
         return
-    task.letters += 1
+    task.dead_letters += 1
     failure = held.failure
     letter = dead_letters.MemberLetter(
         run_id=run.run_id,
@@ -116,19 +117,19 @@ def _write_letter(turn: Turn, run: Run, task: Task, index: int, held: Held) -> N
         held=index in task.held,
         **failure.model_dump(),
     )
+    # The same in a repeated turn, and another one when a redriven member fails again.
     letter_id = dead_letters.member_letter_id(
         run.run_id, task.group, task.name, failure.index, task.redrives.get(index, 0)
     )
     _post(turn, letter, dead_letters.MEMBER_FAILED, f"{failure.error_type}: {failure.message}", letter_id)
 
 
-def write_omitted_letter(turn: Turn, run: Run, task: Task) -> None:
+def write_omitted_dead_letter(turn: Turn, run: Run, task: Task) -> None:
     """Write one dead letter with the number of failed members that have none, when the task ends."""
-    if not task.omitted:
+    if not task.omitted_dead_letters:
         return
-    message = (
-        f"{task.omitted} further members of {task.group}/{task.name} failed, and have no dead letters of their own"
-    )
+    count = task.omitted_dead_letters
+    message = f"{count} further members of {task.group}/{task.name} failed, and have no dead letters of their own"
     letter = dead_letters.MemberLetter(
         run_id=run.run_id,
         request_id=run.request_id,
@@ -139,14 +140,14 @@ def write_omitted_letter(turn: Turn, run: Run, task: Task) -> None:
         agent=task.order.agent,
         error_type="",
         message=message,
-        omitted=task.omitted,
+        omitted=count,
     )
     letter_id = f"{run.run_id}/{task.group}/{task.name}/omitted"
     _post(turn, letter, dead_letters.MEMBERS_OMITTED, message, letter_id)
 
 
 def _post(turn: Turn, letter: dead_letters.MemberLetter, code: str, reason: str, letter_id: str) -> None:
-    names = turn.rules.names
+    names = turn.config.names
     headers = {
         dead_letters.CODE: code.encode(),
         dead_letters.REASON: reason.encode("utf-8", "replace")[:REASON_BYTES],

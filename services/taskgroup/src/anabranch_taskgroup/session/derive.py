@@ -36,6 +36,7 @@ def derive(run: Run) -> Iterator[Effect]:
     yield ReofferUnclaimed(run.run_id)
     for key in run.watched:
         yield Watch(run.run_id, run.session_id, key)
+    # With fewer groups, the StartGroup record that completes them yields the import.
     if run.importing_from is not None and has_all_groups(run):
         yield ImportOutcomes(run.run_id)
     for step in open_steps(run):

@@ -7,7 +7,7 @@ from typing import Any
 from anabranch.core.outputs import derived_key
 from anabranch_taskgroup.session.chunks import schedule_group
 from anabranch_taskgroup.session.context_merge import contribute, producer_ended
-from anabranch_taskgroup.session.dead_letters import count_held, write_omitted_letter
+from anabranch_taskgroup.session.dead_letters import count_held, write_omitted_dead_letter
 from anabranch_taskgroup.session.failures import task_failure
 from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import set_key
@@ -24,7 +24,7 @@ def complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Jo
     """Complete a step with the value of each of its result keys."""
     group = run.groups[task.group]
     if task.spilled and is_separate(task):
-        _spread(turn, run, group, task)
+        _write_derived_keys(turn, run, group, task)
     for each in joined:
         _publish(turn, run, group, task, each)
     if task.order.expansion is not None:
@@ -35,7 +35,7 @@ def complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Jo
     _finish(turn, run, task, event)
 
 
-def _spread(turn: Turn, run: Run, group: Group, task: Task) -> None:
+def _write_derived_keys(turn: Turn, run: Run, group: Group, task: Task) -> None:
     """The derived keys of a wide `separate` join: the shell writes them from the pages."""
     for key in task.order.result_keys:
         for identifier in task.identifiers.values():
@@ -89,20 +89,20 @@ def end(
     event: TaskEvent,
     *,
     silent: bool = False,
-    lacking: str | None = None,
+    absent_key: str | None = None,
     **data: Any,
 ) -> None:
     """End a step without values: its keys stay absent in this run.
 
     Args:
         silent: emit no lifecycle event.
-        lacking: the required key whose absence is the reason.
+        absent_key: the required key whose absence is the reason.
         data: what the lifecycle event says besides.
     """
     after = next_state(task.state, event)
     if not silent:
-        if lacking:
-            data["reason"] = f"{lacking!r} is absent"
+        if absent_key:
+            data["reason"] = f"{absent_key!r} is absent"
         turn.event(run, f"task.{_EVENT_OF[after]}", group=task.group, task=task, **data)
     for key in task.order.result_keys:
         if key not in task.order.shares:
@@ -121,12 +121,14 @@ _EVENT_OF = {
 def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     task.state = next_state(task.state, event)
     count_held(task)
-    write_omitted_letter(turn, run, task)
+    write_omitted_dead_letter(turn, run, task)
+    # Without its chunks, reports about the step that are read later are stale.
     task.free()
     run.timers.cancel_step(task.group, task.name)
     group = run.groups[task.group]
     turn.ended.append((run, group, task))
     group.unfinished -= 1
+    # The step no longer counts against the limit of its group: others may offer members.
     if group.max_concurrency is not None:
         schedule_group(turn, run, group)
     # A key with a policy is published by the group of its last declared producer, which may wait for this step.

@@ -20,8 +20,8 @@ WORK_SECONDS = 3_600.0
 
 def expire_keys(turn: Turn, run: Run) -> None:
     """Let the keys of a run that has ended expire."""
-    names = turn.rules.names
-    turn.effects.append(Expire(tuple(_result_keys(names, run)), turn.rules.result_ttl))
+    names = turn.config.names
+    turn.effects.append(Expire(tuple(_result_keys(names, run)), turn.config.result_ttl))
     turn.effects.append(Expire(tuple(_work_keys(names, run)), WORK_SECONDS))
 
 

@@ -52,7 +52,7 @@ def write_pages(
         part: list[Any] = [each.to_document() for each in failures[first : first + PAGE_FAILURES]]
         name, data = f"{group.name}.{len(pages)}", dumps(part)
         turn.put(
-            run, turn.rules.names.value_page(run.session_id, run.run_id, failures_key(run.run_id), name), data
+            run, turn.config.names.value_page(run.session_id, run.run_id, failures_key(run.run_id), name), data
         )
         pages.append((name, len(part), len(data)))
     return tuple(pages)

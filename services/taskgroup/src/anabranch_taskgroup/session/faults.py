@@ -28,48 +28,49 @@ _RUN_ID = re.compile(rb'"run_id":"([0-9A-Za-z._~-]+)"')
 
 
 def fail_run(
-    rules: DecisionConfig, state: PartitionState, message: Message, record: Incoming, why: str
+    config: DecisionConfig, state: PartitionState, message: Message, record: Incoming, why: str
 ) -> Iterator[Effect]:
     """Fail the run of a message that could not be decided about; abandon it where the message is a stop."""
     run = state.runs.get(getattr(message, "run_id", ""))
     if run is None:
         if isinstance(message, OpenRun):
-            yield _unopened(rules, state, message.run_id, message.admission, record, why)
+            yield _unopened(config, state, message.run_id, message.admission, record, why)
         return
     is_last_resort = isinstance(message, StopRun)
-    yield _failed(rules, state, run, record, why, abandoned=is_last_resort)
+    yield _failed(config, state, run, record, why, abandoned=is_last_resort)
     if is_last_resort:
-        turn = Turn(rules, state, record.offset, record.timestamp)
+        turn = Turn(config, state, record.offset, record.timestamp)
         abandon(turn, run)
         yield from turn.effects
 
 
-def fail_named(rules: DecisionConfig, state: PartitionState, record: Incoming, why: str) -> Iterator[Effect]:
+def fail_named(config: DecisionConfig, state: PartitionState, record: Incoming, why: str) -> Iterator[Effect]:
     """Fail the run that an undecodable record names, if the run is open here or the record would open it."""
+    # By its bytes: decoding the record may be what fails, or what kills the process.
     named = _RUN_ID.search(record.value[:HEADER_START])
     run = state.runs.get(named[1].decode()) if named else None
     if run is not None:
-        yield _failed(rules, state, run, record, why, abandoned=False)
+        yield _failed(config, state, run, record, why, abandoned=False)
     elif named and OPENS in record.value.partition(b"\n")[0][-HEADER_END:]:
-        yield _unopened(rules, state, named[1].decode(), None, record, why)
+        yield _unopened(config, state, named[1].decode(), None, record, why)
 
 
 def _failed(
-    rules: DecisionConfig, state: PartitionState, run: Run, record: Incoming, why: str, *, abandoned: bool
+    config: DecisionConfig, state: PartitionState, run: Run, record: Incoming, why: str, *, abandoned: bool
 ) -> PublishAfter:
-    return _fault(rules, state, run.run_id, run.admission, record, why, abandoned=abandoned)
+    return _fault(config, state, run.run_id, run.admission, record, why, abandoned=abandoned)
 
 
 def _unopened(
-    rules: DecisionConfig, state: PartitionState, run_id: str, admission: int | None, record: Incoming, why: str
+    config: DecisionConfig, state: PartitionState, run_id: str, admission: int | None, record: Incoming, why: str
 ) -> PublishAfter:
     """Answer that a run was not opened, so no group of it will be reported. The answer is dropped if the run has
     ended."""
-    return _fault(rules, state, run_id, admission, record, why, abandoned=True)
+    return _fault(config, state, run_id, admission, record, why, abandoned=True)
 
 
 def _fault(
-    rules: DecisionConfig,
+    config: DecisionConfig,
     state: PartitionState,
     run_id: str,
     admission: int | None,
@@ -87,4 +88,4 @@ def _fault(
         abandoned=abandoned,
         admission=admission,
     )
-    return PublishAfter(Outgoing(rules.names.runs, run_id, encode(message)))
+    return PublishAfter(Outgoing(config.names.runs, run_id, encode(message)))

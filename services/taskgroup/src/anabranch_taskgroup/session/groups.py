@@ -24,9 +24,9 @@ MAX_RESULT_BYTES = 500_000
 
 def close_group(turn: Turn, run: Run, group: Group) -> None:
     """Close a group and report it if all of its steps have ended; the last group closes the run."""
-    if group.announced or not group.is_known or group.unfinished or group.unsettled:
+    if group.is_reported or not group.is_known or group.unfinished or group.unsettled:
         return
-    group.announced = True
+    group.is_reported = True
     run.timers.cancel(Timer(TimerKind.GROUP_TIMEOUT, group.name))
     turn.event(run, f"group.{group_status(group)}", group=group.name)
     turn.ended.append((run, group, None))
@@ -47,8 +47,9 @@ def group_status(group: Group) -> Status:
 
 
 def report_group(turn: Turn, run: Run, group: Group) -> None:
-    """Publish how a group ended to the run's owner, which drops a report that it has had before."""
-    runs = turn.rules.names.runs
+    """Publish the end of a group to the run's owner, which drops a report that it has received before."""
+    runs = turn.config.names.runs
+    # The end names the number of the records before it, so the run's owner notices if one of them is missing.
     *earlier, last = split_results(group.results)
     for part, results in enumerate(earlier):
         message = GroupResults(
@@ -93,6 +94,7 @@ def _counts(group: Group) -> Counts:
     for task in group.tasks.values():
         # A step that ended before its members were counted is one of its kind: skipped, or failed as a whole.
         total = max(task.total, 1) if task.state is not TaskState.COMPLETED else task.total
+        # Index -1 is the failure of the task as a whole: it counts only if there is no member to count.
         failed = sum(index >= 0 or not task.total for index in task.failed)
         completed = len(task.completed)
         counts += Counts(
@@ -102,12 +104,14 @@ def _counts(group: Group) -> Counts:
 
 
 def _close_run(turn: Turn, run: Run) -> None:
-    """All groups have ended: leave what a retry can take over, let the run's keys expire, and forget it."""
+    """All groups have ended: store what a retry can import, let the run's keys expire, and drop the run."""
     if any(group_status(group) != "completed" for group in run.groups.values()):
         store_outcomes(turn, run)
     expire_keys(turn, run)
     for key in run.watched:
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))
     turn.partition.forget(run.run_id)
+    # In memory and in the store: a late record that opens or stops the run must find it ended, at any later
+    # owner.
     turn.partition.add_tombstone(run.run_id, "ended", run.admission)
     turn.store_tombstone(run.run_id, "ended", run.opened_at_offset, run.admission)

@@ -15,6 +15,7 @@ from anabranch_taskgroup.session.turn import Turn
 
 def release(turn: Turn, run: Run, message: ReleaseHeld) -> None:
     """Redrive or dismiss held members, once for each command id."""
+    # A repeated command must not redrive members that failed again in between.
     if message.command_id in run.commands:
         turn.partition.drop("command known before")
         return
@@ -55,6 +56,7 @@ def _redrive(turn: Turn, run: Run, task: Task, index: int) -> None:
     task.redrives[index] = task.redrives.get(index, 0) + 1
     if held.deliveries:
         task.deaths[index] = 0
+    # Without its earlier attempts: a redriven member has all attempts of its retry policy again.
     task.requeued.append(single_member_chunk(task, index, task.mode_of(index), {}))
     turn.event(
         run,

@@ -1,4 +1,4 @@
-"""Tells the event manager whether an open run is idle: a hint, on which no decision depends.
+"""Computes the hint for the event manager whether an open run is idle. No decision depends on it.
 
 A run is idle while nothing of it is under way and the reason is known: it is paused, or waits for keys from
 outside, for a decision on held members, or for a retry that is not due. The event manager nudges the owner of any
@@ -36,7 +36,7 @@ class IdleHints:
         self._idle: set[str] = set()
 
     def now(self, state: PartitionState, run: Run, entries: Iterable[EventEntry] = ()) -> bool:
-        """Return the hint for a batch of events, and remember it. Looks at the run's tasks only if it may be
+        """Return the hint for a batch of events, and remember it. Reads the run's tasks only if it may be
         idle."""
         may_be = run.paused or run.watched or run.timers.has_work or run.run_id in self._idle
         may_be = may_be or any(entry.type == "task.failed" for entry in entries)

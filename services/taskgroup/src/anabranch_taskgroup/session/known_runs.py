@@ -58,6 +58,7 @@ def early_stop(partition: PartitionState, opening: OpenRun) -> StopReason | None
     if (
         stop is None
         or stop.reason == ENDED
+        # A stop without an admission is of an earlier release, and counts for any admission.
         or (stop.admission != UNKNOWN_ADMISSION and stop.admission < opening.admission)
     ):
         return None
@@ -67,16 +68,16 @@ def early_stop(partition: PartitionState, opening: OpenRun) -> StopReason | None
 def open_run(turn: Turn, message: _OfRun) -> Run | None:
     """The open run that a message is about; None if it is not open, or open in another admission."""
     run = turn.partition.runs.get(message.run_id)
-    return run if run is not None and is_meant(run, message.admission) else None
+    return run if run is not None and has_admission(run, message.admission) else None
 
 
-def is_meant(run: Run, admission: int | None) -> bool:
+def has_admission(run: Run, admission: int | None) -> bool:
     """True if a message which names this admission is about the open run. One that names another was written in an
     earlier life of the log."""
     return run.admission == UNKNOWN_ADMISSION or admission in (None, run.admission)
 
 
-def keep_early_stop(turn: Turn, message: StopRun) -> None:
+def remember_early_stop(turn: Turn, message: StopRun) -> None:
     """Keep a stop of a run that is not open, for the case that the run is opened later.
 
     The run's owner publishes a stop after the opening, so the run's records are lost or the run has ended: the
@@ -103,10 +104,10 @@ def answer_lost(turn: Turn, run_id: str, admission: int | None) -> None:
     """Answer to the run's owner that the session's owner has no records of the run."""
     reason = (
         f"the owner of the session has no records of run {run_id}: they were removed from topic "
-        f"{turn.rules.names.groups}, by its retention or with it, before the run had ended"
+        f"{turn.config.names.groups}, by its retention or with it, before the run had ended"
     )
     message = FailRun(run_id=run_id, error_type=LOST, message=reason, abandoned=True, admission=admission)
-    turn.publish(turn.rules.names.runs, run_id, message)
+    turn.publish(turn.config.names.runs, run_id, message)
 
 
 def abandon(turn: Turn, run: Run) -> None:

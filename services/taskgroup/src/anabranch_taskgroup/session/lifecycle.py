@@ -33,6 +33,7 @@ def _await(turn: Turn, run: Run, task: Task, need: Need) -> None:
     if need.key in run.values:
         return
     if need.kind == "absent":
+        # Not by `set_key`: the key is absent for each step that needs it, so none waits for it.
         run.values[need.key] = Absent("no task produces it")
         return
     task.missing.add(need.key)
@@ -46,14 +47,14 @@ def _await(turn: Turn, run: Run, task: Task, need: Need) -> None:
 
 def _begin_or_skip(turn: Turn, run: Run, task: Task) -> None:
     """Skip a step as soon as a required key is absent; begin it once all keys are known."""
-    lacking = next((need for need in task.order.needs if _is_lacking(run, need)), None)
-    if lacking is not None:
-        end(turn, run, task, TaskEvent.DEPENDENCY_ABSENT, lacking=lacking.key)
+    absent = next((need for need in task.order.needs if _is_absent(run, need)), None)
+    if absent is not None:
+        end(turn, run, task, TaskEvent.DEPENDENCY_ABSENT, absent_key=absent.key)
     elif not task.missing:
         kind_of(task).begin(turn, Step(run, run.groups[task.group], task))
 
 
-def _is_lacking(run: Run, need: Need) -> bool:
+def _is_absent(run: Run, need: Need) -> bool:
     return not need.optional and isinstance(run.values.get(need.key), Absent)
 
 
@@ -71,6 +72,7 @@ def settle(turn: Turn) -> None:
 def refuse_value(turn: Turn, run: Run, key: str, reason: str) -> None:
     """A key from outside has no usable value: steps that require it fail, for others it is absent."""
     message = f"the value of {key!r}, which came from outside the run, cannot be used: {reason}"
+    # Before the key is absent, which would skip these steps instead of failing them.
     for task in list(run.waiters.get(key, ())):
         is_required = any(need.key == key and not need.optional for need in task.order.needs)
         if is_required and task.state is TaskState.WAITING:

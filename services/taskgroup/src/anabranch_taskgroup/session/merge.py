@@ -20,14 +20,14 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import Json, MembersReported, MembersTaken
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.store_keys import stored_key
-from anabranch_taskgroup.session.task_state import Large, Page, Part, Task
+from anabranch_taskgroup.session.task_state import Large, PackedResults, Page, Task
 from anabranch_taskgroup.session.turn import Turn
 from anabranch_taskgroup.session.value_references import reference_to
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The value of one result key: `derived` are the keys that `separate` publishes beside it."""
+    """The value of one result key: `derived` are the keys that `separate` publishes with it."""
 
     key: str
     value: Json
@@ -35,7 +35,7 @@ class Joined:
     derived: tuple[tuple[str, Json], ...] = ()
 
 
-def keep_results(
+def add_results(
     task: Task, message: MembersReported | MembersTaken, segments: tuple[bytes, ...], chunk: int, fence: int
 ) -> None:
     """Keep the results of completed members. Pages of large values are named by the chunk and its fencing token,
@@ -44,8 +44,8 @@ def keep_results(
         task.completed.add(start, stop)
     keys = len(task.order.result_keys)
     identifiers = segments[keys] if len(segments) > keys else b""
-    task.parts.append(Part(message.completed, segments[:keys], message.items, identifiers))
-    task.parts_bytes += sum(map(len, segments[:keys]))
+    task.packed.append(PackedResults(message.completed, segments[:keys], message.items, identifiers))
+    task.packed_bytes += sum(map(len, segments[:keys]))
     for large in message.large:
         prefix = page_prefix(chunk, fence, large.index)
         task.large.append(Large(large.index, large.key, prefix, large.pages, large.items))
@@ -58,17 +58,19 @@ def page_prefix(chunk: int, fence: int, index: int) -> str:
 
 def spill_if_large(turn: Turn, run: Run, task: Task) -> None:
     """Move the results to the store once they exceed the run's inline limit; all later ones follow."""
-    if task.spilled or task.parts_bytes > run.inline_limit or task.large:
+    # A large value is in the store already. The others follow, since one manifest lists all results of a key.
+    if task.spilled or task.packed_bytes > run.inline_limit or task.large:
         task.spilled = True
-        for part in task.parts:
+        for part in task.packed:
             _write_page(turn, run, task, part)
-        task.parts.clear()
+        task.packed.clear()
 
 
-def _write_page(turn: Turn, run: Run, task: Task, part: Part) -> None:
+def _write_page(turn: Turn, run: Run, task: Task, part: PackedResults) -> None:
+    # Numbered in the order of the reports, so each owner writes the same page under the same name.
     number = len(task.pages)
     for key, segment in zip(task.order.result_keys, part.segments, strict=True):
-        name = turn.rules.names.value_page(run.session_id, run.run_id, stored_key(task.order, key), number)
+        name = turn.config.names.value_page(run.session_id, run.run_id, stored_key(task.order, key), number)
         turn.put(run, name, segment)
     task.pages.append(Page(number, part.spans, tuple(map(len, part.segments)), part.items))
     if part.identifiers:
@@ -114,7 +116,7 @@ def _identified(task: Task) -> Iterator[tuple[int, str]]:
     """(index, identifier) of the members whose results are part of the join."""
     if task.spilled:
         yield from task.identifiers.items()
-    for part in task.parts:
+    for part in task.packed:
         indexes = (index for start, stop in part.spans for index in range(start, stop))
         names = orjson.loads(part.identifiers) if part.identifiers else map(str, Ranges(part.spans).indexes())
         yield from zip(indexes, names, strict=True)
@@ -139,13 +141,13 @@ def _inline(task: Task, position: int) -> Joined:
     if expansion is None:
         return Joined(key, results[0][2] if results else None)
     value = join(expansion.output_format, results, task.total)
-    beside = tuple(derived(sorted(results), key)) if expansion.output_format == "separate" else ()
-    return Joined(key, value, derived=beside)
+    derived_values = tuple(derived(sorted(results), key)) if expansion.output_format == "separate" else ()
+    return Joined(key, value, derived=derived_values)
 
 
 def _results(task: Task, position: int) -> Iterator[tuple[int, str | None, Any]]:
     """(index, identifier, value) of the members whose results are in the owner's state, in no particular order."""
-    for part in task.parts:
+    for part in task.packed:
         indexes = [index for start, stop in part.spans for index in range(start, stop)]
         values = orjson.loads(part.segments[position])
         names = orjson.loads(part.identifiers) if part.identifiers else [None] * len(indexes)
@@ -156,7 +158,7 @@ def _manifest(turn: Turn, run: Run, task: Task, position: int) -> Joined:
     key = task.order.result_keys[position]
     document = manifest_of(task, position)
     stored = stored_key(task.order, key)
-    name = turn.rules.names.value_manifest(run.session_id, run.run_id, stored)
+    name = turn.config.names.value_manifest(run.session_id, run.run_id, stored)
     turn.put(run, name, dumps(document))
     return Joined(key, reference_to(run, stored, document["count"], document["bytes"]), is_reference=True)
 
@@ -170,6 +172,7 @@ def manifest_of(task: Task, position: int) -> dict[str, Any]:
     key = task.order.result_keys[position]
     expansion = task.order.expansion
     form = expansion.output_format if expansion is not None else "value"
+    # `task.pages` is in the order of arrival, a manifest in that of members.
     pages = sorted(task.pages, key=lambda page: page.spans[0][0])
     large = [large for large in task.large if large.key == key]
     document: dict[str, Any] = {
@@ -181,7 +184,9 @@ def manifest_of(task: Task, position: int) -> dict[str, Any]:
         "bytes": sum(page.sizes[position] for page in pages) + sum(sum(each.sizes) for each in large),
     }
     if form == "separate":
-        document["identifiers"] = [identifier_of((i, task.identifiers.get(i), None)) for i in _ended_ok(task)]
+        document["identifiers"] = [
+            identifier_of((i, task.identifiers.get(i), None)) for i in _completed_indexes(task)
+        ]
     return document
 
 
@@ -195,5 +200,5 @@ def _count(task: Task, form: str, pages: list[Page], position: int) -> int:
     return sum(page.items[position] for page in pages)
 
 
-def _ended_ok(task: Task) -> Iterator[int]:
+def _completed_indexes(task: Task) -> Iterator[int]:
     return Ranges(task.completed).indexes()

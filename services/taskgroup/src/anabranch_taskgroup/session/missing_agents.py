@@ -17,16 +17,17 @@ from anabranch_taskgroup.session.turn import Turn
 def note_missing_agent(turn: Turn, run: Run, task: Task) -> None:
     """A worker returned a chunk because it lacks the agent."""
     timer = _timer(task)
-    if task.lacking_since is None:
-        task.lacking_since = turn.at
+    if task.agent_missing_since is None:
+        task.agent_missing_since = turn.at
         run.timers.schedule(timer, turn.at + NOTICE_SECONDS)
+    # The notice period is over. The event is due now if this was the last chunk that was offered.
     elif timer not in run.timers:
         report_missing_agent(turn, run, task)
 
 
 def note_agent_found(run: Run, task: Task) -> None:
     """A member has started: there is a worker with the agent."""
-    task.lacking_since, task.lack_reported = None, False
+    task.agent_missing_since, task.missing_agent_reported = None, False
     run.timers.cancel(_timer(task))
 
 
@@ -37,7 +38,7 @@ def _timer(task: Task) -> Timer:
 def report_missing_agent(turn: Turn, run: Run, task: Task) -> None:
     """Emit the event, once until a member starts. Does nothing while an offer is out: the next chunk that is
     returned calls this again."""
-    if task.lack_reported or run.paused or task.is_over or task.chunks or not task.parked:
+    if task.missing_agent_reported or run.paused or task.is_over or task.chunks or not task.parked:
         return
-    task.lack_reported = True
+    task.missing_agent_reported = True
     turn.event(run, "task.waiting", task=task, reason="no_agent", agent=task.order.agent)

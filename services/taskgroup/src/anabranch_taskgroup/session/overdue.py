@@ -24,7 +24,7 @@ def first_question(since: float) -> float:
 
 def ask_about_overdue(turn: Turn, run: Run, now: float) -> None:
     """Ask the run's owner about a run that should have been stopped by now, and schedule the next question."""
-    run.asked += 1
-    run.timers.schedule(OVERDUE, now + ASK_SECONDS * 2**run.asked)
+    run.overdue_questions += 1
+    run.timers.schedule(OVERDUE, now + ASK_SECONDS * 2**run.overdue_questions)
     question = RunOverdue(run_id=run.run_id, session_id=run.session_id, admission=run.admission)
-    turn.publish(turn.rules.names.runs, run.run_id, question)
+    turn.publish(turn.config.names.runs, run.run_id, question)

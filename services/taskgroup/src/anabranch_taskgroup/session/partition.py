@@ -1,4 +1,4 @@
-"""What the owner of one partition of the topic `groups` knows. Data with invariants, no decisions."""
+"""The state of the owner of one partition of the topic `groups`. Data with invariants, no decisions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PartitionState:
     """Messages that changed nothing, counted by reason."""
 
     def add_tombstone(self, run_id: str, reason: str, admission: int) -> None:
-        """Remember that a run ended or is to stop; the oldest tombstone makes room."""
+        """Remember that a run ended or is to stop, and evict the oldest tombstone if there are too many."""
         self.tombstones[run_id] = EndedRun(reason, admission)
 
     def tombstone(self, run_id: str) -> EndedRun | None:

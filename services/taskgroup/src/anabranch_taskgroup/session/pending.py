@@ -1,7 +1,7 @@
 """What an open run waits for: the missing facts of each step that has not ended. Pure.
 
 It reads the state and changes nothing. Whether a worker has claimed an offered chunk is in the store: an offered
-chunk is given with the key of its claim, for the caller to look up.
+chunk is yielded with the key of its claim, which the caller reads.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from anabranch_taskgroup.session.task_state import Task
 def producers_of(run: Run) -> dict[str, tuple[str, str]]:
     """By key of the run: (group, task) of its producer; of several producers, one that has not ended."""
     tasks = [task for group in run.groups.values() for task in group.tasks.values()]
+    # The last entry of a key wins in a dict, so tasks that have not ended come last.
     tasks.sort(key=lambda task: not task.is_over)
     return {key: (task.group, task.name) for task in tasks for key in task.order.result_keys}
 

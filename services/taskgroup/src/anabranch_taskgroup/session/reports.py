@@ -15,7 +15,7 @@ from anabranch.core.wire.messages import MemberRetry, MembersReported
 from anabranch_taskgroup.session.attempt_order import by_attempt, in_order
 from anabranch_taskgroup.session.chunks import reoffer_at
 from anabranch_taskgroup.session.dead_letters import fail_member
-from anabranch_taskgroup.session.merge import keep_results
+from anabranch_taskgroup.session.merge import add_results
 from anabranch_taskgroup.session.missing_agents import note_agent_found
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
@@ -71,7 +71,7 @@ def _ended(report: MembersReported) -> Ranges:
 def apply_report(
     turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported, segments: tuple[bytes, ...]
 ) -> None:
-    """Tick off the members that a new report names, and keep their results."""
+    """Apply a new report: note starts and failed attempts, remove members that ended, keep their results."""
     _note_started(turn, run, task, chunk, report)
     _note_logs(turn, run, task, report)
     _note_progress(turn, run, task, report)
@@ -99,6 +99,7 @@ def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
             task=task,
             spans=spans,
             attempt=attempt,
+            # The worker's clock may be ahead of the broker's: no start may follow the report of it.
             time=turn.at if report.started_at is None else min(report.started_at, turn.at),
             worker=report.worker,
         )
@@ -143,8 +144,8 @@ def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
 
 def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRetry) -> None:
     chunk.attempts[retry.index] = retry.attempt
-    has_room = task.retry_tracebacks.admit(retry.traceback)
-    shown: dict[str, Any] = {"traceback": retry.traceback} if has_room else {}
+    is_admitted = task.retry_tracebacks.admit(retry.traceback)
+    shown: dict[str, Any] = {"traceback": retry.traceback} if is_admitted else {}
     turn.event(
         run,
         "task.retrying",
@@ -171,9 +172,10 @@ def _note_completed(
     chunk.pending = chunk.pending.difference(completed)
     task.clear_suspects(completed)
     task.ended += count
-    keep_results(task, report, segments, report.chunk, report.fence)
+    add_results(task, report, segments, report.chunk, report.fence)
     for attempt, spans in by_attempt(report.completed, chunk.attempts):
         turn.event(run, "task.completed", task=task, spans=spans, attempt=attempt)
+        # Spans with a later attempt than the first have a single member, see `by_attempt`.
         if attempt > 1 and spans[0][0] % every(task.total) == 0:
             task.later_attempts[spans[0][0]] = attempt
 
@@ -181,6 +183,7 @@ def _note_completed(
 def _close_chunk(task: Task, chunk: Chunk, report: MembersReported) -> None:
     task.remove_offered(chunk)
     if chunk.pending:
+        # A paused worker ends its chunk with members left, which are offered again.
         chunk.renew()
         task.requeued.append(chunk)
     # Careful and lone members wait for acknowledgements of their starts: their time measures the log, not the

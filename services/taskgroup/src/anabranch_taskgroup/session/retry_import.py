@@ -10,7 +10,7 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import MembersTaken, RunTaken, TakenPage
 from anabranch_taskgroup.session.chunks import FIRST_LIMIT, new_chunk
 from anabranch_taskgroup.session.dead_letters import admit_traceback, emit_failure, failure_of
-from anabranch_taskgroup.session.merge import keep_results, page_prefix, spill_if_large
+from anabranch_taskgroup.session.merge import add_results, page_prefix, spill_if_large
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import stored_key
@@ -37,7 +37,7 @@ def import_page(turn: Turn, run: Run, task: Task, message: TakenPage, page: byte
     number = f"{page_prefix(NO_CHUNK, 0, message.index)}.{message.page}"
     turn.put(
         run,
-        turn.rules.names.value_page(run.session_id, run.run_id, stored_key(task.order, message.key), number),
+        turn.config.names.value_page(run.session_id, run.run_id, stored_key(task.order, message.key), number),
         page,
     )
 
@@ -48,6 +48,8 @@ def import_members(turn: Turn, run: Run, task: Task, message: MembersTaken, segm
     for failure in message.failed:
         ended.add(failure.index)
     known = task.completed.union(Ranges((index, index + 1) for index in task.failed))
+    # A new owner imports everything again. A record is applied as a whole or not at all, as it is repeated as a
+    # whole.
     if task.state is not TaskState.WAITING or len(ended.difference(known)) < len(ended):
         turn.partition.drop("members imported before")
         return
@@ -57,7 +59,7 @@ def import_members(turn: Turn, run: Run, task: Task, message: MembersTaken, segm
     for failed in message.failed:
         task.failed[failed.index] = failure_of(task, failed, admit_traceback(run, task, failed.traceback))
     if message.completed:
-        keep_results(task, message, segments, NO_CHUNK, 0)
+        add_results(task, message, segments, NO_CHUNK, 0)
         spill_if_large(turn, run, task)
 
 
@@ -81,15 +83,17 @@ def schedule_gaps(turn: Turn, run: Run, task: Task) -> None:
     """The number of members is known: emit the imported ones, and queue the gaps between them for offers."""
     if task.imported_total is None:
         return
+    # With another number of members, the same index may be another member.
     if task.imported_total != task.total:
-        _forget_taken(run, task)
+        _drop_imported(run, task)
         return
-    task.taken_over = len(task.completed)
+    task.imported_count = len(task.completed)
     if task.completed:
         turn.event(run, "task.completed", task=task, spans=tuple(task.completed), taken_over=True)
     for index, failure in task.failed.items():
         emit_failure(turn, run, task, index, failure, taken_over=True)
     ended = task.completed.union(Ranges((index, index + 1) for index in task.failed))
+    # From here on `schedule` cuts chunks as usual; the gaps before need chunks of their own.
     task.cursor = max(stop for _, stop in ended)
     for start, stop in ended.missing(0, task.cursor):
         for first in range(start, stop, FIRST_LIMIT):
@@ -97,15 +101,15 @@ def schedule_gaps(turn: Turn, run: Run, task: Task) -> None:
             task.requeued.append(new_chunk(task, pending, len(pending)))
 
 
-def _forget_taken(run: Run, task: Task) -> None:
+def _drop_imported(run: Run, task: Task) -> None:
     """Drop imported results: the expansion has another number of members than in the run before."""
     run.warnings += (f"{task.group}/{task.name} has other members than in the run before: all of them ran",)
     task.imported_total = None
     task.ended = 0
     task.completed = Ranges()
     task.failed.clear()
-    task.parts.clear()
-    task.parts_bytes = 0
+    task.packed.clear()
+    task.packed_bytes = 0
     task.pages.clear()
     task.large.clear()
     task.identifiers.clear()
@@ -114,4 +118,4 @@ def _forget_taken(run: Run, task: Task) -> None:
 
 def imported_members(group: Group) -> int:
     """How many members of a group were imported instead of run."""
-    return sum(task.taken_over for task in group.tasks.values())
+    return sum(task.imported_count for task in group.tasks.values())

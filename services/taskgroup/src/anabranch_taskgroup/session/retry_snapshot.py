@@ -26,7 +26,7 @@ from anabranch_taskgroup.session.turn import Turn
 AHEAD_SECONDS = 60.0
 """An outcome expires so much earlier than the pages it names: they are still there while it is read."""
 
-Place = tuple[str, str]
+TaskId = tuple[str, str]
 """Group and task."""
 
 
@@ -51,8 +51,8 @@ class TaskOutcome:
 
 def store_outcomes(turn: Turn, run: Run) -> None:
     """Store the outcomes that a retry can import, at the end of a run."""
-    names = turn.rules.names
-    ttl = max(1.0, turn.rules.result_ttl - AHEAD_SECONDS)
+    names = turn.config.names
+    ttl = max(1.0, turn.config.result_ttl - AHEAD_SECONDS)
     for group in run.groups.values():
         for task in group.tasks.values():
             if task.completed or (task.failed and task.state is TaskState.COMPLETED):
@@ -70,8 +70,9 @@ def outcome_of(run: Run, task: Task) -> dict[str, Any]:
         "total": task.total,
         "unseen": sorted(task.unseen | {need.key for need in task.order.needs if not _has(run, need.key)}),
         "parts": [
+            # Fragments are copied into the document without being decoded.
             [part.spans, part.items, list(map(orjson.Fragment, part.segments)), _fragment(part.identifiers)]
-            for part in task.parts
+            for part in task.packed
         ],
         "pages": [[page.number, page.spans, page.sizes, page.items] for page in task.pages],
         "large": [[each.index, each.key, each.prefix, each.sizes, each.items] for each in task.large],
@@ -131,31 +132,32 @@ def read_outside(data: bytes, session_id: str) -> dict[str, Value]:
 
 
 def usable(
-    orders: Mapping[Place, TaskOrder], outcomes: Mapping[Place, TaskOutcome], outside: Mapping[str, Json]
-) -> set[Place]:
+    orders: Mapping[TaskId, TaskOrder], outcomes: Mapping[TaskId, TaskOutcome], outside: Mapping[str, Json]
+) -> set[TaskId]:
     """The tasks whose outcomes may be imported: all values that their members saw are the same in the retry.
 
     A task with a dependency that is produced again is left out: it would mix results of two inputs.
     """
-    makers: dict[str, list[Place]] = {}
+    producers: dict[str, list[TaskId]] = {}
     for place, order in orders.items():
         for key in order.result_keys:
-            makers.setdefault(key, []).append(place)
+            producers.setdefault(key, []).append(place)
 
-    def is_sound(place: Place, taken: set[Place]) -> bool:
+    def has_same_inputs(place: TaskId, taken: set[TaskId]) -> bool:
         return all(
             need.key in outcomes[place].unseen
             or (need.kind in ("context", "absent"))
             or (need.kind in ("session", "external") and need.key in outside)
             or (
                 need.kind == "produced"
-                and all(maker in taken and outcomes[maker].completed for maker in makers[need.key])
+                and all(producer in taken and outcomes[producer].completed for producer in producers[need.key])
             )
             for need in orders[place].needs
         )
 
     taken = set(outcomes)
-    while stale := [place for place in taken if not is_sound(place, taken)]:
+    # Repeated, because each task that is left out makes the ones stale that depend on it.
+    while stale := [place for place in taken if not has_same_inputs(place, taken)]:
         taken.difference_update(stale)
     return taken
 

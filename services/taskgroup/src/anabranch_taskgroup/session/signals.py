@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anabranch_taskgroup.session.known_runs import is_meant
+from anabranch_taskgroup.session.known_runs import has_admission
 from anabranch_taskgroup.session.steps import task
 from anabranch_taskgroup.session.steps.kind import Signal, Step
 from anabranch_taskgroup.session.steps.registry import kind_of
@@ -28,4 +28,4 @@ def _step_of(turn: Turn, signal: Signal) -> Step | None:
     found = group.tasks.get(signal.task) if group is not None else None
     if run is None or group is None or found is None:
         return None
-    return Step(run, group, found) if is_meant(run, getattr(signal, "admission", None)) else None
+    return Step(run, group, found) if has_admission(run, getattr(signal, "admission", None)) else None

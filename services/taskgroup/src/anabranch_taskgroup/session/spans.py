@@ -77,6 +77,7 @@ def span_of_task(run: Run, task: Task, trace: RunTrace, at: float) -> Span:
         start=at if task.began_at is None else task.began_at,
         end=at,
         attributes=attributes,
+        # LINKS is the maximum of a span: members take precedence over producers.
         links=(*_producers(run, task)[: LINKS - len(members)], *members),
         error=error,
     )

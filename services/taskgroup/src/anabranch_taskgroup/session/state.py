@@ -65,7 +65,7 @@ class MergedKey:
     policy: Policy
     producers: tuple[tuple[str, str], ...]
     ended: set[int] = field(default_factory=set)
-    given: dict[int, ProducerValue] = field(default_factory=dict)
+    by_producer: dict[int, ProducerValue] = field(default_factory=dict)
     is_settled: bool = False
     is_reducing: bool = False
     """All producers have ended, and the shell reads contributions that are in the store."""
@@ -81,7 +81,7 @@ class MergedKey:
     @property
     def writers(self) -> tuple[str, ...]:
         """The producers that contributed a value, as group/task."""
-        return tuple(self.writer(number) for number in sorted(self.given))
+        return tuple(self.writer(number) for number in sorted(self.by_producer))
 
 
 @dataclass(slots=True)
@@ -95,12 +95,12 @@ class Group:
     unfinished: int = 0
     deadline: float | None = None
     max_concurrency: int | None = None
-    most_chunks: int | None = None
+    max_chunks: int | None = None
     timed_out: bool = False
-    announced: bool = False
+    is_reported: bool = False
     opened_at: float = 0.0
     """Time of its first record, in seconds since the epoch."""
-    bereaved: bool = False
+    has_lost_worker: bool = False
     """A worker died while it ran members of the group: none of them runs in the owner's process any more."""
     results: dict[str, Json] = field(default_factory=dict)
     """The results that the group reports: values of completed tasks, and partial values of failed ones."""
@@ -128,7 +128,7 @@ class Group:
         """Derived from the tasks: INITIALIZED, WAITING, EXECUTING, PUBLISHING, DONE."""
         if not self.is_known:
             return "INITIALIZED"
-        if self.announced:
+        if self.is_reported:
             return "DONE"
         if self.unfinished == 0:
             return "PUBLISHING"
@@ -182,7 +182,7 @@ class Run:
     commands: set[str] = field(default_factory=set)
     """Ids of the commands on held members that were carried out."""
     timers: Timers = field(default_factory=Timers)
-    asked: int = 0
+    overdue_questions: int = 0
     """How many times the run's owner was asked about the run; see `overdue`."""
 
     def task(self, group: str, name: str) -> Task | None:

@@ -20,6 +20,7 @@ def part_key(key: str, number: int) -> str:
 
 def halt_subject(run_id: str, admission: int, group: str | None = None) -> str:
     """The subject of a stop: one admission of a run, or one group of it."""
+    # A run of an earlier release has no admission, and its workers listen for the plain id.
     run = f"{run_id}@{admission}" if admission else run_id
     return run if group is None else f"{run}/{group}"
 

@@ -26,7 +26,7 @@ ERROR_TYPE = "WorkerLost"
 
 def worker_gone(turn: Turn, run: Run, group: Group, task: Task, chunk: Chunk, worker: str) -> None:
     """The worker that held a chunk died: raise the suspicion of its members that had not ended."""
-    group.bereaved = True
+    group.has_lost_worker = True
     if chunk.mode == "fast":
         chunk.mode = "careful"
         task.careful.update(chunk.pending)
@@ -42,6 +42,7 @@ def _isolate_suspects(task: Task, chunk: Chunk) -> None:
     died for another reason."""
     suspects = [index for index in chunk.pending.indexes() if index in chunk.begun]
     for index in suspects:
+        # An entry, even of 0, makes the member a suspect: see `Task.mode_of`.
         task.deaths[index] = 0
         task.requeued.append(single_member_chunk(task, index, "alone", chunk.attempts))
     chunk.pending = chunk.pending.difference(Ranges((index, index + 1) for index in suspects))
@@ -53,6 +54,7 @@ def _isolate_suspects(task: Task, chunk: Chunk) -> None:
 
 def _charge(turn: Turn, run: Run, task: Task, chunk: Chunk, worker: str) -> None:
     """Charge the death of a worker to the member that ran alone in it, if the member had started."""
+    # A chunk in this mode has one member, which has not ended.
     [index] = chunk.pending.indexes()
     if index not in chunk.begun:
         requeue(task, chunk)

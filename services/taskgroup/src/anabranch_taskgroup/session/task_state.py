@@ -55,7 +55,7 @@ class Held:
 
 
 @dataclass(slots=True)
-class Part:
+class PackedResults:
     """The packed results of one report: for each result key, a JSON array of the values of the members in
     `spans`."""
 
@@ -120,18 +120,18 @@ class Task:
     redrives: dict[int, int] = field(default_factory=dict)
     tracebacks: TracebackBudget = field(default_factory=TracebackBudget)
     retry_tracebacks: TracebackBudget = field(default_factory=retry_budget)
-    letters: int = 0
-    omitted: int = 0
+    dead_letters: int = 0
+    omitted_dead_letters: int = 0
     """Failed members without a dead letter, beyond `MAX_DEAD_LETTERS`."""
-    parts: list[Part] = field(default_factory=list)
-    parts_bytes: int = 0
+    packed: list[PackedResults] = field(default_factory=list)
+    packed_bytes: int = 0
     pages: list[Page] = field(default_factory=list)
     large: list[Large] = field(default_factory=list)
     identifiers: dict[int, str] = field(default_factory=dict)
     spilled: bool = False
     imported_total: int | None = None
     """Number of members in the run that is retried; None if no results were imported from it."""
-    taken_over: int = 0
+    imported_count: int = 0
     """Members that completed in the run that is retried, and are not run again."""
     unseen: set[str] = field(default_factory=set)
     """Dependencies that had no value in the run that is retried."""
@@ -145,9 +145,9 @@ class Task:
     """Smoothed seconds of a worker for one member; None before the first measurement."""
     began_at: float | None = None
     """When the last dependency was there, in seconds since the epoch."""
-    lacking_since: float | None = None
+    agent_missing_since: float | None = None
     """When a worker first returned a chunk because it lacks the agent; None once a member has started."""
-    lack_reported: bool = False
+    missing_agent_reported: bool = False
     """The event about the missing agent was emitted, and no member has started since."""
     later_attempts: dict[int, int] = field(default_factory=dict)
     """By sampled member that completed in a later attempt than the first: the attempt."""

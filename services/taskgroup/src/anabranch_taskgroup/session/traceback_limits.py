@@ -62,5 +62,6 @@ def traceback_size(traceback: str) -> int:
 
 def frames_digest(traceback: str) -> bytes:
     """A digest that tracebacks through the same lines of code have in common, whatever their messages are."""
+    # Python indents the frames of exception groups with spaces and bars.
     frames = "\n".join(line for line in traceback.splitlines() if line.lstrip(" |").startswith(_FRAME))
     return hashlib.blake2b(frames.encode(), digest_size=8).digest()

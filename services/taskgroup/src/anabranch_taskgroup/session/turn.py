@@ -1,4 +1,4 @@
-"""The decision about one message: its origin, the settings, and the effects and events gathered on the way."""
+"""A turn: one message, the state and settings of its decision, and the effects and events that follow. Pure."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class Pause:
 class Turn:
     """A message at `offset`, written at `at` (seconds since the epoch), against the state of a partition."""
 
-    rules: DecisionConfig
+    config: DecisionConfig
     partition: PartitionState
     offset: int
     at: float
@@ -202,6 +202,8 @@ class Turn:
             spans = None
         entry = EventEntry(
             type=kind,
+            # Rises within the turn, too: readers drop an event whose cause is not above the last one of its
+            # source.
             cause=cause_of(self.offset, len(self.events), self.partition.generation),
             time=self.at if time is None else time,
             group=task.group if task else group,
@@ -215,7 +217,7 @@ class Turn:
     def ttl(self, run: Run) -> float:
         """Time to live of the run's values in seconds: until its deadline, and the retention of results after
         it."""
-        return ttl_for(run.deadline, self.at, self.rules.result_ttl)
+        return ttl_for(run.deadline, self.at, self.config.result_ttl)
 
     def put(self, run: Run, key: str, value: bytes) -> None:
         """Write a value of the run to the store."""
@@ -224,10 +226,10 @@ class Turn:
     def store_tombstone(self, run_id: str, reason: str, since: int, admission: int) -> None:
         """Write a run's tombstone to the store, for later owners of the session: it ended, or is to stop. `since`
         is the offset of the record that opened the run, or that stopped it."""
-        key = self.rules.names.in_session(run_id)
+        key = self.config.names.in_session(run_id)
         position = log_position(self.partition.generation, since)
         value = dumps({"reason": reason, "offset": position, "admission": admission})
-        self.effects.append(StorePut(run_id, key, value, self.rules.result_ttl, fenced=False))
+        self.effects.append(StorePut(run_id, key, value, self.config.result_ttl, fenced=False))
 
     def publish(self, topic: str, key: str | None, message: Message, segments: Sequence[bytes] = ()) -> None:
         """Publish a message once the outcomes of the turn are durable."""
@@ -238,7 +240,7 @@ class Turn:
         change = Change.of_value(
             key, kind, run.run_id, self.at, published.document, published.data, published.size, **more
         )
-        name = self.rules.names.context(run.session_id)
+        name = self.config.names.context(run.session_id)
         position = position_of(self.offset, self.changes)
         self.changes += 1
         entry = change.to_entry(published.data)
@@ -311,7 +313,7 @@ class Turn:
             traceparent=run.traceparent,
         )
         self.effects.append(
-            PublishAfter(Outgoing(self.rules.names.results, run.run_id, dumps(body), headers=headers))
+            PublishAfter(Outgoing(self.config.names.results, run.run_id, dumps(body), headers=headers))
         )
 
 
@@ -327,6 +329,7 @@ MAX_NOTIFIED_BYTES = 4_096
 def channel_message(kind: str, task: str | None, key: str, version: int, run_id: str, data: bytes) -> bytes:
     """The notification on the channel of a key whose value, as JSON, is `data`."""
     note = {"type": kind, "task_name": task, "result_key": key, "version": version, "run_id": run_id}
+    # The value is inserted as bytes, so that it is not decoded and encoded again.
     body = dumps(note)
     return body[:-1] + b',"value":' + data + b"}" if len(data) <= MAX_NOTIFIED_BYTES else body
 

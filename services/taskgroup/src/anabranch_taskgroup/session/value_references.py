@@ -32,7 +32,7 @@ def as_published(turn: Turn, run: Run, key: str, value: Value, limit: int | None
         return PublishedValue(value.data, data, int(value.data["bytes"]), is_reference=True)
     if not is_stored(value.data, data, run.inline_limit if limit is None else limit):
         return PublishedValue(value.data, data, len(data))
-    name, manifest = whole(turn.rules.names, run.session_id, run.run_id, key, value.data, data)
+    name, manifest = inline_manifest(turn.config.names, run.session_id, run.run_id, key, value.data, data)
     turn.put(run, name, manifest)
     run.stored.append(name)
     reference = reference_to(run, key, reference_count(value.data), len(data))
@@ -44,9 +44,12 @@ def is_stored(value: Json, data: bytes, limit: int) -> bool:
     return len(data) > limit or has_mark(value)
 
 
-def whole(names: Names, session_id: str, run_id: str, key: str, value: Json, data: bytes) -> tuple[str, bytes]:
+def inline_manifest(
+    names: Names, session_id: str, run_id: str, key: str, value: Json, data: bytes
+) -> tuple[str, bytes]:
     """Name and content of the manifest of a value, as JSON `data`, that is stored in one piece."""
     count = reference_count(value)
+    # Composed of bytes, so that a large value is encoded once.
     manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
     return names.value_manifest(session_id, run_id, key), manifest
 

@@ -1,4 +1,4 @@
-"""The failed attempts of one task in one worker: what reports and the worker's log hold of them.
+"""Limits what reports and the worker's log contain about the failed attempts of one task in one worker.
 
 Every failure is reported with its type and message. Its traceback is reported at a limited rate, and a line is
 logged at another, so that a million failing members fill neither the owner's log nor the worker's.
@@ -73,6 +73,8 @@ class AttemptErrors:
                 line if len(self._of_lines) < MAX_LINES else None,
                 TokenBucket(TRACEBACK_BURST_OF_LINE, 1 / TRACEBACK_SECONDS),
             )
+        # Both are checked before either is charged: a traceback that one limit refuses costs nothing in the
+        # other.
         if not (known.has_token(now) and self._tracebacks.has_token(now)):
             return False
         known.take()

@@ -77,6 +77,7 @@ class ChunkLifecycle:
 
     async def _run_members(self, key: str, run: ChunkRun) -> None:
         self._held.start(key, run)
+        # A pause that arrived while the chunk was being opened found no run to stop.
         run.paused = run.offer.run_id in self._pauses
         try:
             with run.prepared.trace.around():
@@ -119,7 +120,7 @@ class ChunkLifecycle:
         self._held.finish(key)
 
     def _report_if_possible(self, run: ChunkRun) -> None:
-        """Report what members came to before an error, unless packing the report is what raised it."""
+        """Report the outcomes before an error, unless packing the report is what raised it."""
         try:
             self._reporter.report(run, last=False)
         except Exception:
@@ -145,7 +146,7 @@ class ChunkLifecycle:
                 self._abandon(key, run)
 
     def pause_run(self, run_id: str) -> None:
-        """Start no further member of a run. Members that run go on; the chunk's last report returns the others."""
+        """Start no further member of a run. Running members continue; the last report returns the others."""
         for _, run in self._held.running:
             if run.offer.run_id == run_id:
                 run.paused = True

@@ -59,6 +59,8 @@ class Claims:
                 reserved[key] = offered
         if not reserved:
             return []
+        # One call has one time to live. A claim that lasts longer does no harm, because its key names one
+        # delivery.
         ttl = max(offered.offer.claim_ttl for offered in reserved.values())
         holders = await until_available(
             lambda: self._store.claim(list(reserved), self._incarnation, ttl), "claim offers"

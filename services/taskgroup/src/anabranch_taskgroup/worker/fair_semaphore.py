@@ -1,6 +1,6 @@
 """Shares the slots of one worker fairly: the run that has the fewest slots gets the next one.
 
-In the order of asking, a run with one quick task would wait for all members that a wide run asked for before it.
+Served in the order of arrival, a run with one quick task would wait for all members of a wide run before it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class FairSemaphore:
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._taken: dict[str, int] = {}
+        self._held: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @property
@@ -39,21 +39,21 @@ class FairSemaphore:
         finally:
             self._release(holder)
 
-    def is_wanted(self, holder: str) -> bool:
+    def should_yield(self, holder: str) -> bool:
         """True if `holder` should release a slot between two of its members, because another one waits for it."""
         waiting = self._waiting
         if not waiting or (len(waiting) == 1 and holder in waiting):
             return False
         # Another one is worth it if it has no slot, or at least two fewer. With one fewer the two would only
         # change places, and change back with the next member.
-        mine = self._taken[holder]
-        others = (self._taken.get(other, 0) for other in waiting if other != holder)
+        mine = self._held[holder]
+        others = (self._held.get(other, 0) for other in waiting if other != holder)
         return any(taken == 0 or taken + 1 < mine for taken in others)
 
     async def _acquire(self, holder: str) -> None:
         if self._free:
             self._free -= 1
-            self._taken[holder] = self._taken.get(holder, 0) + 1
+            self._held[holder] = self._held.get(holder, 0) + 1
             return
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(holder, deque()).append(future)
@@ -74,11 +74,11 @@ class FairSemaphore:
                 del self._waiting[holder]
 
     def _release(self, holder: str) -> None:
-        self._taken[holder] -= 1
-        if not self._taken[holder]:
-            del self._taken[holder]
+        self._held[holder] -= 1
+        if not self._held[holder]:
+            del self._held[holder]
         while self._waiting:
-            following = min(self._waiting, key=lambda each: self._taken.get(each, 0))
+            following = min(self._waiting, key=lambda each: self._held.get(each, 0))
             # `min` returns the first of equals. A holder whose members still wait goes to the end of the dict, so
             # holders with equally few slots are served in turn.
             queue = self._waiting.pop(following)
@@ -86,7 +86,7 @@ class FairSemaphore:
             if queue:
                 self._waiting[following] = queue
             if not future.done():
-                self._taken[following] = self._taken.get(following, 0) + 1
+                self._held[following] = self._held.get(following, 0) + 1
                 future.set_result(None)
                 return
         self._free += 1
@@ -120,6 +120,6 @@ class WorkerSlots:
             yield
 
 
-def any_wanted(semaphores: Sequence[FairSemaphore], holder: str) -> bool:
+def any_should_yield(semaphores: Sequence[FairSemaphore], holder: str) -> bool:
     """True if `holder` should release the slots that it has of several semaphores, because another needs one."""
-    return any(each.is_wanted(holder) for each in semaphores)
+    return any(each.should_yield(holder) for each in semaphores)

@@ -74,7 +74,7 @@ class HeldChunks:
         self._opening.pop(key, None)
 
     def finish(self, key: str) -> None:
-        """Give up a chunk for good: a further offer of the same delivery is dropped."""
+        """Stop holding a chunk that has ended here: a further offer of the same delivery is dropped."""
         self._runs.pop(key, None)
         self._opening.pop(key, None)
         self._done[key] = None

@@ -1,4 +1,4 @@
-"""Shows that a worker lives: a key in the store that lapses after the lease unless it is written again."""
+"""Shows that a worker lives: a key in the store that expires after the lease unless it is written again."""
 
 from __future__ import annotations
 

@@ -85,6 +85,7 @@ class OfferConsumer:
         while True:
             await self._worker.wait_for_capacity()
             await self._wait_for_offers()
+            # At least one: the owner in this process may have filled the worker since it had capacity.
             capacity = max(1, min(BATCH, self._worker.concurrency - self._worker.held))
             queued = {lane: consumer.queued for lane, consumer in self._consumers.items()}
             for lane, number in self._turns.share(capacity, queued).items():

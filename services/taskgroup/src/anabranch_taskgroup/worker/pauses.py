@@ -1,7 +1,7 @@
 """Which runs are paused: a message on a channel, and a flag in the store that counts.
 
-A message may be lost or late. So the flags of the runs that have members here are read with each sign of life, and
-that of a run before one of its chunks is handed back.
+A message may be lost or late. So the flags of runs that have members here are read with each heartbeat, and that
+of a run before one of its chunks is handed back.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Pauses:
         return run_id in self._paused
 
     def _received(self, message: bytes | None) -> None:
+        # The subscription was interrupted. The flags of runs with members here are read with the next heartbeat.
         if message is None:
             return
         sign, run_id = message[:1], message[1:].decode()

@@ -1,4 +1,4 @@
-"""Gathers what there is to report of one chunk, until the worker takes it for the next report."""
+"""Collects the outcomes of one chunk's members until the worker takes them for the next report."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class ReportBuffer:
     # --- what was reported -------------------------------------------------------------------------
 
     def take(self) -> PendingReport:
-        """What there is to report, once."""
+        """Return the pending report, and begin a new one."""
         taken, self.pending = self.pending, PendingReport()
         return taken
 
     def note_reported(self, taken: PendingReport) -> None:
-        """Note that the members which ended in a report, or go back to the owner for a retry, are the owner's."""
+        """Note the members that end here with a report: completed, failed, or returned for a later retry."""
         self._reported += taken.packed
         left = [each.index for each in taken.failed] + [e.index for e in taken.retried if e.delay is not None]
         self._reported += [((index, index + 1),) for index in left]
@@ -120,6 +120,7 @@ class ReportBuffer:
 
     def log(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
         """See `sdk.task.Listener`. Called in any thread."""
+        # A line of an agent on the loop must precede the outcome of its attempt; a callback would come after it.
         if threading.get_ident() == self._thread:
             self._note_line(index, attempt, line, book)
         else:

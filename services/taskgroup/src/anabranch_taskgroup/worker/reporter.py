@@ -19,7 +19,7 @@ ReturnReason = Literal["draining", "no_agent", "no_document", "paused"]
 
 
 class Reporter:
-    """Packs what members of chunks came to, and queues it in the outbox.
+    """Packs the outcomes of members into records, and queues them in the outbox.
 
     Args:
         incarnation: the name of the worker in its reports.
@@ -36,7 +36,7 @@ class Reporter:
         self._errors = errors
 
     def report(self, run: ChunkRun, *, last: bool) -> None:
-        """Send what a chunk's members came to since its last report. `last` says that the chunk has ended here."""
+        """Send the outcomes of a chunk's members since its last report. `last`: the chunk has ended here."""
         pending = run.buffer.take()
         expansion = run.prepared.order.expansion
         # A chunk without its last members says nothing about how long all of them take.
@@ -55,7 +55,7 @@ class Reporter:
         run.buffer.note_reported(pending)
 
     async def record(self, run: ChunkRun) -> None:
-        """Send what there is to report of a chunk, and return once it is on the log."""
+        """Send the pending report of a chunk, and return once it is on the log."""
         self.report(run, last=False)
         await self._outbox.wait_sent()
 

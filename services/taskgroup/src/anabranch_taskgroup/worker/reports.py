@@ -94,7 +94,7 @@ def pack(
     batches = _batches(pending)
     for position, batch in enumerate(batches):
         done = batch.completed
-        large, pages = _set_aside(offer, keys, done)
+        large, pages = _separate_large_values(offer, keys, done)
         yield from pages
         is_final = position == len(batches) - 1
         completed = spans_of([each.index for each in done])
@@ -106,6 +106,8 @@ def pack(
             chunk=offer.chunk,
             fence=offer.fence,
             worker=worker,
+            # Starts are in the first record, because the owner must not read the end of a member before its
+            # start.
             started=spans_of(pending.started) if position == 0 else (),
             started_at=pending.started_at if position == 0 else None,
             completed=completed,
@@ -155,6 +157,7 @@ def spans_of(indexes: Sequence[int]) -> Spans:
     if not indexes:
         return ()
     first, last = min(indexes), max(indexes)
+    # Nearly every report: the indexes are distinct, so these are without a gap.
     if last - first + 1 == len(indexes):
         return ((first, last + 1),)
     return tuple(Ranges((index, index + 1) for index in sorted(indexes)))
@@ -226,7 +229,7 @@ def _segments(keys: Sequence[str], batch: Sequence[Completed], with_identifiers:
     return segments
 
 
-def _set_aside(
+def _separate_large_values(
     offer: Offer, keys: Sequence[str], batch: Sequence[Completed]
 ) -> tuple[list[LargeValue], list[bytes]]:
     """Replace values too large for a record by null; returns their descriptions, and their pages as records."""
@@ -239,6 +242,7 @@ def _set_aside(
             if len(done.values[position]) <= LARGE_BYTES:
                 continue
             pages, items = cut_value(done.values[position])
+            # The member keeps its place in the packed array.
             done.values[position] = b"null"
             sizes = tuple(map(len, pages))
             large.append(LargeValue(index=done.index, key=key, pages=sizes, items=items))

@@ -2,7 +2,7 @@
 
 A few runner coroutines share one iterator of members. They begin members in a `CoroutineHost`, so a member that
 does not wait costs no asyncio task. Whatever an agent raises is the outcome of its attempt; only the worker
-cancels a runner. Nothing here talks to a server: what there is to report gathers in a `ReportBuffer`.
+cancels a runner. Nothing here calls a server: outcomes are collected in a `ReportBuffer`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class ChunkRun:
             for it. None for members that start at once.
         recorded_first: the member whose start was recorded before the chunk was opened.
         turn: what a member that starts one by one holds while it runs.
-        is_wanted: True if a runner should let another run have its slot.
+        should_yield: True if a runner should let another run have its slot.
     """
 
     offer: Offer
@@ -108,7 +108,7 @@ class ChunkRun:
     recorded: Callable[[], Awaitable[None]] | None = None
     recorded_first: int | None = None
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
-    is_wanted: Callable[[], bool] = lambda: False
+    should_yield: Callable[[], bool] = lambda: False
     base: BaseContext = field(init=False)
     """The context that each member gets a copy of."""
     trace: TaskTrace | None = field(init=False)
@@ -133,7 +133,7 @@ class ChunkRun:
         self.system_names = {"run_id": offer.run_id, "session_id": offer.session_id, "task_name": offer.task}
 
     def halt(self) -> None:
-        """Start no further member, and cancel those that run: nobody waits for the chunk any more."""
+        """Start no further member, and cancel those that run: the outcome of the chunk is no longer needed."""
         self.paused = True
         self.stop.set()
         for runner in self.runners:
@@ -145,6 +145,7 @@ class ChunkRun:
         Several of these share the members of one chunk. Only the worker cancels it: what an agent cancels is the
         task of its host.
         """
+        # Made in the runner's task, whose context has the ids for log lines and the span of the task.
         self.base = BaseContext()
         if self.recorded is None:
             await self._run_at_once()
@@ -165,7 +166,7 @@ class ChunkRun:
                 # Members that never wait would keep the loop until all have run: heartbeats, reports and other
                 # chunks would stop. So each slice of time ends with a turn of the loop.
                 if self.clock.monotonic() - slice_began >= SLICE_SECONDS:
-                    if self.is_wanted():
+                    if self.should_yield():
                         return
                     await asyncio.sleep(0)
                     slice_began = self.clock.monotonic()
@@ -178,6 +179,7 @@ class ChunkRun:
         """Begin members within a host. Returns the first that has not ended; None if all have that were begun."""
         attempts = self._attempts(host, members, attempt, until)
         try:
+            # A coroutine that ends raises StopIteration with what it returned; one that waits yields a future.
             waits_for = host.run(attempts.send, None)
         except StopIteration as ended:
             retry: LocalRetry | None = ended.value
@@ -279,6 +281,7 @@ class ChunkRun:
                 retry = unfinished
                 await asyncio.sleep(retry.delay)
                 self.buffer.note_restart(retry.index, retry.attempt)
+                # In a new host, because the attempt before may have changed the context of this one.
                 host, unfinished = self._begin_alone(retry.index, retry.member, retry.attempt)
 
     # --- one attempt -----------------------------------------------------------------------------
@@ -331,6 +334,7 @@ class ChunkRun:
 
         What its agent returns from then on is dropped. What it raises counts only if it decides the next step.
         """
+        # Before the cancellation, so that an agent that catches it, or runs in a thread, knows why.
         attempt.stop.set()
         await self._cancel(host, attempt)
         error = host.outcome[1] if host.outcome is not None else None
@@ -370,6 +374,7 @@ class ChunkRun:
             buffer.note_left_out(index, attempt)
         completed = buffer.pending.completed
         completed.append(completed_of(self.prepared.order, index, member, returned))
+        # Waking the worker once for each report is enough, and calling it for each member costs time.
         if len(completed) == 1:
             buffer.wake()
         if self.trace is not None and index % self.trace.every == 0:
@@ -388,6 +393,7 @@ class ChunkRun:
         self.buffer.note_left_out(index, attempt)
         offer, record = self.offer, error_record(error)
         delay = delay_after(
+            # The items of the member are wrong, and would be in each further attempt.
             self.prepared.retry if type(error) is not ExpansionError else None,
             attempt,
             record.names,

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 class SharedLock:
     """A lock that many callers share or one has to itself, like a lock for readers and a writer.
 
-    It admits callers strictly in the order of their coming. So a caller that wants it alone is not overtaken by
-    ever new ones that share it, and waits only for those that came before it.
+    It admits callers strictly in the order of arrival. A caller that wants it alone waits only for those before
+    it, and is not overtaken by later ones that share it.
     """
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from anabranch.ports import Clock
-from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots, any_wanted
+from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots, any_should_yield
 from anabranch_taskgroup.worker.runner import ChunkRun
 
 
@@ -26,7 +26,7 @@ class SlotRunners:
         first step, and no further runner is needed.
 
         Args:
-            is_held: False once the worker has given the chunk up.
+            is_held: False once the worker no longer holds the chunk.
         """
         for _ in range(self._runner_count(run)):
             run.runners.append(asyncio.create_task(self._runner(run)))
@@ -43,7 +43,7 @@ class SlotRunners:
         if run.offer.mode == "careful":  # each member takes its slot by itself, after the suspects' lock
             await run.run_members()
             return
-        run.is_wanted = partial(any_wanted, self._slots.of(run.prepared.agent), run.offer.run_id)
+        run.should_yield = partial(any_should_yield, self._slots.of(run.prepared.agent), run.offer.run_id)
         while not (run.all_begun or run.paused):
             async with self._slots.one(run.prepared.agent, run.offer.run_id):
                 if not run.began:

@@ -28,6 +28,7 @@ class Stops:
         await self._notifier.unsubscribe(self._names.halt_channel, self._received)
 
     def _received(self, message: bytes | None) -> None:
+        # None: the subscription was interrupted. The flags are read with the next heartbeat.
         if message is not None:
             self._on_stop(message.decode())
 

@@ -106,6 +106,7 @@ def members_of(
         yield 0, None
         return
     arrays = prepared.arrays if slices is None else slices
+    # The owner has checked the identifiers of all members when it expanded the task.
     expanded = expand(expansion, arrays or {}, check_identifiers=False)
     if slices is None:
         for start, stop in offer.spans:
@@ -114,6 +115,7 @@ def members_of(
         return
     indexes = (index for start, stop in offer.spans for index in range(start, stop))
     has_identifiers = bool(expansion.identifiers)
+    # Members of slices are numbered from 0, and so are identifiers that are made of the index.
     for index, member in zip(indexes, expanded.members(), strict=True):
         member.index = index
         if not has_identifiers:

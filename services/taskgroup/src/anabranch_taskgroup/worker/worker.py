@@ -54,7 +54,7 @@ class Worker:
 
     Args:
         incarnation: the worker's name, another one in each life of a process.
-        life: tells whether the store has been restored since it was replaced.
+        life: detects that the store was replaced, and whether its data has been restored.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class Worker:
         Raises:
             ServerUnavailable: the store does not answer.
         """
+        # Before the first claim: an owner counts a worker as dead that has claims and no liveness key.
         await self._liveness.show()
         await self._stops.start()
         await self._pauses.start()
@@ -144,6 +145,7 @@ class Worker:
         await self._outbox.wait_sent()
         await self._stops.stop()
         await self._pauses.stop()
+        # Only after `wait_sent`: the loop that publishes the reports is one of these tasks.
         await self._tasks.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         # Last, when nothing runs here any more: without the key owners offer the chunks of this worker to others.

@@ -186,7 +186,7 @@ class _Examination:
         found = self._partition_problems(runs, groups)
         for name in sorted(replay.run.waiting):
             group = session.run.groups.get(name) if session.run is not None else None
-            if group is None or group.announced:
+            if group is None or group.is_reported:
                 found.append(self._absent_group(answer, name, (runs, replay), (groups, session)))
         waits = list(waits_of(session.run, self._names)) if session.run is not None else []
         found += await self._with_reasons(waits, groups, session)

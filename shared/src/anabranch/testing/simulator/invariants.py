@@ -268,5 +268,5 @@ def _held(process: Any) -> Iterator[str]:
 def _worker_held(name: str, service: Any) -> Iterator[str]:
     if service._worker.held:
         yield f"{name} holds chunks: {service._worker.held_keys}"
-    if service._domain.watcher._waiting:
-        yield f"{name} watches keys: {list(service._domain.watcher._waiting)}"
+    if service._handler.watcher._waiting:
+        yield f"{name} watches keys: {list(service._handler.watcher._waiting)}"

@@ -43,7 +43,7 @@ def _is_under(key: str, paths: Iterable[str]) -> bool:
     return any(path == key or path.startswith(f"{key}.") for path in paths)
 
 
-def expand_here(turn: Turn, run: Run, task: Task) -> None:
+def expand_in_memory(turn: Turn, run: Run, task: Task) -> None:
     """Expand a task whose arrays are in the owner's state."""
     expansion = task.order.expansion
     assert expansion is not None
@@ -53,6 +53,7 @@ def expand_here(turn: Turn, run: Run, task: Task) -> None:
     except ExpansionError as error:
         refuse_expansion(turn, run, task, str(error))
         return
+    # Before any member runs: a conflict of derived keys would otherwise cost all the work, and show at the join.
     if (problem := predicted_problem(run, task, task.expanded)) is not None:
         refuse_expansion(turn, run, task, problem)
         return

@@ -17,6 +17,7 @@ def run_members(turn: Turn, run: Run, task: Task) -> None:
     """The number of members is known: offer those that a retry has not taken over."""
     task.state = next_state(task.state, TaskEvent.EXPANDED)
     schedule_gaps(turn, run, task)
+    # The join is checked after it: a retry may have imported every member, so that none is offered.
     schedule(turn, run, run.groups[task.group], task)
     close_if_ended(turn, run, task)
 
@@ -57,7 +58,7 @@ def tolerated(task: Task) -> int:
 
 def _fail_join(turn: Turn, run: Run, task: Task) -> None:
     """Too many members failed. The values of the others are in the run's report, and satisfy no dependency."""
-    keep_partial(turn, run, task)
+    report_partial(turn, run, task)
     count = len(task.failed)
     if task.order.expansion is not None:
         message = f"{count} of {task.total} members failed, {tolerated(task)} are tolerated"
@@ -65,8 +66,9 @@ def _fail_join(turn: Turn, run: Run, task: Task) -> None:
     end(turn, run, task, TaskEvent.BROKEN, silent=True)
 
 
-def keep_partial(turn: Turn, run: Run, task: Task) -> None:
+def report_partial(turn: Turn, run: Run, task: Task) -> None:
     """Add the values of an expansion's completed members to the run's report."""
+    # An ordinary task is left out: without its only member it has no value.
     if task.order.expansion is not None and len(task.completed):
         for each in join_task(turn, run, task):
             if each.key not in task.order.shares:

@@ -1,4 +1,4 @@
-"""The kind of step that runs an agent for each member: offers chunks, ticks off reports, joins. Pure.
+"""The kind of step that runs an agent for each member: offers chunks, applies reports, joins. Pure.
 
 Workers and the shell answer by signals. One that names a chunk counts only under the fence of the chunk's present
 delivery: an older one is from a worker that was declared dead.
@@ -28,8 +28,8 @@ from anabranch_taskgroup.session.missing_agents import note_missing_agent, repor
 from anabranch_taskgroup.session.reports import ReportStatus, apply_report, classify
 from anabranch_taskgroup.session.retry_import import import_members, import_page
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen, next_state
-from anabranch_taskgroup.session.steps.expansion import count_members, expand_here, has_large_array
-from anabranch_taskgroup.session.steps.joins import advance, keep_partial, run_members
+from anabranch_taskgroup.session.steps.expansion import count_members, expand_in_memory, has_large_array
+from anabranch_taskgroup.session.steps.joins import advance, report_partial, run_members
 from anabranch_taskgroup.session.steps.kind import Activity, Signal, Step, StepKind, Wait
 from anabranch_taskgroup.session.steps.member_waits import member_waits
 from anabranch_taskgroup.session.store_keys import stored_key
@@ -53,7 +53,7 @@ class TaskKind(StepKind):
         elif has_large_array(run, task):
             turn.effects.append(CountArrays(run.run_id, task.group, task.name))
         else:
-            expand_here(turn, run, task)
+            expand_in_memory(turn, run, task)
 
     def on_signal(self, turn: Turn, step: Step, signal: Signal, segments: tuple[bytes, ...]) -> None:
         _ON_SIGNAL[type(signal)](turn, step, signal, segments)
@@ -70,12 +70,14 @@ class TaskKind(StepKind):
 
     def cancel(self, turn: Turn, step: Step) -> None:
         if step.task.state is TaskState.RUNNING:
-            keep_partial(turn, step.run, step.task)
+            report_partial(turn, step.run, step.task)
 
     def pending(self, step: Step, names: Names) -> Iterator[Wait]:
         return member_waits(step.run, step.task, names)
 
     def derive(self, step: Step) -> Iterator[Effect]:
+        # The count may have been published and not read yet. It is published again, and one of the two is
+        # dropped.
         if step.task.state is TaskState.READY:
             yield CountArrays(step.run.run_id, step.group.name, step.task.name)
 
@@ -104,7 +106,7 @@ def _value_page(turn: Turn, step: Step, message: ValuePage, segments: tuple[byte
     run, _, task = step
     number = f"{page_prefix(message.chunk, message.fence, message.index)}.{message.page}"
     key = stored_key(task.order, message.key)
-    turn.put(run, turn.rules.names.value_page(run.session_id, run.run_id, key, number), segments[0])
+    turn.put(run, turn.config.names.value_page(run.session_id, run.run_id, key, number), segments[0])
 
 
 def _members_reported(turn: Turn, step: Step, message: MembersReported, segments: tuple[bytes, ...]) -> None:
@@ -114,6 +116,8 @@ def _members_reported(turn: Turn, step: Step, message: MembersReported, segments
         turn.partition.drop("report of an earlier delivery")
         return
     if status is ReportStatus.CONTESTED:
+        # Neither worker is believed: the next delivery has a higher fence, which makes further reports of both
+        # stale.
         turn.partition.drop("report of a chunk with two workers")
         requeue(task, chunk)
     else:
