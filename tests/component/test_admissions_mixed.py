@@ -1,5 +1,6 @@
-"""Admissions of one request id, between services of two releases and after a run of the id was forgotten; and what
-answers where a run's first record, or the news of its end, was lost. Each owner by itself, message by message."""
+"""Admissions of one request id, between services of two releases and after a run of the id was forgotten; and
+answers if a run's first record, or the record of its end, was lost. Each owner alone, message by message.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ from anabranch_taskgroup.session.turn import OfferChunk
 
 
 def test_a_run_opened_by_an_earlier_release_ends_under_this_one() -> None:
-    """Its session's owner was told no admission, and its run's owner knows one."""
+    """Its session's owner got no admission, but its run's owner has one."""
     session, runner = Session(), Runner(first=99)
     session.opens(None)
     runner.submits()
@@ -64,7 +65,7 @@ def test_a_run_without_admission_matches_a_query_of_its_owner(question: Message)
 
 
 def test_a_run_without_admission_is_not_started_again_by_an_upgraded_owner() -> None:
-    """It tells again what its predecessor told last, with an admission."""
+    """It repeats the last messages of its predecessor, now with an admission."""
     session = Session()
     session.opens(None)
 
@@ -75,7 +76,7 @@ def test_a_run_without_admission_is_not_started_again_by_an_upgraded_owner() -> 
 
 
 def test_an_ended_run_without_admission_is_not_started_again_and_its_owner_is_answered() -> None:
-    """For it may be another run of the same id, of which nothing would come."""
+    """It may be another run of the same id, for which there would be no answer otherwise."""
     session = Session()
     session.opens(None)
     session.completes()
@@ -124,7 +125,7 @@ def test_a_control_record_that_precedes_a_run_applies_to_that_run_only(action: A
 
 
 def waits_for_an_array(session: Session, admission: int) -> Task:
-    """A task over a key from outside, which is not there yet."""
+    """A task over an external key that is not set yet."""
     opened = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9, admission=admission)
     order = TaskOrder(
         name="t",
@@ -139,7 +140,7 @@ def waits_for_an_array(session: Session, admission: int) -> Task:
 
 
 def test_an_array_read_in_an_earlier_generation_does_not_reach_a_waiting_task() -> None:
-    """The topic was created again, the run is opened in it once more, and an old record was appended late."""
+    """The topic was recreated, the run is opened again in it, and an old record was appended late."""
     session = Session()
     task = waits_for_an_array(session, 7)
 
@@ -153,7 +154,7 @@ def test_an_array_read_in_an_earlier_generation_does_not_reach_a_waiting_task() 
     ("admission", "state"), [(7, TaskState.READY), (100, TaskState.RUNNING), (None, TaskState.RUNNING)]
 )
 def test_the_array_of_an_earlier_run_of_the_id_is_not_used(admission: int | None, state: TaskState) -> None:
-    """None: counted by an owner of an earlier release."""
+    """None: the array was counted by an owner of an earlier release."""
     session = Session()
     task = waits_for_an_array(session, 100)
     large = reference_document("s", "x", "r", 900, 900_000)
@@ -166,7 +167,7 @@ def test_the_array_of_an_earlier_run_of_the_id_is_not_used(admission: int | None
 
 
 def test_a_chunk_that_is_handed_back_for_a_week_keeps_its_admission() -> None:
-    """As one whose agent no worker has: it is what a stop of the run is obeyed by."""
+    """For example if no worker has its agent: a stop of the run refers to the admission."""
     comes_back = 7 * 86_400 // 10
 
     assert admission_of(first_fence(41) + comes_back) == 41
@@ -219,8 +220,9 @@ def test_a_run_whose_first_record_is_undecodable_is_answered() -> None:
 
 
 def test_a_group_whose_results_were_refused_has_not_ended() -> None:
-    """The log refused the first of two records that are published together, and took the second: the sender
-    publishes both again."""
+    """The log refused the first of two records that are published together, and accepted the second: the sender
+    publishes both again.
+    """
     runner = Runner()
     runner.submits()
     results = GroupResults(run_id="r", group="g", part=0, results={"t": 1})
@@ -247,7 +249,7 @@ def test_a_run_that_is_lost_ends_when_it_is_cancelled() -> None:
 
 
 def test_a_session_has_time_to_answer_a_stop_long_after_the_deadline() -> None:
-    """As where no Agency was there: else what the groups have would be left out."""
+    """For example after an outage of the Agency: otherwise the results of the groups would be left out."""
     runner = Runner()
     runner.submits(timeout=60)
     late = 1.0 + 60 + 3_600

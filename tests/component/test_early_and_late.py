@@ -1,5 +1,6 @@
-"""Control records that come before their run, and starts that come after its end: an owner that never saw the
-first record knows of it, from the store."""
+"""Control records before their run, and starts after its end: an owner that never read the first record finds it
+in the store.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ SUBMIT = SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", re
 
 
 class Store:
-    """What is there, in a dict."""
+    """A store in a dict."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
@@ -41,7 +42,7 @@ class Store:
 
 
 class World:
-    """One partition's log and store, and owners that come and go."""
+    """One partition's log and store, and a succession of owners."""
 
     def __init__(self, domain: Callable[[Any], Any]) -> None:
         self.store = Store()
@@ -59,11 +60,11 @@ class World:
         self.new_owner()
 
     def new_owner(self) -> None:
-        """Another process owns the partition, and begins to read where the log stands."""
+        """Another process becomes the owner, and starts to read at the end of the log."""
         self.state = self._domain.new_state(0, 0)
 
     async def feed(self, *messages: Message) -> list[Any]:
-        """Append messages as one batch, let the owner decide, and do what it stores."""
+        """Append messages as one batch, let the owner decide, and perform its store effects."""
         records = [self._record(message) for message in messages]
         await self._domain.prepare(self.state, records, self.store.get)
         effects = self._domain.decide(self.state, records, rejected := [])
@@ -109,7 +110,7 @@ async def test_a_start_after_the_end_of_its_run_opens_nothing_at_the_next_owner_
 
 
 async def test_an_owner_that_reads_the_first_start_again_rebuilds_the_run() -> None:
-    """What the store says of its end does not change what is before it on the log."""
+    """The end of the run in the store does not change decisions about records before it."""
     world = World(groups)
     await world.feed(OPEN, START, StopRun(run_id="r", reason="cancelled"))
     world.new_owner()
@@ -164,7 +165,7 @@ def test_the_keys_of_a_run_are_its_own() -> None:
 
 
 async def test_run_accepted_is_published_before_any_group_is_started() -> None:
-    """Groups tell events of the run, too; they would come first where this one is told with the news."""
+    """Groups also publish events of the run, which must not precede this one."""
     effects = await World(runs).feed(SUBMIT)
 
     durable = [effect.outgoing for effect in effects if isinstance(effect, PublishFirst)]

@@ -1,4 +1,4 @@
-"""A bug that one record meets costs that record's run: no owner stops for it, and none after it."""
+"""A bug that a record triggers fails that record's run; neither its owner nor a successor stops."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_submission_that_triggers_a_bug_is_refused(
 def test_a_bug_in_running_a_chunk_fails_its_members_and_leaves_the_worker(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Five deliveries of the chunk meet it; then its members count as lost, and the run ends."""
+    """Five deliveries of the chunk trigger it; then its members count as lost, and the run ends."""
     path = f"anabranch_taskgroup.worker.{place}"
     real = _imported(path)
 

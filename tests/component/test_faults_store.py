@@ -1,4 +1,4 @@
-"""A store that begins again empty while runs are open: what they need is written again, nobody runs twice."""
+"""A store that restarts empty while runs are open: their data is restored, and no member runs twice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXPANDED_LATER = request(task("made", "much"), task("out", inputs="{item.n}", **
 
 
 def test_pages_of_an_open_run_are_written_again(anabranch_system: Start) -> None:
-    """A large array is made; half a minute later the store forgets it, and only then is it expanded."""
+    """A large array is produced; half a minute later the store loses it, and only then is it expanded."""
     s = anabranch_system(agents={"much": much})
     run = s.submit(EXPANDED_LATER)
     s.advance(30)
@@ -85,7 +85,7 @@ def test_members_that_run_while_the_store_restarts_empty_are_not_called_twice(an
 
 
 def test_there_is_one_final_record_when_the_store_restarts_empty(anabranch_system: Start) -> None:
-    """What is on the log is not told again by the owners that write the store's part again."""
+    """Owners that restore the store do not repeat what is on the log."""
     s = anabranch_system()
     s.run(request(task("t", inputs=1), session_id="s", request_id="one"), timeout=60)
     open_run = s.submit(request(task("t2", inputs=1, external_dependencies=["go"]), session_id="s"))
@@ -102,7 +102,7 @@ def test_there_is_one_final_record_when_the_store_restarts_empty(anabranch_syste
 
 
 def flush(server: MemoryServer) -> None:
-    """Forget everything, and look the same."""
+    """Lose all data, and keep the identity."""
     server.restart()
     server._incarnation -= 1
 
@@ -111,7 +111,7 @@ def flush(server: MemoryServer) -> None:
 def test_an_emptied_store_gets_the_data_of_ended_runs_again(
     anabranch_system: Start, forget: Callable[[MemoryServer], None]
 ) -> None:
-    """Values, pages of a large one, and what is known of the run for good: its request is not run again."""
+    """Values, pages of a large one, and the tombstone: the request is not run again."""
     calls: Counter[str] = Counter()
 
     async def counted(task: Task) -> Any:
@@ -140,7 +140,7 @@ def test_an_emptied_store_gets_the_data_of_ended_runs_again(
 def test_a_repeated_request_is_not_admitted_before_the_loss_of_the_store_is_noticed(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, forget: Callable[[MemoryServer], None]
 ) -> None:
-    """Its owner has no memory of it, and asks a store that was emptied an instant ago: it must not believe it."""
+    """Its owner has forgotten it, and queries a store that was just emptied: it must not trust the answer."""
     monkeypatch.setattr("anabranch_agency.run.state.TOMBSTONE_BYTES", 0)
     s = anabranch_system()
     first = request(task("t", inputs=7), session_id="s", request_id="one")
@@ -162,7 +162,7 @@ def test_a_repeated_request_is_not_admitted_before_the_loss_of_the_store_is_noti
 def test_a_store_that_is_emptied_during_its_restoration_is_restored_again(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, topic: str
 ) -> None:
-    """It is emptied, and looks the same, just before an owner notes that all is there again."""
+    """It is emptied, with the same identity, just before an owner marks it as restored."""
     s = anabranch_system()
     before = s.run(request(task("t", inputs=7), session_id="s", request_id="one"), timeout=60)
     s.advance(3_600)
@@ -205,7 +205,7 @@ def test_expired_data_is_not_restored(anabranch_system: Start) -> None:
 def test_a_request_repeated_after_many_others_is_answered_by_the_store(
     anabranch_system: Start,
 ) -> None:
-    """By then its owner has forgotten it: tombstones in memory are bounded by their size."""
+    """By then its owner has evicted it: tombstones in memory are bounded by their size."""
     calls: Counter[str] = Counter()
 
     async def counted(task: Task) -> str:
@@ -227,7 +227,7 @@ def test_a_request_repeated_after_many_others_is_answered_by_the_store(
 
 
 def snapshot(server: MemoryServer) -> Callable[[], None]:
-    """What brings the server back as it is now."""
+    """A function that resets the server to its present data."""
     values = dict(server._values)
     expiry = {key: server._expiry.due_at(key) for key in server._expiry}
 
@@ -241,7 +241,7 @@ def snapshot(server: MemoryServer) -> Callable[[], None]:
 
 
 def test_a_run_that_ended_after_the_snapshot_stays_ended(anabranch_system: Start) -> None:
-    """The snapshot has it as open, and as the last one that was: what the log says of it is read again."""
+    """The snapshot has it as open, and as the latest run: its later records are read again from the log."""
     s = anabranch_system()
     body = request(task("t", inputs=1, external_dependencies=["go"]), session_id="s", request_id="q")
     run = s.submit(body)

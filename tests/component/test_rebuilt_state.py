@@ -1,5 +1,6 @@
-"""What a new owner does with runs that it finds open in a rebuild, although they had ended before the commit, or
-of which it did not read the first records."""
+"""How a new owner treats runs that are open in its rebuild although they had ended before the commit, or whose
+first records it did not read.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def test_an_earlier_release_understands_such_a_commit() -> None:
 
 
 class Domain:
-    """Notes what it is told."""
+    """A handler that records the calls of its owner."""
 
     def __init__(self) -> None:
         self.told: list[int] = []
@@ -83,7 +84,7 @@ def owned(committed: Committed | None) -> OwnedPartition[None]:
 
 
 def test_a_successor_learns_once_which_runs_had_ended_although_it_starts_at_a_fragment() -> None:
-    """The other fragments of a message may never come, and its first one keeps the place to begin from."""
+    """The other fragments of a message may never arrive, while the first one keeps the replay's start position."""
     before, domain = owned(None), Domain()
     [fragment, *_] = fragments_of(encode(ValueFound(run_id="r", key="k", value="x" * 3_000)), 1_200)
     before.assembled([Incoming("t", 0, 7, b"s", fragment, (), 0.0)])
@@ -144,8 +145,9 @@ def test_a_run_that_had_ended_and_was_admitted_by_a_repetition_is_not_open() -> 
 
 
 def test_a_lost_run_ends_after_the_rebuild_once_its_end_is_published() -> None:
-    """Its admission was removed from the log, and a repetition of its request was not: what is decided about that
-    in a rebuild takes no effect, so the run must not count as ended from then on."""
+    """Retention removed its admission, but not a repetition of its request: decisions of a rebuild have no
+    effects, so the run must not count as ended afterwards.
+    """
     known, admit = runs_in_rebuild()
     admit(SUBMIT, 1)
     partition, hear = runs_in_rebuild()

@@ -1,4 +1,4 @@
-"""What becomes of records that a log refuses for their size: none is published over the limit, none for ever."""
+"""Records that a log refuses for their size: none is published over the limit, none is retried for ever."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT = 60_000
 
 
 class Strict:
-    """A log that takes records up to a limit, which it tells or does not."""
+    """A log with a size limit for records, which it reports or hides."""
 
     def __init__(self, says: int = 1_000_000) -> None:
         self.says = says
@@ -48,7 +48,7 @@ def fitted(inner: Any) -> FittedLog:
 
 
 async def test_records_shrink_until_a_log_with_an_unknown_limit_accepts_them() -> None:
-    """An installation may forbid to ask for the settings of a topic."""
+    """An installation may forbid clients to read the settings of a topic."""
     inner = Strict()
 
     await fitted(inner).publish([Outgoing(NAMES.groups, "s", b"x" * 900_000)])
@@ -58,7 +58,7 @@ async def test_records_shrink_until_a_log_with_an_unknown_limit_accepts_them() -
 
 
 def test_no_limit_is_learned_from_records_that_cannot_be_too_large() -> None:
-    """Not each refusal is for one record's size."""
+    """A refusal may have another reason than one record's size."""
     limits = RecordLimits()
     limits.refused("t", 4_000)
 
@@ -75,7 +75,7 @@ def test_a_lowered_limit_is_obeyed_as_the_log_reports_it() -> None:
 
 
 async def test_a_dead_letter_of_a_small_record_with_large_headers_fits() -> None:
-    """Its value alone would have told nothing: whoever reads requests buries records of anybody."""
+    """The size of its value alone would not show it, and any client may write such a request."""
     inner = Strict(says=LIMIT)
     headers = {"theirs": b"h" * 100_000, "anabranch_code": b"undecodable"}
 
@@ -109,7 +109,7 @@ async def test_a_result_fits_whatever_it_contains(body: dict[str, Any]) -> None:
 def test_offers_are_rebuilt_once_one_of_their_records_is_too_large(
     anabranch_system: Callable[..., System],
 ) -> None:
-    """The limit was lowered while the service was running. What was put aside goes with its run."""
+    """The limit was lowered while the service was running. Items stored apart are deleted with their run."""
 
     def many(task: Task) -> list[str]:
         return ["x" * 70_000] * 20

@@ -116,7 +116,7 @@ def test_retention_is_no_new_generation_and_a_removed_claim_that_was_read_is_no_
 
 @pytest.mark.parametrize("before", [1, 2, 3])
 def test_a_consumer_reads_a_new_topic_from_its_start(before: int) -> None:
-    """Whatever is done with records of the topic before it is not committed in this one."""
+    """Progress on records of the deleted topic is not committed in the new one."""
 
     async def again() -> None:
         log = Log()
@@ -141,7 +141,7 @@ def test_a_consumer_reads_a_new_topic_from_its_start(before: int) -> None:
 
 
 class Heard:
-    """A domain that decides nothing, and keeps what it heard in each generation."""
+    """A handler that decides nothing, and keeps the messages of each generation."""
 
     topic, group = SPEC.name, "g"
 
@@ -212,7 +212,7 @@ class RefusingLog(MemoryLog):
 @pytest.mark.parametrize("before", [0, 1, 2])
 @pytest.mark.parametrize("is_expelled", [False, True])
 def test_an_owner_reads_a_new_topic_from_its_start_as_a_later_generation(before: int, is_expelled: bool) -> None:
-    """Also one that loses its partitions before it notices; it asks after what it knew in either case."""
+    """Also an owner that loses its partitions before it notices. Both query the runs that they knew."""
 
     async def again() -> None:
         log = Log()

@@ -1,4 +1,4 @@
-"""Every run is answered: what each owner says of a run that is unknown, lost, given up, overdue; clocks; depth."""
+"""Every run is answered, also an unknown, lost, abandoned or overdue one; clocks; depth of values."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_check_of_a_run_that_has_ended_is_answered_and_comes_after_its_end() -
 
 
 def test_a_nudge_of_a_run_that_the_session_does_not_know_asks_its_owner_to_check() -> None:
-    """A nudge may overtake the records that open the run, so it alone ends nothing."""
+    """A nudge may overtake the records that open the run, so it alone must not end the run."""
     session, runner = Session(), Runner()
     runner.submits()
 
@@ -140,7 +140,7 @@ def test_a_fragment_by_itself_changes_nothing() -> None:
 
 
 def test_a_run_with_thousands_of_external_keys_checks_each_once() -> None:
-    """With 15,000 of them, looking at all needs of the task with each key took a minute and a half."""
+    """With 15,000 keys, checking all dependencies of the task for each of them took a minute and a half."""
     looked: list[str] = []
 
     class Counted(Need):
@@ -398,7 +398,7 @@ def refusals_of(s: System, document: dict[str, Any]) -> set[str]:
 
 @DEPTHS
 def test_a_request_may_have_200_levels_with_its_own(anabranch_system: Start, levels: int) -> None:
-    """The value stands two levels down: in the request, and in its context."""
+    """The value is two levels down: in the request, and in its context."""
     s = anabranch_system()
     document = request(task("t", inputs="{c}", dependencies=["c"]), context={"c": deep(levels - 2)})
 

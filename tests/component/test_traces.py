@@ -367,7 +367,7 @@ def test_an_agents_own_spans_are_under_its_member(anabranch_system: Start) -> No
 
 @contextmanager
 def listening() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A server of one's own: its address, and the headers of each request that it got."""
+    """A local server: its address, and the headers of each request."""
     heard: list[dict[str, str]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -439,8 +439,9 @@ def test_a_client_sends_the_span_that_it_runs_within() -> None:
 
 
 def test_a_replaced_owner_emits_no_conflicting_spans(anabranch_system: Start) -> None:
-    """Owners give their partitions up in mid-run and after it, before anything is committed: what ended is decided
-    about again by the next owner. Each span has one content, whoever told it and how often."""
+    """Owners lose their partitions during a run and after it, before any commit, so the next owner decides again
+    about what ended. Each span has one content, whichever owner emits it and however often.
+    """
     traced = Traced()
     s = anabranch_system(agents={"slow": slow, "moody": moody}, telemetry=traced.telemetry, loss_window=30.0)
     run = submit(s, DIAMOND)

@@ -1,4 +1,4 @@
-"""Delays, timeouts and waits for keys, over a change of the owner in their midst, in virtual time."""
+"""Delays, timeouts and waits for keys across a change of the owner, in virtual time."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Installation:
 
 
 async def _kill(service: Any) -> None:
-    """Vanish: nothing is said, committed or handed back; what it shows of itself lapses."""
+    """Vanish without any publish, commit or release; its liveness keys expire."""
     service._resources.log._inner.crash()
     for owned in service._owner._owned.values():
         owned.closing = True
@@ -166,7 +166,7 @@ def test_the_timeout_of_a_group_applies_across_owners_even_if_it_passed_meanwhil
 
 @HOW
 def test_an_external_key_is_found_whenever_it_was_set(anabranch_system: Start, killed: bool) -> None:
-    """It is set while nobody is there, without a message that anybody could hear."""
+    """It is set while there is no owner to receive the message."""
     s = anabranch_system()
     run = s.submit(request(task("t", inputs="{news}", external_dependencies=["news"]), session_id="s"))
     parts = Installation(s, {})
@@ -246,7 +246,7 @@ def create_again(s: System, *names: str) -> None:
 def test_a_run_continues_if_the_store_is_emptied_after_the_topics_were_recreated(
     anabranch_system: Start, after_seconds: float
 ) -> None:
-    """What the owners tell each other carries the life of the log, which the store alone would have forgotten."""
+    """Messages between owners carry the generation of the topic, which the store has lost."""
     s = anabranch_system()
     names = s.embedded.names
     parts = Installation(s, {})

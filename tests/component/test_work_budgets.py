@@ -1,4 +1,4 @@
-"""What a request costs in work stays within its budget: a change that makes it dearer is found on any machine."""
+"""The work of a request stays within its budget: a change that adds work is detected on any machine."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_request_costs_no_more_than_its_budget(shape: str) -> None:
 
 @pytest.mark.parametrize("quantity", BUDGETS)
 def test_a_member_costs_no_more_in_a_larger_fan_out(quantity: str) -> None:
-    """It costs less, of most: chunks grow with the fan-out, and a large result is told as a reference."""
+    """Most quantities even fall: chunks grow with the fan-out, and a large result is published as a reference."""
     small = counted("1,000 members")[quantity] / 1_000
     large = counted("10,000 members")[quantity] / 10_000
 
@@ -92,7 +92,7 @@ def test_a_request_costs_the_same_each_time() -> None:
 
 
 def test_reports_that_are_published_one_by_one_are_over_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guard bites: a batch that is none any more costs calls, and round trips of those who wait."""
+    """A mutation: without batches there are more calls, and more round trips."""
     monkeypatch.setattr(worker, "REPORT_BATCH", 1)
     found = all_over("1,000 members", counts_of(SHAPES["1,000 members"]))
 

@@ -1,4 +1,4 @@
-"""What the fixtures hand out: functions that make one more client of the same server."""
+"""Types of the fixtures that create another client of the same server."""
 
 from __future__ import annotations
 

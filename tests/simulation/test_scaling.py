@@ -75,7 +75,7 @@ def hashes() -> dict[str, list[int]]:
 
 
 def fullest(hashed: Sequence[int], partitions: int) -> float:
-    """What the fullest partition holds, by the mean."""
+    """The keys of the fullest partition, divided by the mean."""
     held = Counter(each % partitions for each in hashed)
     return max(held.values()) * partitions / len(hashed)
 
@@ -85,8 +85,10 @@ def fullest(hashed: Sequence[int], partitions: int) -> float:
 def test_keys_are_spread_as_evenly_as_chance_would(
     hashes: dict[str, list[int]], kind: str, partitions: int
 ) -> None:
-    """Of n keys for each partition the fullest has about `sqrt(2 ln(partitions) / n)` more than the mean, as of
-    balls that are thrown at random. A hash that is worse would keep some owners idle and others too busy."""
+    """With n keys for each partition the fullest has about `sqrt(2 ln(partitions) / n)` more than the mean, like
+    bins into which balls are thrown at random. A hash that is worse would keep some owners idle and others too
+    busy.
+    """
     for each in (10, MAX_PER_PARTITION):
         count, known = each * partitions, hashes[kind]
         samples = [known[start : start + count] for start in range(0, min(len(known), 20 * count), count)]
@@ -136,7 +138,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def private_keys() -> Iterator[tuple[str, set[str], str]]:
-    """Each method of Names that makes a key: its name, what it takes, a key."""
+    """Each method of Names that makes a key: its name, its parameters, an example."""
     for name in dir(NAMES):
         is_key = not name.startswith("_") and not name.endswith("_problem")
         method = getattr(NAMES, name) if is_key else None
@@ -160,7 +162,7 @@ def test_all_keys_of_a_session_share_one_slot_and_so_do_those_of_a_run() -> None
 
 
 class Slotted(MemoryStore):
-    """A store that notes which slots each atomic step touches."""
+    """A store that records the slots that each atomic step touches."""
 
     steps: list[tuple[str, set[int]]]
 
@@ -205,7 +207,7 @@ def test_each_atomic_step_of_the_store_touches_one_slot() -> None:
 
 
 def fan_out(members: int, agent: str = "work", **more: Any) -> dict[str, Any]:
-    """A request of one task of so many members, numbered from 0."""
+    """A request of one task with this many members, numbered from 0."""
     return request(task("wide", agent, expansion_config=array(list(range(members))), **more))
 
 
@@ -227,7 +229,7 @@ class Crowd:
 
 
 async def watch_chunks(s: Installation, seen: list[tuple[int, int]]) -> None:
-    """Note again and again how many chunks of a task wait for a worker, and how many are out in all."""
+    """Sample repeatedly how many chunks of a task wait for a worker, and how many are out in all."""
     while True:
         seen += [(len(each.waiting), len(each.chunks)) for each in s.open_tasks()]
         await asyncio.sleep(0.02)
@@ -262,7 +264,7 @@ def test_what_is_sent_for_a_member_does_not_grow_with_the_number_of_workers() ->
 
 
 def test_long_members_run_at_once_if_slots_are_free() -> None:
-    """Each of them is a chunk. Were no more chunks out than may wait, no more would run, whatever the workers."""
+    """Each is a chunk of its own: if running chunks counted as waiting, few would run on many workers."""
     crowd, members = Crowd(10.0), 2 * WINDOW - 1
     with installation(20, {"work": crowd.work}, concurrency=16) as s:
         result, took = s.wait(s.run(fan_out(members)))
@@ -273,7 +275,7 @@ def test_long_members_run_at_once_if_slots_are_free() -> None:
 
 
 def test_a_wide_fan_out_of_long_members_is_shared_by_all_workers() -> None:
-    """Also the first chunks, which are cut before anything was measured: its owner keeps no more than others."""
+    """Also the first chunks, cut before any duration is known: the owner's worker gets no more than others."""
     took, most = {}, {}
     for workers in (10, 40):
         crowd = Crowd(10.0)
@@ -334,7 +336,7 @@ async def quick(each: Task) -> str:
 
 
 async def behind(s: Installation, giant: dict[str, Any], begun: Sequence[float]) -> tuple[float, list[float]]:
-    """How long a run of three quick tasks takes on an idle system, and each so many seconds after a giant one."""
+    """The time of a run of three quick tasks on an idle system, and when started this long after a giant run."""
     _, idle = await s.run(three_tasks())
     run = await s.client.submit(giant)
     took = []
@@ -375,7 +377,7 @@ def test_a_quick_run_waits_for_one_member_of_a_giant_at_a_time(workers: int) -> 
 @pytest.mark.parametrize("slots", [1, 64])
 @pytest.mark.parametrize("seconds", [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0])
 def test_a_chunk_is_a_second_of_a_worker_or_one_member_once_some_were_measured(seconds: float, slots: int) -> None:
-    """A worker with so many slots, and members that all take as long."""
+    """A worker with this many slots, and members of equal duration."""
     size, measured = FIRST_LIMIT, None
     for _ in range(40):
         busy = -(-size // slots) * seconds

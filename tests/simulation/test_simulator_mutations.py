@@ -1,4 +1,4 @@
-"""The simulator bites: each mechanism that is broken on purpose is found by one of a few seeds."""
+"""Mutation test of the simulator: a few seeds detect each mechanism that is broken on purpose."""
 
 from __future__ import annotations
 

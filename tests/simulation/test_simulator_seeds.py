@@ -1,4 +1,4 @@
-"""Hundreds of seeds with every fault, the seeds that once found a bug, and that a seed is always the same."""
+"""Hundreds of seeds with every fault, the seeds that once found a bug, and the determinism of seeds."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _adds_twice(fold: Fold, new: RunsValue) -> None:
 def test_violations_of_a_shared_key_are_found(
     monkeypatch: pytest.MonkeyPatch, seed: int, place: str, broken: Callable[..., object]
 ) -> None:
-    """Broken on purpose, so that it is known to bite: a reduction by arrival, and a run that counts twice."""
+    """Two mutations: a reduction in the order of arrival, and a run whose contribution counts twice."""
     monkeypatch.setattr(place, broken)
 
     assert any(World(near, FAULTS).run().violations for near in range(seed, seed + 30))

@@ -1,4 +1,4 @@
-"""Duplicates of all records, workers that start and stop, and many producers of one request id."""
+"""Duplicates of all records, workers that start and stop all the time, and many producers of one request id."""
 
 from __future__ import annotations
 

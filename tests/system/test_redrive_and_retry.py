@@ -13,7 +13,7 @@ from requests_made import request
 
 
 def mended(cluster: Cluster, count: int, *, broken: int, **more: Any) -> tuple[dict[str, Any], Path]:
-    """A fan-out of which one member fails until a file exists."""
+    """A fan-out with a member that fails until a file exists."""
     until = cluster.folder / f"until-{uuid.uuid4()}"
     always = cluster.folder / "system_agents.py"
     always.touch()

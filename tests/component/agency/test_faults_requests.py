@@ -1,4 +1,4 @@
-"""Requests that the agency cannot handle: each is refused and kept, and those behind it are taken."""
+"""Requests that the agency cannot handle: each is refused and dead-lettered, and the next ones are processed."""
 
 from __future__ import annotations
 

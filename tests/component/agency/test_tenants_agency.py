@@ -81,7 +81,7 @@ def test_only_the_project_of_a_run_may_use_the_session_of_the_run(
 def test_a_run_whose_own_session_belongs_to_another_project_is_refused_with_a_clear_error(
     anabranch_system: Callable[..., System],
 ) -> None:
-    """A fault of ours it was: the refusal looked for a session id that the request does not have."""
+    """Regression: the refusal looked up a session id that the request does not have."""
     s = anabranch_system()
     names, store = s.embedded.names, s.embedded.store
     key = names.session_project(run_id_for("taken"))
@@ -96,7 +96,7 @@ def test_a_run_whose_own_session_belongs_to_another_project_is_refused_with_a_cl
 
 
 def test_naming_the_session_of_the_requests_own_id_claims_nothing(anabranch_system: Callable[..., System]) -> None:
-    """The request may lose its id to another project, whose session it then would be."""
+    """Another project may win the request id, and then the session is its own."""
     s = anabranch_system()
 
     send(s, {**GOOD, "request_id": "r", "session_id": run_id_for("r"), "project": "bank"})

@@ -1,4 +1,4 @@
-"""Every command of the bench on a whole system in this process, with tiny sizes. No figure is judged."""
+"""Every command of the bench on a whole system in this process, with tiny sizes. Figures are not checked."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_a_task_whose_failures_fail_it_is_failed_in_events_and_view(
 
 @pytest.mark.parametrize("delay", [0.5, 60])
 def test_a_later_attempt_has_its_start_its_end_and_its_worker(anabranch_system: Start, delay: float) -> None:
-    """Retried by the worker that has the member, and after so long that any worker gets it again."""
+    """Retried by the worker that has the member, or offered to all workers after a longer delay."""
 
     async def fails_twice(task: Task) -> int:
         if task.attempt < 3:
@@ -126,7 +126,7 @@ def test_a_redrive_is_not_suggested_if_the_same_bytes_are_always_refused(code: s
 
 
 def test_why_a_run_failed_as_a_whole_is_shown(anabranch_system: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    """As one whose records are lost: no task of it has failed."""
+    """For example a run whose records are lost: none of its tasks has failed."""
     system = anabranch_system()
     run = system.submit(request(task("waits", external_dependencies=["never"]), request_id="q"))
     system.advance(5)

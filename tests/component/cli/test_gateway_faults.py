@@ -1,4 +1,4 @@
-"""Commands through a gateway that is guarded, restarted, away, or none at all."""
+"""Commands through a gateway that requires a key, restarts, is unavailable, or is another program."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _free_port() -> int:
 
 @asynccontextmanager
 async def answering(answer: bytes) -> AsyncIterator[str]:
-    """A server that gives this answer to everything; an empty one never answers. Gives its URL."""
+    """A server that gives this response to everything; with an empty one it never responds. Yields its URL."""
 
     writers: list[asyncio.StreamWriter] = []
 

@@ -1,4 +1,4 @@
-"""`anabranch rebuild`: a store or a log that lacks this or that, and what is written back."""
+"""`anabranch rebuild`: what it writes back to a store from a log, either of which lacks some data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def server_of(s: System) -> MemoryServer:
 
 
 def lose(s: System, wanted: Callable[[str], bool] = lambda _: True) -> set[str]:
-    """Delete keys, but not the marks by which the owners would notice and mend it by themselves."""
+    """Delete keys except the marks: without a mark the owners would notice the loss and repair it themselves."""
     server = server_of(s)
     lost = {key for key in server._values if ":kept" not in key and wanted(key)}
     for key in lost:

@@ -38,7 +38,7 @@ def waiting(play: Play) -> list[tuple[float, dict[str, Any]]]:
 
 
 def bounce(play: Play, seconds: float) -> None:
-    """Every worker that is asked gives the chunk back, 10 ms after it was offered, for that long."""
+    """Every worker hands the chunk back 10 ms after its offer, for this many seconds."""
     until = play.at + seconds
     while play.at < until:
         for chunk in play.chunks:
@@ -88,7 +88,7 @@ def test_a_missing_agent_is_not_reported_after_a_member_has_started() -> None:
 
 
 def test_an_offer_that_waits_for_a_busy_worker_is_no_missing_agent() -> None:
-    """A worker without the agent gave it back once; the next one has it, and has no room for a while."""
+    """A worker without the agent handed it back once; the next one has the agent, but no free slot for a while."""
     play = Play(None)
     play.hand_back(play.chunks[0], "no_agent")
     while (due := play.partition.next_due()) is not None and due < 1_600:
@@ -145,7 +145,7 @@ def test_a_run_without_a_worker_has_a_reason() -> None:
 
 
 def test_a_missing_agent_is_reported_from_worker_to_follower() -> None:
-    """The whole way: the worker gives the chunk back, the owner's timer is due, the event reaches a follower."""
+    """The worker hands the chunk back, the owner's timer is due, the event reaches a follower."""
 
     async def soon_gone(task: Any) -> int:
         return 1

@@ -1,4 +1,4 @@
-"""Results of agents: conversion of subclasses and models; errors for values without JSON have their path."""
+"""Results of agents: conversion of subclasses and models; errors for values without JSON name the path."""
 
 from __future__ import annotations
 

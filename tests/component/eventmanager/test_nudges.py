@@ -133,7 +133,7 @@ def stop_taskgroup(s: System) -> None:
 
 
 def lose_the_first(s: System, marked: bytes) -> None:
-    """The taskgroup's log client drops the first record that contains `marked`, and acknowledges it."""
+    """The TaskGroup's log client drops the first record that contains `marked`, and acknowledges it."""
     service: Any = next(service for service in s.embedded.services if service.name == "taskgroup")
     client = service._resources.log
     publish, lost = client.publish, []

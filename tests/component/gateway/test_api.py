@@ -99,8 +99,9 @@ def test_no_body_is_without_an_example(description: Any) -> None:
 def test_the_gateway_keeps_to_its_description_for_any_input(
     served: Served, mode: GenerationMode, run: str | None
 ) -> None:
-    """Schemathesis makes requests out of the description, right ones and wrong ones, the same each time: for every
-    operation, or for those on runs with the id of one that is there. Streams are left out: they do not end."""
+    """Schemathesis generates valid and invalid requests from the description, the same each time: for every
+    operation, or for those on runs with the id of an existing one. Streams are excluded, as they do not end.
+    """
     schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
     asked = []
     for found in schema.get_all_operations():

@@ -333,7 +333,7 @@ async def _ended(running: Running, run: str) -> None:
 
 
 async def _until(running: Running, run: str, holds: Any) -> None:
-    """Wait until the view of a run meets the condition: it trails the run a little."""
+    """Wait until the view of a run meets the condition: the view lags behind the run a little."""
 
     async def look() -> bool:
         return bool(holds(await running.get(f"/v1/runs/{run}")))

@@ -129,7 +129,7 @@ def test_a_stored_but_unpublished_final_record_is_missing(anabranch_system: Star
 
 
 async def unannounced_copy(s: System, run_id: str) -> Answer:
-    """A run of another id with the same tombstone, of which the results topic has nothing."""
+    """A run with another id and the same tombstone; the results topic has no record of it."""
     parts = s.embedded
     [tombstone] = await parts.store.get([parts.names.tombstone(run_id)])
     assert tombstone is not None
@@ -205,7 +205,7 @@ def test_an_ended_run_lacks_nothing_and_an_unknown_run_is_an_error(anabranch_sys
 
 
 def test_records_that_the_log_lost_are_found_and_can_be_published_again(anabranch_system: Start) -> None:
-    """The log acknowledges the start of a group, and of the end of it, and has neither."""
+    """The log acknowledges the records of the start and the end of a group, but loses both."""
     for lost in (b'"start_group"', b'"group_finished"'):
         s = anabranch_system()
         lose_once(s, lost)
@@ -223,7 +223,7 @@ def test_records_that_the_log_lost_are_found_and_can_be_published_again(anabranc
 
 
 def lose_once(s: System, marked: bytes) -> None:
-    """Each service's client of the log drops the first record that holds `marked`, and says that it has it."""
+    """Each service's log client drops the first record that contains `marked`, and acknowledges it."""
     for service in s.embedded.services[:2]:
         client: Any = service._resources.log  # type: ignore[attr-defined]
         publish, lost = client.publish, []

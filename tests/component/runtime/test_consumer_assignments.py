@@ -1,4 +1,4 @@
-"""The inbox over several assignments of one partition: it commits what is its own, and never backwards."""
+"""The consumer across assignments of one partition: it commits only records of its assignment, never backwards."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_records_of_an_earlier_assignment_are_not_committed() -> None:
 
 
 async def test_a_position_in_a_deleted_topic_is_not_committed_in_the_new_one() -> None:
-    """The member that leaves commits it into the topic that was created again, whose first records are new."""
+    """The leaving member would commit it in the recreated topic, whose first records are new."""
     inbox, broker = await given_inbox()
     await inbox.assigned("t", 0, None)
     inbox.deliver("t", 0, [record(0), record(1)])

@@ -37,7 +37,7 @@ async def fitted_log(limit: int = LIMIT) -> tuple[FittedLog, MemoryBroker]:
 
 
 async def published(record: Outgoing, limit: int = LIMIT) -> Sequence[Incoming]:
-    """What stands on the log after a record was published; none of it is over the limit."""
+    """The records on the log after a publish; none of them is over the limit."""
     log, broker = await fitted_log(limit)
     [offset] = await log.publish([record])
     found = await every(MemoryLog(broker, SystemClock()), record.topic, offset + 1)
@@ -57,7 +57,7 @@ async def every(log: Any, topic: str, count: int) -> list[Incoming]:
 
 
 def padded(record: Outgoing, over: int, limit: int = LIMIT) -> Outgoing:
-    """The record, its text `@` such that it has `limit` + `over` bytes."""
+    """The record, with its text `@` replaced so that it has `limit` + `over` bytes."""
     missing = limit + over - record_bytes(record) + 1
     return Outgoing(record.topic, record.key, record.value.replace(b"@", b"x" * missing), record.headers)
 
@@ -191,7 +191,7 @@ async def test_the_offset_of_a_record_that_was_cut_is_its_last() -> None:
 
 @pytest.mark.parametrize("size", [SMALL_BYTES, SMALL_BYTES + 1])
 async def test_the_limit_is_not_queried_for_small_records(size: int) -> None:
-    """The fan-out's reports are small and many."""
+    """A fan-out has many small reports."""
     broker = MemoryBroker()
     asked: list[str] = []
 

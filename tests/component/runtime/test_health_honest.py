@@ -1,4 +1,4 @@
-"""A service says that it stands still: with work and without decisions, with a busy loop, with a dead thread."""
+"""Health of a service that makes no progress: work without decisions, a blocked loop, a dead thread."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_missing_records_are_detected_by_the_logs_lag(anabranch_system: Start, m
 
 @pytest.mark.parametrize(("handled", "stands"), [(0, True), (1, False)])
 def test_a_lag_counts_until_it_is_gone_however_rarely_the_log_is_queried(handled: int, stands: bool) -> None:
-    """The log told of a record that had not come. It comes while the answer is held, and nothing after it."""
+    """The log reported a record that had not arrived. It arrives during the delayed answer; none follows."""
 
     class Behind:
         asked = 0
@@ -168,7 +168,7 @@ def test_a_wait_for_a_server_is_no_stall() -> None:
 
 
 async def test_a_blocked_loop_is_reported_by_another_thread() -> None:
-    """The loop is held up by a thread's event; the probe is answered meanwhile, from the server's own thread."""
+    """The loop is blocked by a thread's event; meanwhile the server's own thread answers the probe."""
     server = HealthServer(lambda: Health(True, True), "taskgroup", patience=0.2)
     port = await server.start(0, "127.0.0.1")
     answers: list[tuple[int, dict[str, Any]]] = []

@@ -1,4 +1,4 @@
-"""Logs that lost something: what owners ask each other, and what is of another life of a topic."""
+"""Logs that lost records: queries between owners, and records of other generations of a topic."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def submit() -> SubmitRun:
 
 
 def runs_owner(*messages: Message, forgets: bool = False) -> tuple[Runs, Callable[[Message], Any]]:
-    """A partition that heard these; one that forgets has of its open runs only what the store has."""
+    """A partition after these messages; with `forgets` it has only what the store has of its open runs."""
     partition, offsets = Runs(0), iter(range(ADMISSION - 1, 100))
 
     def hear(message: Message) -> Any:
@@ -162,7 +162,7 @@ def test_a_nudge_of_an_ended_run_is_answered_with_its_end() -> None:
 
 
 def test_an_answer_is_stored_for_owners_that_replay_the_query() -> None:
-    """The store may forget the run in between: a successor would admit what had been answered or refused."""
+    """The store may lose the run in between; a successor would then admit what had been answered or refused."""
     end = GroupFinished(run_id=RUN, group="g", status="completed", results={}, admission=ADMISSION)
     _, hear = runs_owner(submit(), end)
 
@@ -177,8 +177,9 @@ def test_an_answer_is_stored_for_owners_that_replay_the_query() -> None:
 def test_a_run_admitted_before_its_owner_noticed_the_new_topic_continues(
     replayed_at: float, is_open: bool
 ) -> None:
-    """An owner that has not noticed yet that its topic is another one admits what it reads there, and reads it
-    again as of the next generation. A run that the topic before admitted at the same offset is lost with it."""
+    """An owner that has not noticed yet that its topic was recreated admits what it reads there, and reads it
+    again in the next generation. A run that the deleted topic admitted at the same offset is lost with it.
+    """
     before, _ = runs_owner(submit())
     [(_, run)] = before.runs.items()
     partition = Runs(0, generation=1)

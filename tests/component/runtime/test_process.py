@@ -1,4 +1,4 @@
-"""The life of a service's process: ready, drained, stopped, crashed; each with its exit code."""
+"""The life cycle of a service's process: ready, drained, stopped, crashed; each with its exit code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def _connect(settings: Settings) -> Resources:
 
 
 class Recorder:
-    """A service that notes what it is asked to do; tests change its parts."""
+    """A service that records calls of its methods; tests replace some of them."""
 
     name = "recorder"
 

@@ -1,4 +1,4 @@
-"""The run index over views in the store: pages, filters, cursors, runs that are submitted meanwhile."""
+"""The run index over views in the store: pages, filters, cursors, runs submitted meanwhile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = Names("t.")
 
 
 class Runs:
-    """A store with views of runs, submitted one after the other."""
+    """A store with views of runs that were submitted one after the other."""
 
     def __init__(self) -> None:
         self.store = MemoryStore(MemoryServer(SystemClock()))

@@ -1,4 +1,4 @@
-"""What the adapters are given of the settings."""
+"""Settings as the adapters get them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Standard streams that are closed, full, left by their reader or of a small encoding: the run, its result and the
-exit code are the same. Each case is a process of its own, as a shell starts it."""
+"""Standard streams that are closed, full, without a reader or with a limited encoding change neither the run nor
+its result nor the exit code. Each case is a separate process, started by a shell.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def shell(folder: Path, line: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
-    """A line of the shell, with the command itself and not the zygote: Python opens the streams as it starts."""
+    """Run a shell line with the command itself, not the zygote: Python opens the streams as it starts."""
     command = Path(sys.executable).with_name("anabranch")
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {line}"],

@@ -1,4 +1,4 @@
-"""What leaves a process: spans and metrics by OTLP over HTTP, metrics as Prometheus reads them; or nothing."""
+"""Exports of a process: spans and metrics by OTLP over HTTP, metrics for Prometheus; nothing by default."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def check_collected(collector: Collector, run_id: str) -> None:
 
 
 def test_the_command_exports_its_embedded_run_and_an_agents_own_spans(tmp_path: Path) -> None:
-    """A process of its own, for it makes OpenTelemetry's global tracer provider its own."""
+    """Runs in a separate process, because it sets OpenTelemetry's global tracer provider."""
     (tmp_path / "own_agents.py").write_text(
         "from anabranch import agent\n"
         "from opentelemetry import trace\n\n"

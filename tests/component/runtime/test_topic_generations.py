@@ -1,4 +1,4 @@
-"""What an owner makes of a commit of another life of the log, and of timers where clocks or load are odd."""
+"""How an owner treats commits of other generations of the topic, and timers with odd clocks or load."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAMES = Names("t.")
 def test_a_commit_counts_only_in_its_own_generation_of_the_topic(
     committed: Committed | None, generation: int, epoch: int, counts: bool
 ) -> None:
-    """Where it counted, nothing would be done about any record below it: no request of the new log is answered."""
+    """Otherwise all records below it would be skipped, and no request of the new log would be answered."""
     assert discard_stale_commit(committed, generation, epoch) == (committed if counts else None)
 
 
@@ -69,7 +69,7 @@ async def test_an_emptied_store_does_not_restart_the_generations() -> None:
 
 
 async def test_brokers_without_topic_ids_indicate_no_new_generation() -> None:
-    """As those before Kafka 2.8, and some of a cluster while it is upgraded from one."""
+    """For example brokers before Kafka 2.8, and some of a cluster that is being upgraded from such a version."""
     clock = VirtualClock(asyncio.get_running_loop())
     store = MemoryStore(MemoryServer(clock))
     ids = ["", "a", "", "a", "b", "", "b"]
@@ -86,7 +86,7 @@ async def test_brokers_without_topic_ids_indicate_no_new_generation() -> None:
 
 
 class Timed:
-    """A domain with one timer, due at a time for ever, and the log that its records are appended to."""
+    """A handler with one timer that stays due at one time, and the log to which its records are appended."""
 
     topic = "t.runs"
 
@@ -117,7 +117,7 @@ class Timers:
         )
 
     def turn(self) -> None:
-        """A turn was done: what is due next may be another."""
+        """Report a turn, after which another timer may be the next one."""
         self._timers.arm(self.owned)
 
 
@@ -138,7 +138,7 @@ def test_a_timer_fires_although_turns_follow_each_other_closely() -> None:
 
 
 def test_a_timer_without_effect_is_appended_more_and_more_rarely() -> None:
-    """As where this machine's clock is ahead of the broker's: each record is another turn that changes nothing."""
+    """For example if this machine's clock is ahead of the broker's: each record is a turn that changes nothing."""
 
     async def ahead() -> None:
         timers = Timers(due_in=-1.0)

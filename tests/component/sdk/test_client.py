@@ -121,7 +121,7 @@ async def test_a_rejection_by_the_agency_ends_the_run(agency: ScriptedAgency) ->
 
 
 async def test_a_conflict_ends_only_the_request_that_is_not_the_run(agency: ScriptedAgency) -> None:
-    """Two clients use one request id with different bodies; both hear the rejection and the final record."""
+    """Two clients use one request id with different bodies; both receive the rejection and the final record."""
     other_body = {**REQUEST, "name": "another"}
 
     async with agency.client() as first, agency.client() as second:

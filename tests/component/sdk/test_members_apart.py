@@ -37,7 +37,7 @@ def spoil(value: Any) -> None:
 
 
 def given(task: Task) -> dict[str, Any]:
-    """All that an attempt is given, as text, before it is spoilt."""
+    """The values passed to an attempt, as text, before the attempt changes them."""
     parts = {
         "inputs": task.inputs,
         "message": task.message,

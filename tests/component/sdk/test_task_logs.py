@@ -1,4 +1,4 @@
-"""What an agent logs is shown in its run, bounded, from whichever thread it comes."""
+"""Log lines of an agent are shown in its run, within limits, from any thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def logs(run: SystemRun) -> list[dict[str, Any]]:
 
 
 def told(write: Callable[[TaskLog], None]) -> list[Line | None]:
-    """What an agent's log tells the run."""
+    """The events with log lines of a run."""
     lines: list[Line | None] = []
     write(TaskLog({"run": "r"}, lambda line, book: lines.append(line)))
     return lines
@@ -109,7 +109,7 @@ def test_a_flood_of_lines_is_cut_for_each_attempt_and_counted(anabranch_system: 
 
 
 def test_lines_of_many_members_at_once_are_bounded_together(anabranch_system: Start) -> None:
-    """A chunk of 500 members that each log 100 lines: what one report takes along is told, the rest is counted."""
+    """A chunk of 500 members that each log 100 lines: one report has as many as fit, the rest is counted."""
 
     async def noisy(task: Task) -> None:
         for _ in range(MAX_LINES):

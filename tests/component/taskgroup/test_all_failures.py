@@ -1,4 +1,4 @@
-"""A run with more failures than its final record takes: all of them stand behind one reference."""
+"""A run with more failures than fit into its final record: one reference leads to all of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def refuses(task: Task) -> Any:
 
 
 def run_of(start: Start, **members: int) -> tuple[System, dict[str, Any]]:
-    """A run with a group for each name, of so many members that all fail; and its final record's body."""
+    """A run with a group for each name, all of whose members fail; returns the body of its final record too."""
     s = start(agents={"refuses": refuses})
     groups = [
         {

@@ -1,4 +1,4 @@
-"""Retries and limits on what runs at once, through the whole system."""
+"""Retries and concurrency limits, through the whole system."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Start = Callable[..., System]
 
 
 class Attempts:
-    """Fails the first `failures` attempts with `error`, and notes when each one came."""
+    """Fails the first `failures` attempts with `error`, and records the time of each one."""
 
     def __init__(self, failures: int, error: Callable[[], Exception]) -> None:
         self.failures = failures
@@ -233,7 +233,7 @@ def test_a_limit_leaves_room_for_retries(anabranch_system: Start) -> None:
 
 @pytest.fixture
 def unjudged_system(anabranch_system: Start, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """A system whose agency does not know which agents there are, as on servers."""
+    """A system whose Agency does not know the registered agents, as on servers."""
     monkeypatch.setattr(anabranch.compose, "agency", lambda resources, agents: build_agency(resources, None))
     return anabranch_system
 

@@ -56,7 +56,7 @@ def offered(fence: int = 0) -> Offered:
 
 
 class AwayLog(MemoryLog):
-    """A log that cannot be reached the next `away` times that something is published."""
+    """A log that is unavailable for the next `away` publishes."""
 
     away = 0
 

@@ -1,4 +1,4 @@
-"""Several tasks that write one key, through the whole system: what a run makes of it, whoever ends first."""
+"""Several tasks that write one key, through the whole system: the value does not depend on which ends first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Start = Callable[..., System]
 
 
 async def give(task: Task) -> Any:
-    """Returns `inputs.value` after `inputs.seconds`; fails where it is told to."""
+    """Returns `inputs.value` after `inputs.seconds`; fails on request."""
     await asyncio.sleep(task.inputs.get("seconds", 0))
     if task.inputs.get("fail"):
         raise ValueError("told to")
@@ -30,7 +30,7 @@ async def give(task: Task) -> Any:
 
 
 async def look(task: Task) -> Any:
-    """Returns what it sees of its dependencies."""
+    """Returns the values of its dependencies."""
     return dict(task.context)
 
 
@@ -124,7 +124,7 @@ def test_a_key_without_contributions_is_absent(anabranch_system: Start) -> None:
 def test_a_conflict_is_reported_the_same_whichever_task_ends_first(
     anabranch_system: Start, policy: Policy, message: str, delays: tuple[int, ...]
 ) -> None:
-    """The run fails and the key is absent; what the same tasks gave to other keys stands."""
+    """The run fails and the key is absent; values of the same tasks for other keys stay."""
     first, second, third = (
         writer(name, value, seconds=delay) for name, value, delay in zip("abc", (1, 1, "one"), delays, strict=True)
     )

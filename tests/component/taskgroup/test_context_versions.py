@@ -1,4 +1,4 @@
-"""The versions of a session's context: who wrote what, in which order, and what two of them differ in."""
+"""The versions of a session's context: their writers, their order, and the differences between two."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def giving(value: Any, policy: str | None = None, **more: Any) -> dict[str, Any]
 
 
 def test_each_change_is_a_version_in_the_order_of_the_session(anabranch_system: Start) -> None:
-    """First values, results and values from outside; of a join one; not what an earlier run left."""
+    """Initial values, results and external values; one version for a join; none for values of an earlier run."""
     system = anabranch_system(agents={"give": give})
     wide = task("wide", inputs="{item}", expansion_config=array(["x", "y"], output_format="separate"))
     waits = task("waits", inputs="{news} {k}", external_dependencies=["news"], dependencies=["k"])
@@ -118,7 +118,7 @@ def test_of_many_versions_the_last_are_kept_and_all_are_counted(anabranch_system
 
 
 def test_a_change_is_kept_with_the_session_not_with_its_run(anabranch_system: Start) -> None:
-    """The history of a session of several runs lives as long as the longest of them asks."""
+    """The history of a session of several runs is kept as long as the longest-lived of them requires."""
     system = anabranch_system(agents={"give": give}, result_ttl=1000.0)
     system.run(giving(1), timeout=60)
     system.run({**giving(2), "timeout": 10}, timeout=60)
@@ -153,7 +153,7 @@ BOTH = {
 def test_two_runs_leave_the_same_in_either_order(
     anabranch_system: Start, policy: str, delays: tuple[int, int], inline_limit: int
 ) -> None:
-    """Each has its own result. What the session has is what the reader of versions makes of them, too."""
+    """Each has its own result. The value of the session is the one that the reader of versions computes."""
     one, other, expected = BOTH[policy]
     system = anabranch_system(agents={"give": give}, inline_limit=inline_limit)
     first = system.submit(giving(one, policy, seconds=delays[0]))

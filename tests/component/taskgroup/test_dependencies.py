@@ -1,4 +1,4 @@
-"""What a task waits for and whose value it sees, through the whole system."""
+"""The keys that a task waits for and the values that it gets, through the whole system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys that `separate` derives: one that is no key, or another's, fails its task before anything is told."""
+"""The keys that `separate` derives: an invalid one, or one of another task, fails its task before any publish."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_only_possible_derived_keys_are_reserved(keys: list[str], output_format:
 
 
 class Session:
-    """A run whose reserved key is `taken_out`: two `separate` tasks with the result key `out` and `more_out`."""
+    """A run that reserves the key `taken_out`; two `separate` tasks have the result keys `out` and `more_out`."""
 
     def __init__(self, inline_limit: int = 65_536, **opened: Any) -> None:
         self.rules = DecisionConfig(Names("t."), inline_limit=inline_limit)
@@ -122,7 +122,7 @@ class Session:
 
     @property
     def finished(self) -> GroupFinished:
-        """What the owner of the run was told of the group."""
+        """The report of the group to the owner of the run."""
         news = [each.outgoing for turn in self.turns for each in turn.effects if isinstance(each, PublishAfter)]
         told = [RUNS.decode(each.value).message for each in news if each.topic == "t.runs"]
         [finished] = [message for message in told if isinstance(message, GroupFinished)]
@@ -133,7 +133,7 @@ KEYS = ("out", "more_out")
 
 
 def told(turn: Turn) -> list[str]:
-    """The keys of the store and the topics of records that a turn writes, and the spreading of derived keys."""
+    """The store keys and record topics that a turn writes, including those of derived keys."""
     puts = [effect.key for effect in turn.effects if isinstance(effect, StorePut)]
     results = [each.outgoing.topic for each in turn.effects if isinstance(each, PublishAfter)]
     spread = ["spread" for effect in turn.effects if isinstance(effect, WriteDerivedKeys)]
@@ -185,7 +185,7 @@ def test_a_run_opened_before_keys_were_reserved_continues() -> None:
 
 
 def big(task: Task) -> list[dict[str, Any]]:
-    """So large that it is counted where it stands: only the join can see its identifiers."""
+    """So large that it is counted in the store: only the join can read its identifiers."""
     return [{"id": f"n{number}", "text": "x" * 1_000} for number in range(100)] + [{"id": "x", "text": ""}]
 
 

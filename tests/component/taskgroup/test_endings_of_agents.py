@@ -1,4 +1,4 @@
-"""However an agent ends, its member ends, and nothing else does."""
+"""However an agent ends, its member ends, and nothing else is affected."""
 
 from __future__ import annotations
 

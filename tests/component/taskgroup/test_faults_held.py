@@ -1,4 +1,4 @@
-"""Held members through the whole system: the join waits, a redrive completes it, a dismissal ends it."""
+"""Held members through the whole system: the join waits until a redrive completes or a dismissal ends it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HELD = {"on_failure": "hold", "timeout": "10s"}
 
 
 class Broken:
-    """An agent that fails where its item is bad, until it is mended."""
+    """An agent that fails for bad items, until it is repaired."""
 
     def __init__(self, *bad: Any) -> None:
         self.bad = set(bad)

@@ -1,4 +1,4 @@
-"""Values that are not what they look like, or are gone: a run may fail of them, a service never does."""
+"""Values that look like something else, or are lost: they may fail a run, but never a service."""
 
 from __future__ import annotations
 

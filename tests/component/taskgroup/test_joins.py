@@ -1,4 +1,4 @@
-"""What a join gives, through the whole system: expansions and output formats, empty ones, broken ones."""
+"""Results of joins through the whole system: expansions and output formats, also empty and invalid ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anabranch.testing import System
 
 @pytest.fixture
 def run(anabranch_system: Callable[..., System]) -> Callable[..., RunResult]:
-    """Runs a request in a system with some agents, and sees that every service lived."""
+    """Runs a request in a system with some agents, and checks that every service survived."""
 
     def run_it(document: dict[str, Any], agents: Any = ()) -> RunResult:
         system = anabranch_system(agents={"pick": pick} if agents == () else agents)
@@ -280,7 +280,7 @@ def test_a_large_value_that_is_no_list_fails_the_expansion_over_it(run: Callable
 
 
 def test_many_long_failures_end_the_run_and_are_counted(run: Callable[..., RunResult]) -> None:
-    """A thousand messages of 2,000 characters fit into no record; they are cut, and their number is told."""
+    """A thousand messages of 2,000 characters fit into no record; it has some of them and their number."""
 
     async def broken(task: Task) -> None:
         raise RuntimeError("ä" * 5_000)

@@ -1,4 +1,4 @@
-"""Agents that take hours, tell how far they are, and are slower than the offers that come."""
+"""Agents that take hours, report their progress, and are slower than new offers arrive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def view(s: System, run_id: str) -> dict[str, Any]:
 
 
 def test_five_hours_are_fine(anabranch_system: Start) -> None:
-    """Neither delivered again nor timed out; its heartbeat and progress are to be seen all the time."""
+    """Neither delivered again nor timed out; its heartbeat and progress are visible all the time."""
     calls: Counter[str] = Counter()
 
     async def long(task: Task) -> int:
@@ -89,7 +89,7 @@ def test_progress_from_a_thread_is_between_0_and_1_and_needs_no_listener() -> No
 
 
 def test_a_worker_takes_no_more_offers_than_it_has_slots_for(anabranch_system: Start) -> None:
-    """4,000 tasks of an hour each for 16 slots: what is not taken stays on the log, not in the worker's memory."""
+    """4,000 tasks of an hour each for 16 slots: the other offers stay on the log, not in the worker's memory."""
 
     async def slow(task: Task) -> None:
         await asyncio.sleep(HOUR)

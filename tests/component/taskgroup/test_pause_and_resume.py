@@ -1,4 +1,4 @@
-"""Pause stops members from starting, wherever they wait; what runs ends, and resume goes on with the rest."""
+"""Pause stops members from starting, wherever they wait; running ones end, and resume starts the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from anabranch.testing import System, SystemRun, system
 
 
 class Naps:
-    """An agent that takes a second, and notes who was called and who came to the end."""
+    """An agent that takes a second, and records which members were called and which ended."""
 
     def __init__(self) -> None:
         self.called: Counter[str] = Counter()
@@ -140,7 +140,7 @@ def test_control_records_pause_and_resume(naps: Naps, key: str) -> None:
 
 
 def test_a_worker_that_learns_of_a_pause_late_starts_no_waiting_chunk(naps: Naps) -> None:
-    """The message of the pause is lost for the worker; the flag is found within its next look."""
+    """The worker misses the message of the pause, and finds the flag at its next poll."""
     with system(agents=agents(naps), concurrency=4) as s:
         run = s.submit(wide(400))
         s.advance(3.5)

@@ -88,7 +88,7 @@ def start(anabranch_system: Start) -> Start:
 
 
 def done(s: System, *tasks: dict[str, Any], status: str = "completed", **more: Any) -> dict[str, Any]:
-    """The results of a run of the thief's as its client gets them; each record beside keeps the rule of marks."""
+    """The results of a run of the thief as its client gets them; also checks the marks in all records."""
     document = request(*tasks, **{"session_id": THIEF, "request_id": "r1", **more})
     run = s.submit(document)
     result = run.result(timeout=3_600)
@@ -174,7 +174,7 @@ def test_an_external_value_stays_a_value(start: Start, shape: Any) -> None:
 
 
 def test_a_stored_value_is_read_under_its_own_public_name_only(start: Start) -> None:
-    """Word for word what stands under its own name; also an outsider may put it back there."""
+    """The exact value under its own name; an external client may also put it back there."""
     s = start()
     client = s.embedded.client
     [told] = s.wait(client.store.get([session_key(THIEF, "own")]))
@@ -302,7 +302,7 @@ def test_a_retry_takes_it_over(start: Start, shape: Any) -> None:
 
 @SHAPE
 def test_partial_results_of_a_failed_task(start: Start, shape: Any) -> None:
-    """The last member's value is all that a `single` join has."""
+    """A `single` join has only the last member's value."""
     s = start()
     items = [{"fail": True, "value": 1}, {"fail": False, "value": shape}]
     inputs = {"value": "{item.value}", "fail": "{item.fail}"}
@@ -362,7 +362,7 @@ def test_a_session_cannot_read_values_of_another_session(start: Start) -> None:
 
 @pytest.mark.parametrize("session", [VICTIM, THIEF])
 def test_a_reference_in_a_record_without_the_mark_counts_within_its_session_only(session: str) -> None:
-    """Those of before say of a value from outside neither that it is one nor that it is none."""
+    """Records of earlier releases do not say whether an external value is a reference."""
     partition, rules = PartitionState(0), DecisionConfig(Names())
     needs = (Need(key="k", kind="external"),)
     order = TaskOrder(name="t", agent="echo", needs=needs, result_keys=("r",))

@@ -1,4 +1,4 @@
-"""Retries of random requests: the result is that of a run in which nothing failed, and only the rest ran again."""
+"""Retries of random requests: the result is as without failures, and only members without a result run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
 
 
 class Sums:
-    """Returns what it gets; the first so many calls of some members fail for good."""
+    """Returns what it gets; the first calls of some members fail permanently."""
 
     def __init__(self, failing: frozenset[str]) -> None:
         self.failing = failing
@@ -104,7 +104,7 @@ def test_a_retry_ends_as_if_nothing_had_failed_and_runs_only_what_had_no_result(
 def check_that_the_fold_takes_everything_twice(
     records: list[Incoming], run: SystemRun, rules: DecisionConfig
 ) -> None:
-    """A successor may be given what was taken over again, as of an owner that died on the way."""
+    """A successor may get imported results again, if the owner before it died during the import."""
     mine = [record for record in records if (record.key or b"").decode() == run.session_id]
     once, twice = (ends_of(mine, rules, repeats) for repeats in (1, 2))
     assert once == twice
@@ -112,7 +112,7 @@ def check_that_the_fold_takes_everything_twice(
 
 
 def ends_of(records: list[Incoming], rules: DecisionConfig, repeats: int) -> list[dict[str, Any]]:
-    """How the groups end where each record of a takeover comes so many times."""
+    """How the groups end if each record of an import is repeated `times` times."""
     partition, ends, asked = PartitionState(0), [], 0
     for record in records:
         found = GROUPS.decode(record.value)

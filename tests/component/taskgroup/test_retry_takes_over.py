@@ -1,4 +1,4 @@
-"""A retry takes over every result there is, and runs nothing of it again."""
+"""A retry imports every existing result, and does not run those members again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anabranch.testing import System, SystemRun, system
 
 
 class Calls:
-    """An agent that counts its calls by member, and fails where it is told to."""
+    """An agent that counts its calls by member, and fails for given members."""
 
     def __init__(self) -> None:
         self.count: Counter[str] = Counter()
@@ -28,7 +28,7 @@ class Calls:
         return task.inputs
 
     def made(self) -> dict[str, int]:
-        """The calls since this was asked last."""
+        """The calls since the previous query."""
         made, self.count = dict(self.count), Counter()
         return made
 
@@ -52,7 +52,7 @@ def request(*tasks: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def failed(s: System, calls: Calls, *names: str, of: dict[str, Any]) -> SystemRun:
-    """A run that failed, with these members failing; they are mended afterwards."""
+    """A failed run, in which these members fail; afterwards they no longer do."""
     calls.failing = set(names)
     run = s.submit(of)
     assert run.result().status == "failed"

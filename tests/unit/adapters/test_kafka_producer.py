@@ -1,4 +1,4 @@
-"""What guards a record on its way to Kafka. No broker is needed."""
+"""Settings and acknowledgements of the Kafka producer that keep records from being lost. Needs no broker."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_an_acknowledgement_without_an_offset_is_no_acknowledgement() -> None:
 
 
 def test_a_short_poll_interval_is_accepted_by_every_consumer() -> None:
-    """librdkafka refuses one that is shorter than the session, also where there is none."""
+    """librdkafka refuses an interval shorter than the session timeout, even for consumers without a session."""
     settings = KafkaSettings("localhost:1", {"max.poll.interval.ms": "9000"})
 
     for properties in (settings.member("g"), settings.asker("g"), settings.reader()):

@@ -1,4 +1,4 @@
-"""What only the log in memory can show: crashes, zombies, retention and trimming, speed without servers."""
+"""Tests that need the log in memory: crashes, zombies, retention and trimming, speed without servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run's owner: admitted once, joined once, told again the same, and a final record that fits."""
+"""The run's owner: one admission, one join, one answer to repetitions, a final record within the limit."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Owner:
 
 
 def announced(turn: Turn) -> list[tuple[str, Any]]:
-    """Type and body of what a turn puts on the results topic."""
+    """Type and body of the records that a turn publishes on the results topic."""
     news = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
     on_results = [each for each in news if each.topic == NAMES.results]
     return [(each.headers["ce_type"].decode(), orjson.loads(each.value)) for each in on_results]
@@ -160,7 +160,7 @@ def test_a_repeated_request_gets_the_same_answer_and_starts_nothing() -> None:
 
 
 def test_a_run_of_which_only_the_end_is_known_is_not_run_again() -> None:
-    """A tombstone that was rebuilt from the results topic has no hash: any body of its id is taken for it."""
+    """A tombstone that was rebuilt from the results topic has no hash: any body with its id counts as the same."""
     first = Owner()
     first.hears(submit("a"))
     first.hears(finished("a"))
@@ -246,7 +246,7 @@ def test_pause_and_resume_are_passed_on() -> None:
 
 
 def test_a_pause_that_is_repeated_after_the_resume_changes_nothing() -> None:
-    """A reader of requests that stood still repeats the pause, after another one passed on both."""
+    """A stalled reader of requests repeats the pause, after another reader forwarded the pause and the resume."""
     owner = Owner()
     owner.hears(submit("a"))
     pause = ControlRun(run_id="r", action="pause", origin="requests/3/7")
@@ -356,7 +356,7 @@ def _resolved(fitted: dict[str, Any], keys: Sequence[str] | dict[str, Any], by_n
 
 @pytest.mark.parametrize("value", ["s/k", 5], ids=str)
 def test_results_with_the_keys_of_a_reference_become_a_reference(value: Any) -> None:
-    """Also where they are none by their values: who reads the record need not know what makes one."""
+    """Also if their values are not those of a reference: readers of the record need not check the values."""
     results = {"$anabranch": value, "count": 1, "bytes": 2}
 
     fitted, [aside] = fit_results(NAMES, run_with(results))
@@ -369,7 +369,7 @@ def test_results_with_the_keys_of_a_reference_become_a_reference(value: Any) -> 
 
 
 def test_a_reference_is_never_stored_in_place_of_what_it_refers_to() -> None:
-    """One with a long key is as long as a small value."""
+    """A reference with a long key is as long as a small value."""
     key = "ä" * 250
     reference = reference_document("s", key, "r", 1, 70_000)
 

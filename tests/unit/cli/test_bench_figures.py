@@ -1,4 +1,4 @@
-"""What the bench makes of what it measured, and what it asks for: figures, drawings, graphs, requests. Pure."""
+"""The pure parts of the bench: figures, drawings, graphs and requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison with peers: its tables and its chart, out of given figures; and what it tries again."""
+"""The comparison with peers: its tables and its chart from given figures; and which sizes are repeated."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_chart_is_well_formed_and_has_a_bar_for_each_figure() -> None:
 
 
 class Scripted:
-    """A system that ends as it is told, and notes what it was asked."""
+    """A system with scripted outcomes that records its calls."""
 
     name = "scripted"
     settings = ""

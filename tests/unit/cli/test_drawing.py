@@ -1,4 +1,4 @@
-"""The live tree: where members of a fan-out are, how fast they end, and what fits on a terminal."""
+"""The live tree: the states of a fan-out's members, their rate, and its size on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every example is in the table of its folder, and runs by the command that stands there."""
+"""Every example is in the table of its folder, and runs with the command in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a valid request may do, and what is said about it in warnings."""
+"""Valid requests: what they may contain, and their warnings."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_keys_to_query_from_the_session() -> None:
 
 
 def test_several_tasks_may_produce_a_key_with_a_policy() -> None:
-    """Who depends on it comes after all of them. The context's value is ignored, with a warning."""
+    """Its dependents come after all of them. The context's value is ignored, with a warning."""
     tasks = [{"name": name, "agent": "echo", "result_keys": ["k"]} for name in "abc"]
     tasks[2]["dependencies"] = ["other"]
     tasks += [

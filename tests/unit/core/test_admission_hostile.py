@@ -1,4 +1,4 @@
-"""Documents made to harm their reader: each gets an answer with a stable code, and soon."""
+"""Documents made to harm their reader: each gets an answer with a stable code, in bounded time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every refusal: its code, its path into the document as sent, and that one hides none of the others."""
+"""Every refusal has its code and its path into the document as sent, and hides no other one."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CONFIG = f"{TASK}/expansion_config"
 
 
 def matrix(**entries: Any) -> dict[str, Any]:
-    """A request with a matrix of one axis, whose array only the run will have."""
+    """A request with a matrix of one axis, whose array is known only during the run."""
     config = {"type": "matrix", "array_mapping": {"os": "systems"}} | entries
     return request(task("a", expansion_config=config, external_dependencies=["systems"]))
 
 
 def custom(**rules: Any) -> dict[str, Any]:
-    """A request with a custom expansion of `rows`, as `row`, which only the run will have."""
+    """A request with a custom expansion of `rows`, as `row`, which are known only during the run."""
     config = {"type": "custom", "array_mapping": {"row": "rows"}, "transform_rules": rules}
     return request(task("a", expansion_config=config, external_dependencies=["rows"]))
 

@@ -1,4 +1,4 @@
-"""Documents that are small as text and large as values: refused while they are read, after few steps."""
+"""Documents that are small as text and large as values: refused while they are parsed, after few steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _TooManySteps(Exception):
 
 
 def steps(work: Callable[[], object], most: int) -> int:
-    """Calls of functions, Python's and C's, that `work` makes; it is ended where they are more than `most`."""
+    """The number of Python and C calls of `work`, which is ended if there are more than `most`."""
     count = 0
 
     def counted(frame: FrameType, event: str, argument: object) -> None:

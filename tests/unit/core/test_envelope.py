@@ -1,4 +1,4 @@
-"""The compatibility envelope: what is taken, what is ignored, where problems point."""
+"""The compatibility envelope: accepted and ignored fields, and the paths of problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages that no record holds: cut at the limit, put together from any copies, given up after a while."""
+"""Messages larger than a record: cut at the limit, assembled from any copies, dropped if incomplete."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_message_that_only_looks_like_a_fragment_stays_unchanged(value: bytes)
 
 
 def test_fragments_that_disagree_on_their_number_are_not_put_together() -> None:
-    """The first word counts: a count that differs would leave a gap."""
+    """The first count wins: a different one would leave a gap."""
     assembler = Assembler()
     other = fragment("a", 5, 6)
 

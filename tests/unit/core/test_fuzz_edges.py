@@ -125,7 +125,7 @@ KINDS = st.sampled_from(list(get_args(OnRuns)[0].__args__ + get_args(OnGroups)[0
 @fuzzed
 @given(st.data())
 def test_a_message_with_any_fields_is_a_message_or_undecodable(codec: Any, data: st.DataObject) -> None:
-    """Headers with the right version and a known type, and anything else."""
+    """Headers with the right version, a known type, and arbitrary other fields."""
     header = data.draw(st.dictionaries(FIELDS, LIKELY)) | {"v": 1, "type": data.draw(KINDS)}
     try:
         decoded = codec.decode(json.dumps(header).encode())
@@ -135,7 +135,7 @@ def test_a_message_with_any_fields_is_a_message_or_undecodable(codec: Any, data:
 
 
 class Trap:
-    """An object whose every attribute is a way out; a template must never ask for one."""
+    """An object whose attributes would all break out of the template, which must never read one."""
 
     def __getattribute__(self, name: str) -> Any:
         if name in ("__class__", "__reduce_ex__", "__repr__", "__hash__", "__eq__"):

@@ -1,4 +1,4 @@
-"""The matrix against the recorded cases, and against a transcription that walks the whole product."""
+"""The matrix against the recorded cases, and against a naive version that walks the whole product."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def combinations(matrix: Matrix) -> list[dict[str, Any]]:
 
 
 def naive(axes: dict[str, list[Any]], include: list[dict[str, Any]], exclude: list[dict[str, Any]]) -> list[Any]:
-    """Walk the product combination by combination, as the documentation tells it."""
+    """Walk the product combination by combination, as the documentation describes it."""
     originals = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())] if axes else []
     kept = [one for one in originals if not any(matches(one, entry) for entry in exclude)]
     extended = [dict(one) for one in kept]

@@ -1,4 +1,4 @@
-"""Order and cycles over graphs of every shape: random ones, recorded ones, large ones."""
+"""Order and cycles in graphs of every shape: random ones, recorded ones, large ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Edges = list[list[int]]
 
 @st.composite
 def graphs(draw: st.DrawFn, acyclic: bool) -> Edges:
-    """For each task the indexes of those it waits for, in an order that says nothing."""
+    """For each task the indexes of those it waits for, in arbitrary order."""
     size = draw(st.integers(1, 25))
     order = draw(st.permutations(range(size)))
     edges: Edges = [[] for _ in range(size)]
@@ -80,7 +80,7 @@ def test_the_plan_of_a_request_has_every_producer_below_its_consumers(edges: Edg
 
 
 def request_of(edges: Edges) -> dict[str, Any]:
-    """Task i is in group i % 3, so that groups wait for each other in circles."""
+    """Task i is in group i % 3, so that groups depend on each other in cycles."""
     tasks = [
         {
             "name": f"t{index}",

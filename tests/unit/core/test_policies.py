@@ -1,4 +1,4 @@
-"""The policies of keys that several write: what they promise for every order, whatever the values."""
+"""The policies of keys with several writers: their properties for every order and all values."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def test_error_agrees_or_names_the_first_that_differs(values: list[Any]) -> None
 
 
 def run_value(policy: Policy) -> st.SearchStrategy[Any]:
-    """What one run may have made of a key."""
+    """A value that one run may contribute to a key."""
     if policy in ("sum", "max"):
         return NUMBERS
     return st.lists(SMALL_JSON, max_size=3) if policy in ("append", "set_union") else SMALL_JSON
 
 
 def folded(policy: Policy, runs: list[RunsValue]) -> Fold:
-    """Through its stored form after each step, as it is in earnest."""
+    """Folded through its stored form after each step, as in production."""
     fold = Fold(policy)
     for run in runs:
         fold.add(run)
@@ -106,7 +106,7 @@ def folded(policy: Policy, runs: list[RunsValue]) -> Fold:
 
 @given(st.data(), st.sampled_from(POLICIES))
 def test_runs_leave_the_same_value_in_whatever_order_they_end(data: st.DataObject, policy: Policy) -> None:
-    """Also where some are told again, as after a crash."""
+    """Also if some are repeated, as after a crash."""
     submitted = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=6))
     values = [data.draw(run_value(policy)) for _ in submitted]
     names = [f"r{nth}" for nth in range(len(values))]

@@ -1,4 +1,4 @@
-"""How much of a task and of a run is done: the one number that lists, pages, trees and status show."""
+"""The progress of a task and of a run: the number that lists, pages, trees and status show."""
 
 from __future__ import annotations
 

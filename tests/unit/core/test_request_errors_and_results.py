@@ -1,4 +1,4 @@
-"""The error tree, and the shapes of what users receive."""
+"""The error tree, and the form of results that users receive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A document and the request that was read from it say the same of their tasks."""
+"""A document and the request that was parsed from it have the same outline."""
 
 from __future__ import annotations
 

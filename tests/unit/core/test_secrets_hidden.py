@@ -1,4 +1,4 @@
-"""No message, repr or log line says a secret, whatever is wrong with the settings that hold it."""
+"""No message, repr or log line contains a secret, whatever is wrong with the settings that have it."""
 
 from __future__ import annotations
 

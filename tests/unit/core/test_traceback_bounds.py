@@ -1,4 +1,4 @@
-"""Bounds on tracebacks: those that workers send, owners keep and records contain."""
+"""Limits of tracebacks: those that workers send, owners keep and records contain."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_events_of_retries_have_tracebacks_too() -> None:
 
 
 def raised(message: str, line: int = 0) -> ErrorRecord:
-    """An error that was raised on a line of its own."""
+    """An error that was raised on a separate line."""
     code = "\n" * line + "raise ValueError(message)"
     try:
         exec(compile(code, f"/agents/{line}.py", "exec"), {"message": message})  # one line for each number

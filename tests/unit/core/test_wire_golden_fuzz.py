@@ -1,4 +1,4 @@
-"""Whatever bytes stand on a topic: a decoder gives a message or raises Undecodable, and nothing else."""
+"""For any bytes on a topic, a decoder returns a message or raises Undecodable, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ documents = st.recursive(
 
 
 def is_message_or_undecodable(codec: Codec[Any], record: bytes) -> None:
-    """What was read can be written, and is read as the same again."""
+    """A decoded message can be encoded, and is decoded to the same again."""
     try:
         found = codec.decode(record)
     except Undecodable:

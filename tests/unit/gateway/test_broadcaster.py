@@ -69,7 +69,7 @@ async def test_a_listener_with_large_records_is_dropped_by_their_bytes(monkeypat
 
 
 def test_a_resumed_reader_numbers_events_as_one_that_read_them_all() -> None:
-    """An id has what is known before its record: what was repeated is left out, and no number comes twice."""
+    """An id has the state before its record: repeated events are skipped, and no number occurs twice."""
     records, known = recorded(), [StreamPosition()]
     whole = []
     for each in records:

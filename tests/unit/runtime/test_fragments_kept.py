@@ -1,4 +1,4 @@
-"""Fragments of messages over the life of an owner: where its successor begins, and what becomes of odd ones."""
+"""Fragments at an owner: where its successor starts to read, and what happens to incomplete messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def message(number: int, size: int = 2_500) -> bytes:
 
 
 def feed(assembler: Assembler, records: Sequence[bytes], first: int = 0, at: float = 0.0) -> list[int]:
-    """The offsets at which something other than the record itself came of it."""
+    """The offsets of records that were fragments or completed a message."""
     whole = [assembler.whole(value, first + number, at) for number, value in enumerate(records)]
     return [first + number for number, value in enumerate(whole) if value is not records[number]]
 
@@ -41,7 +41,7 @@ def test_a_successor_starts_at_the_first_fragment_of_the_oldest_needed_message()
 
 @given(st.data())
 def test_a_replay_from_there_has_every_needed_message(data: st.DataObject) -> None:
-    """Messages whose fragments stand between one another, and an oldest one that is needed, which rises."""
+    """Messages with interleaved fragments, and an oldest needed message that ascends."""
     queues = [fragments_of(message(number), ROOM) for number in range(data.draw(st.integers(1, 4)))]
     records: list[bytes] = []
     while any(queues):
@@ -89,7 +89,7 @@ def record(value: bytes, offset: int, at: float) -> Incoming:
 
 
 def test_a_fragment_without_the_others_is_dropped_although_no_other_fragment_follows() -> None:
-    """A reader that begins amid a message has its end only: that may not keep the partition's start for ever."""
+    """A reader that starts amid a message gets only its end, which must not hold the replay start for ever."""
     partition = owned()
     last = fragments_of(message(1), ROOM)[-1]
 

@@ -1,4 +1,4 @@
-"""On glibc both do something; anywhere else they say that they do not, and nothing fails."""
+"""Tuning of malloc takes effect on glibc; elsewhere the functions report that it does not, and nothing fails."""
 
 from __future__ import annotations
 

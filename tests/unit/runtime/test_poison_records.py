@@ -1,4 +1,4 @@
-"""A record that kills whoever decides about it: owners die of it, one after another, until one buries it."""
+"""Poison records: owners crash on one, one after another, until an owner dead-letters it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
 
 
 class Store:
-    """What is there, in a dict: it outlives owners."""
+    """A store in a dict, which outlives owners."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
@@ -28,11 +28,11 @@ def records(*offsets: int) -> list[Incoming]:
 
 
 class Died(Exception):
-    """The process is gone: nothing after the decision happens."""
+    """The process crashed in the decision: nothing after it happens."""
 
 
 async def owner(store: Store, batch: Sequence[Incoming], killers: set[int]) -> tuple[list[int], list[int]]:
-    """One owner's catching up; returns what it decided about, and what it left alone as poison."""
+    """One owner reads its backlog; returns the records that it decided about, and those skipped as poison."""
     guard = PoisonRecordGuard(store, "k")  # type: ignore[arg-type]
     await guard.load()
     decided: list[int] = []
@@ -53,7 +53,7 @@ async def owner(store: Store, batch: Sequence[Incoming], killers: set[int]) -> t
 async def deaths_of(
     store: Store, batch: Sequence[Incoming], killers: set[int]
 ) -> tuple[int, list[int], list[int]]:
-    """Owners follow one another until one gets through."""
+    """Start one owner after another until one survives all records; returns the deaths."""
     for deaths in range(50):
         try:
             return (deaths, *await owner(store, batch, killers))
@@ -66,7 +66,7 @@ async def deaths_of(
 async def test_a_poison_record_is_dead_lettered_after_three_owners_died_of_it_alone(
     offsets: Sequence[int], deaths: int
 ) -> None:
-    """Before them one died of the batch, if it was in one; and one that had caught up long before left no note."""
+    """An earlier owner died of the batch, if the record was in one; owners without a backlog leave no note."""
     found = await deaths_of(Store(), records(*offsets), {3})
 
     assert found == (deaths, [offset for offset in offsets if offset != 3], [3])

@@ -1,4 +1,4 @@
-"""Few work at once, in the order of asking, and nobody waits for ever."""
+"""The semaphore for replays: few hold it at once, in the order of arrival, and none waits for ever."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_the_first_waiter_has_the_next_slot() -> None:
 
 
 def test_a_waiter_continues_without_a_slot_after_a_long_wait() -> None:
-    """Whoever has the place may be waiting for what the other is to do."""
+    """The holder of the slot may depend on the waiter."""
     loop = VirtualLoop()
 
     async def both() -> float:

@@ -1,4 +1,4 @@
-"""Settings: one name in three places, who wins, what is refused and what is never shown."""
+"""Settings: one name in three sources, their precedence, refused values, and secrets."""
 
 from __future__ import annotations
 

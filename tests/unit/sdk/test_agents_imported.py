@@ -1,4 +1,4 @@
-"""Modules of agents that cannot be imported, or stand beside files that hide Python's own: one line, code 2."""
+"""Modules of agents that cannot be imported, or are next to files that hide Python's own: one line, code 2."""
 
 from __future__ import annotations
 

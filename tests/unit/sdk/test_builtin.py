@@ -1,4 +1,4 @@
-"""The built-in agents, `http` against a server of the test's own."""
+"""The built-in agents; `http` against a local server."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_http_connects_to_nothing_private_unless_it_is_listed(site: str) -> None
 
 
 def test_http_connects_to_the_address_that_was_checked(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name resolves to another address the second time: what was judged is what is used."""
+    """The name resolves to another address the second time: the checked address is used."""
     port = int(site.rpartition(":")[2])
     asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""What an agent gets, and how what it returns is judged."""
+"""The task that an agent gets, and the validation of its result."""
 
 from __future__ import annotations
 

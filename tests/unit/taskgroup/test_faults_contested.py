@@ -1,4 +1,4 @@
-"""Two workers hold one delivery of a chunk, as after a store that forgot a claim: every member counts once."""
+"""Two workers run one delivery of a chunk, as after a store lost a claim: every member counts once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Session:
 
 
 def reports(random: Random, number: int, chunk: Chunk, worker: str) -> list[tuple[MembersReported, bytes]]:
-    """What a worker tells of the whole of a chunk, in pieces of its own."""
+    """A worker's reports of a whole chunk, cut into random pieces."""
     left = list(chunk.pending.indexes())
     random.shuffle(left)
     found = []

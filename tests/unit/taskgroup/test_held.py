@@ -1,4 +1,4 @@
-"""`on_failure: hold`: a failed member keeps its join open until somebody decides on it, or time is up."""
+"""`on_failure: hold`: a failed member keeps its join open until it is redriven or dismissed, or a timeout."""
 
 from __future__ import annotations
 

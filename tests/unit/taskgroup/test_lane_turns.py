@@ -1,4 +1,4 @@
-"""How a worker divides its capacity among lanes: by weight, and without starving any of them."""
+"""How a worker divides its capacity among lanes: by weight, without starvation."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_no_more_is_taken_than_is_queued_and_all_turns_are_used(
 
 @given(st.lists(st.integers(1, 15), min_size=3, max_size=3), st.integers(1, 100))
 def test_no_lane_starves(weights: list[int], turns: int) -> None:
-    """In any number of turns a busy lane gets its share, but for one turn."""
+    """In any number of turns a busy lane gets its share, except for one turn."""
     shares = LaneTurns(dict(zip(LANES, weights, strict=True))).share(turns, dict.fromkeys(LANES, 1_000))
 
     for lane, weight in zip(LANES, weights, strict=True):

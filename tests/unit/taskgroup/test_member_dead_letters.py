@@ -1,4 +1,4 @@
-"""Dead letters of members: one for each that failed for good, up to a limit, grouped by their signature."""
+"""Dead letters of members: one for each that failed permanently, up to a limit, grouped by their signature."""
 
 from __future__ import annotations
 

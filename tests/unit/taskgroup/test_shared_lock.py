@@ -9,8 +9,7 @@ from anabranch_taskgroup.worker.shared_lock import SharedLock
 
 
 class Holders:
-    """Tasks that acquire the lock, and hold it until they are let go. `inside` are those that hold it, in
-    order."""
+    """Tasks that acquire the lock, and hold it until they are released; `inside` are the holders, in order."""
 
     def __init__(self) -> None:
         self.lock = SharedLock()

@@ -1,4 +1,4 @@
-"""The seam for kinds of steps: one more kind needs a class and an entry, and the owner does the rest."""
+"""Kinds of steps: another kind needs only a class and an entry in the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A member that kills its worker is found, charged and failed; whoever was near it is not."""
+"""A member that kills its worker is identified, charged and failed; its neighbours are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session's owner under random runs, workers and mishaps: every join fires once, with the right value."""
+"""The session's owner under random runs, workers and faults: every join fires once, with the right value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLOW = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 
 @st.composite
 def expansions(draw: st.DrawFn, keys: list[str]) -> tuple[Expansion | None, str | None]:
-    """An expansion, and the key whose value is its array where that is not written down."""
+    """An expansion, and the key whose value is its array unless the request has it."""
     kind = draw(st.sampled_from(["none", "none", "array", "matrix", "of a key" if keys else "array"]))
     if kind == "none":
         return None, None
@@ -76,7 +76,7 @@ def _need(key: str, *, optional: bool) -> Need:
 
 
 def live_through(world: World, most: int = 3_000) -> None:
-    """Start every run, each at its moment, and let things happen until nothing more does."""
+    """Start every run at its step, and perform steps until none is left."""
     waiting = [message for run in world.runs.values() for message in run.messages()]
     for _ in range(most):
         if waiting and (world.random.random() < 0.5 or not world.step()):

@@ -1,4 +1,4 @@
-"""The small parts of the worker and the session's owner: the state table, chunk sizes, packing, the sweep."""
+"""Small parts of the worker and the session's owner: the state table, chunk sizes, packing, the claim monitor."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_pages_of_a_value_make_the_value_again(value: Any) -> None:
 @given(st.data())
 @settings(deadline=None, max_examples=150)
 def test_any_values_in_any_chunks_are_joined_exactly(data: st.DataObject) -> None:
-    """Values go as a worker packs them, are kept as the owner keeps them, and are read as a client reads them."""
+    """Values are packed as by a worker, stored as by the owner, and read as by a client."""
     found = data.draw(st.lists(JSON, min_size=1, max_size=8))
     output_format = data.draw(st.sampled_from(["merge", "separate", "single", "index"]))
     expansion = Expansion(type="array", array_mapping={"i": list(range(len(found)))}, output_format=output_format)
@@ -297,7 +297,7 @@ def test_a_chunk_that_is_offered_during_a_check_is_remembered() -> None:
 
 
 def test_a_partition_that_is_taken_over_during_a_check_is_remembered() -> None:
-    """A partition that is taken over while another's chunks are looked at; it was forgotten, and never offered."""
+    """Regression: chunks of a partition that was taken over during the check of another were never offered."""
     ledger = ClaimMonitor()
     ledger.adopt(PLACE, 1.5)
     ledger.judge({}, {}, 1.0)

@@ -1,4 +1,4 @@
-"""How many chunks of a task are out: few that wait for a worker, many where workers have begun them."""
+"""How many chunks of a task are out: few that wait for a worker, many that workers have started."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ WINDOW = 64
 
 
 def begin_all(play: Play) -> None:
-    """The first member of each chunk that waits starts, as workers with room for all of them would tell."""
+    """Start the first member of each waiting chunk, as reports of workers with enough slots would."""
     for chunk in [chunk for chunk in play.chunks if not chunk.begun]:
         play.begin(chunk, next(chunk.pending.indexes()))
 
 
 def test_started_chunks_do_not_prevent_further_offers() -> None:
-    """Members that take long are a chunk each: were these bounded as those that wait are, 64 would run at once,
-    however many workers there are."""
+    """Each long member is a chunk of its own: with the limit of waiting chunks only 64 would run at once, however
+    many workers there are.
+    """
     play = Play(70_000, most_chunks=500)
     assert len(play.chunks) == WINDOW
 
@@ -54,7 +55,7 @@ def test_no_more_than_a_few_wait_for_a_worker(members: int) -> None:
 
 
 def test_a_record_without_a_chunk_maximum_is_read_as_by_its_release() -> None:
-    """State is a fold over the log: other chunks than the owner of then offered would be another state."""
+    """State is a fold over the log: other chunks than its owner offered at the time would be another state."""
     play = Play(1_000)
 
     begin_all(play)

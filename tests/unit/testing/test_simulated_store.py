@@ -1,4 +1,4 @@
-"""The store of the simulator forgets, and never is what it never was."""
+"""The simulator's store loses data, but never gets a state that it never had."""
 
 from __future__ import annotations
 
