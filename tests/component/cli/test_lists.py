@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from embedded_commands import system_after_a_run
 from rich.console import Console
 
-from anabranch import Registry, Task, agent
+from anabranch import Task, agent
 from anabranch.cli import completion
 from anabranch.cli.commands.context import show_context
 from anabranch.cli.commands.control import TOPIC_COLUMNS
@@ -33,7 +32,7 @@ from anabranch.cli.top.screen import Screen, after_key
 from anabranch.cli.top.snapshot import Snapshot, Sort, row_of
 from anabranch.core.errors import Misconfigured
 from anabranch.core.wire.run_view import RunView
-from anabranch.embedded import Embedded, embedded
+from anabranch.embedded import Embedded
 from anabranch.ports import TopicSpec
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.reading.views import list_views
@@ -70,24 +69,7 @@ def talk(task: Task) -> int:
 
 @pytest.fixture
 async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
-    """A system on which one run has ended; the commands take it for their servers."""
-    async with embedded(Registry.builtin().add(talk), store="memory") as found:
-        run = await found.client.submit(REQUEST)
-        await run.result()
-
-        @asynccontextmanager
-        async def connected(_: Settings) -> AsyncIterator[Any]:
-            yield found.client
-
-        monkeypatch.setattr("anabranch.cli.backends.selection.open_client", connected)
-        views: list[Any] = []
-
-        async def look() -> None:
-            while not any(view.status == "completed" for view in views):
-                views[:] = await list_views(found.store, found.names)
-                await asyncio.sleep(0.01)
-
-        await asyncio.wait_for(look(), 20)
+    async with system_after_a_run(monkeypatch, talk, REQUEST) as found:
         yield found
 
 

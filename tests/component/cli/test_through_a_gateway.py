@@ -6,11 +6,11 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from embedded_commands import connect_commands
 from gateways import Running, gateway
 from waiting import eventually_true
 
@@ -106,12 +106,7 @@ class Both:
 async def both(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Both]:
     registry = Registry.builtin().add(talk).add(many).add(forever)
     async with gateway(registry=registry) as running:
-
-        @asynccontextmanager
-        async def connected(_: Settings) -> AsyncIterator[Any]:
-            yield running.system.client
-
-        monkeypatch.setattr("anabranch.cli.backends.selection.open_client", connected)
+        connect_commands(monkeypatch, running.system.client)
         for request in (TALK, FAILS, MANY):
             run = await running.system.client.submit(request)
             await run.result()

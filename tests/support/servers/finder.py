@@ -6,7 +6,7 @@ Only chooses; the modules of each kind run it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -53,12 +53,7 @@ def find_kafka(directory: Path) -> ServerHandle:
 
     Raises ServerUnavailableError with the reason and the remedy if there is none.
     """
-    named = os.environ.get(BROKERS_VARIABLE)
-    if named is None:
-        return private_kafka(directory, PATIENT)
-    if not broker_answers(named):
-        raise ServerUnavailableError(f"no Kafka responds at {BROKERS_VARIABLE}={named}")
-    return NamedServer(named)
+    return _named("Kafka", BROKERS_VARIABLE, broker_answers) or private_kafka(directory, PATIENT)
 
 
 def find_redis(directory: Path) -> ServerHandle:
@@ -66,33 +61,44 @@ def find_redis(directory: Path) -> ServerHandle:
 
     Raises ServerUnavailableError with the reason and the remedy if there is none.
     """
-    named = os.environ.get(REDIS_VARIABLE)
-    if named is None:
-        return private_redis(directory)
-    if not redis_answers(named):
-        raise ServerUnavailableError(f"no Redis responds at {REDIS_VARIABLE}={named}")
-    return NamedServer(named)
+    return _named("Redis", REDIS_VARIABLE, redis_answers) or private_redis(directory)
+
+
+def _named(kind: str, variable: str, answers: Callable[[str], bool]) -> NamedServer | None:
+    address = os.environ.get(variable)
+    if address is None:
+        return None
+    if not answers(address):
+        raise ServerUnavailableError(f"no {kind} responds at {variable}={address}")
+    return NamedServer(address)
 
 
 def private_kafka(directory: Path, settings: Mapping[str, str] | None = None) -> ServerHandle:
     """A broker for one test, not started yet; raises ServerUnavailableError if none can be run."""
-    if _engine_answers():
-        return containers.kafka_container(settings)
-    try:
-        return kafka_node(directory, settings=settings)
-    except ServerUnavailableError as missing:
-        raise ServerUnavailableError(
-            f"{missing}; or name one in {BROKERS_VARIABLE}, or start a container engine"
-        ) from missing
+    return _private(
+        BROKERS_VARIABLE,
+        lambda: containers.kafka_container(settings),
+        lambda: kafka_node(directory, settings=settings),
+    )
 
 
 def private_redis(directory: Path, settings: Mapping[str, str] | None = None) -> ServerHandle:
     """A Redis for one test, not started yet; raises ServerUnavailableError if none can be run."""
+    return _private(
+        REDIS_VARIABLE,
+        lambda: containers.redis_container(settings),
+        lambda: redis_node(directory, settings=settings),
+    )
+
+
+def _private(
+    variable: str, container: Callable[[], ServerHandle], process: Callable[[], ServerHandle]
+) -> ServerHandle:
     if _engine_answers():
-        return containers.redis_container(settings)
+        return container()
     try:
-        return redis_node(directory, settings=settings)
+        return process()
     except ServerUnavailableError as missing:
         raise ServerUnavailableError(
-            f"{missing}; or name one in {REDIS_VARIABLE}, or start a container engine"
+            f"{missing}; or name one in {variable}, or start a container engine"
         ) from missing

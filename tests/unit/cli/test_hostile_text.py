@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from embedded_commands import system_after_a_run
 
-from anabranch import Registry, Task, agent
+from anabranch import Task, agent
 from anabranch.cli.commands.context import show_context
 from anabranch.cli.commands.dlq import list_dead_letters, show_dead_letter
 from anabranch.cli.commands.events import LogFilter, show_events, show_logs
@@ -23,9 +22,8 @@ from anabranch.cli.commands.why import why
 from anabranch.cli.render.tables import Form
 from anabranch.cli.top.command import TopOptions, top
 from anabranch.core.visible import visible
-from anabranch.embedded import Embedded, embedded
+from anabranch.embedded import Embedded
 from anabranch.runtime.process.settings import Settings
-from anabranch.runtime.reading.views import list_views
 
 EVIL = "\x1b]0;owned\x07 \x1b[2J \x9b2J \x7f \u202egnp\u2069 \r forged"
 
@@ -55,24 +53,7 @@ def request() -> dict[str, Any]:
 
 @pytest.fixture
 async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
-    """A system on which one run has ended; the commands take it for their servers."""
-    async with embedded(Registry.builtin().add(evil), store="memory") as found:
-        run = await found.client.submit(request())
-        await run.result()
-
-        @asynccontextmanager
-        async def connected(_: Settings) -> AsyncIterator[Any]:
-            yield found.client
-
-        monkeypatch.setattr("anabranch.cli.backends.selection.open_client", connected)
-        views: list[Any] = []
-
-        async def look() -> None:
-            while not any(view.status == "completed" for view in views):
-                views[:] = await list_views(found.store, found.names)
-                await asyncio.sleep(0.01)
-
-        await asyncio.wait_for(look(), 20)
+    async with system_after_a_run(monkeypatch, evil, request()) as found:
         yield found
 
 
