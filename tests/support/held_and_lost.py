@@ -10,7 +10,7 @@ import orjson
 from anabranch.core.names import Names
 from anabranch.core.request.models import Expansion
 from anabranch.core.wire.codec import GROUPS, RUNS, encode
-from anabranch.core.wire.dead_letters import CODE, LETTER_ID, SIGNATURE
+from anabranch.core.wire.dead_letters import CODE, DEAD_LETTER_ID, SIGNATURE
 from anabranch.core.wire.events import EventEntry
 from anabranch.core.wire.messages import (
     ChunkLost,
@@ -200,4 +200,4 @@ class Fleet:
         return True
 
 
-__all__ = ["CODE", "LETTER_ID", "NAMES", "SIGNATURE", "Fleet", "Play"]
+__all__ = ["CODE", "DEAD_LETTER_ID", "NAMES", "SIGNATURE", "Fleet", "Play"]

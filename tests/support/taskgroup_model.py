@@ -22,7 +22,7 @@ from anabranch.core.outputs import derived, join
 from anabranch.core.ranges import Ranges
 from anabranch.core.request.models import Expansion
 from anabranch.core.wire.codec import GROUPS, RUNS, encode
-from anabranch.core.wire.dead_letters import LETTER_ID
+from anabranch.core.wire.dead_letters import DEAD_LETTER_ID
 from anabranch.core.wire.messages import (
     ArrayCounted,
     ChunkLost,
@@ -272,8 +272,8 @@ class World:
             assert body["result_key"] not in self.published[body["run_id"]], "published twice"
             self.published[body["run_id"]][body["result_key"]] = body["value"]
         elif news.outgoing.topic == NAMES.dead_letters:
-            assert news.outgoing.headers[LETTER_ID] not in self.letters, "two dead letters of one failure"
-            self.letters[news.outgoing.headers[LETTER_ID]] = orjson.loads(news.outgoing.value)
+            assert news.outgoing.headers[DEAD_LETTER_ID] not in self.letters, "two dead letters of one failure"
+            self.letters[news.outgoing.headers[DEAD_LETTER_ID]] = orjson.loads(news.outgoing.value)
         else:
             finished = RUNS.decode(news.outgoing.value).message
             if isinstance(finished, FailRun):

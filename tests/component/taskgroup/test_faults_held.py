@@ -10,7 +10,7 @@ import pytest
 from small_requests import alive, array, request, task
 
 from anabranch import GiveUp, Task
-from anabranch.core.wire.dead_letters import CODE, SIGNATURE, MemberLetter
+from anabranch.core.wire.dead_letters import CODE, SIGNATURE, MemberDeadLetter
 from anabranch.testing import System
 
 Start = Callable[..., System]
@@ -47,8 +47,8 @@ def wide(**more: Any) -> dict[str, Any]:
     )
 
 
-def letters_of(s: System) -> list[MemberLetter]:
-    return [MemberLetter.model_validate_json(each.value) for each in s.records("dead-letters")]
+def letters_of(s: System) -> list[MemberDeadLetter]:
+    return [MemberDeadLetter.model_validate_json(each.value) for each in s.records("dead-letters")]
 
 
 def test_a_redrive_completes_the_join_that_is_still_open(anabranch_system: Start) -> None:

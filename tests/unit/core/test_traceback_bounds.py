@@ -16,7 +16,7 @@ from anabranch.core.error_records import ErrorRecord, error_record
 from anabranch.core.failures import fit_failures
 from anabranch.core.redaction import redactor
 from anabranch.core.wire.codec import GROUPS
-from anabranch.core.wire.dead_letters import MemberLetter
+from anabranch.core.wire.dead_letters import MemberDeadLetter
 from anabranch.core.wire.messages import Failure, MemberFailed, MemberRetry, MembersReported, Offer
 from anabranch.runtime.process.settings import Settings
 from anabranch_eventmanager.projection.documents import (
@@ -126,7 +126,7 @@ def test_a_report_of_full_tracebacks_is_split_below_the_limit_of_a_record() -> N
 
 def test_a_failure_and_a_dead_letter_without_a_traceback_have_no_such_field() -> None:
     whose = {"run_id": "r", "request_id": "q", "session_id": "s", "group": "g", "task": "t", "member": "t"}
-    letter = MemberLetter.model_validate({**whose, "agent": "a", "error_type": "E", "message": ""})
+    letter = MemberDeadLetter.model_validate({**whose, "agent": "a", "error_type": "E", "message": ""})
 
     assert "traceback" not in failure(1, None).to_document()
     assert "traceback" not in letter.to_document()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from held_and_lost import Play
 
-from anabranch.core.wire.dead_letters import MemberLetter, normalised, signature
+from anabranch.core.wire.dead_letters import MemberDeadLetter, normalised, signature
 from anabranch_taskgroup.session.dead_letters import MAX_DEAD_LETTERS
 
 
@@ -35,7 +35,7 @@ def test_a_failed_member_gets_a_dead_letter() -> None:
         "anabranch_code": "member_failed",
         "anabranch_reason": "ValueError: row 17 is bad",
         "anabranch_origin": "t.groups/3/2",
-        "anabranch_signature": MemberLetter.model_validate(letter).signature,
+        "anabranch_signature": MemberDeadLetter.model_validate(letter).signature,
         "anabranch_id": "r/g/t_2/0",
     }
 

@@ -124,7 +124,7 @@ async def _statuses(client: Client, found: Sequence[DeadLetter]) -> dict[str, st
 
 
 async def why_not_redriven(client: Client, found: Sequence[DeadLetter]) -> dict[str, str]:
-    """Why letters cannot be redriven, by id; letters without an entry can. Raises ServerUnavailable."""
+    """Why dead letters cannot be redriven, by id; those without an entry can. Raises ServerUnavailable."""
     refused = plan_redrive(found, await _statuses(client, found), client.names.requests).refused
     return {letter.id: reason for letter, reason in refused}
 
@@ -139,7 +139,7 @@ async def grouped_with_redrivable(client: Client, found: Sequence[DeadLetter]) -
 
 
 async def dead_letter_details(client: Client, letter: DeadLetter) -> dict[str, Any]:
-    """All details of a letter, and `redrive_refused`: why it cannot be redriven, or null."""
+    """All details of a dead letter, and `redrive_refused`: why it cannot be redriven, or null."""
     why_not = await why_not_redriven(client, [letter])
     return to_document(letter) | {"redrive_refused": why_not.get(letter.id)}
 

@@ -58,7 +58,7 @@ def group_by_failure(found: Iterable[DeadLetter]) -> list[dict[str, Any]]:
 
 
 def _group(signature: str, found: Sequence[DeadLetter]) -> dict[str, Any]:
-    last = found[-1]
+    last = found[-1]  # the reader returns dead letters in order of time
     return {
         "signature": signature,
         "count": len(found),

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.request.envelope import unwrap
 from anabranch.core.wire import dead_letters
-from anabranch.core.wire.dead_letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, MemberLetter
+from anabranch.core.wire.dead_letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, MemberDeadLetter
 from anabranch.ports import EventLog, Headers, Incoming, Outgoing
 from anabranch.runtime.reading.log_range import records_between
 
@@ -30,7 +30,7 @@ ADDED = frozenset(
         dead_letters.REASON,
         dead_letters.ORIGIN,
         dead_letters.SIGNATURE,
-        dead_letters.LETTER_ID,
+        dead_letters.DEAD_LETTER_ID,
         dead_letters.PROJECT,
         "anabranch_null",
         "anabranch_bytes",
@@ -57,7 +57,7 @@ class DeadLetter:
     reason: str
     origin: str
     signature: str
-    member: MemberLetter | None = None
+    member: MemberDeadLetter | None = None
     state: State = "open"
 
     @property
@@ -86,9 +86,9 @@ class DeadLetter:
 
     @property
     def project(self) -> str | None:
-        """The project in the letter's headers; None if they have none.
+        """The project in the headers; None if they have none.
 
-        Only headers after the last `anabranch_code` count: the writer of the letter added those, while the
+        Only headers after the last `anabranch_code` count: the writer of the dead letter added those, while the
         original record may have any header.
         """
         for name, value in reversed(self.record.headers):
@@ -107,7 +107,7 @@ class DeadLetter:
 
     @property
     def problems(self) -> Sequence[str]:
-        """The errors of a refused request; empty for any other letter."""
+        """The errors of a refused request; empty for any other dead letter."""
         found = _parsed(self.reason)
         if not isinstance(found, list):
             return ()
@@ -177,7 +177,7 @@ def from_records(found: Iterator[Incoming]) -> list[DeadLetter]:
                 by_location[location] = replace(by_location[location], state=state)
             continue
         # An owner that repeats a turn after a crash writes its dead letters again, with the same ids.
-        letter_id = headers.get(dead_letters.LETTER_ID)
+        letter_id = headers.get(dead_letters.DEAD_LETTER_ID)
         if letter_id is None or letter_id not in seen:
             by_location[f"{record.topic}/{record.partition}/{record.offset}"] = _letter(record, code, headers)
         if letter_id is not None:
@@ -192,11 +192,11 @@ def _letter(record: Incoming, code: str, headers: Mapping[str, bytes | None]) ->
     return replace(letter, signature=signature or dead_letters.signature(code, letter.error))
 
 
-def _member(record: Incoming, code: str) -> MemberLetter | None:
+def _member(record: Incoming, code: str) -> MemberDeadLetter | None:
     if code not in (MEMBER_FAILED, MEMBERS_OMITTED):
         return None
     try:
-        return MemberLetter.model_validate_json(record.value)
+        return MemberDeadLetter.model_validate_json(record.value)
     except ValidationError:
         return None
 
@@ -215,7 +215,7 @@ def _superseded(found: list[DeadLetter]) -> Iterator[DeadLetter]:
         yield replace(letter, state="superseded") if is_old and letter.state == "open" else letter
 
 
-def _subject(member: MemberLetter) -> object:
+def _subject(member: MemberDeadLetter) -> object:
     return member.run_id, member.group, member.task, member.index, member.omitted > 0
 
 

@@ -335,7 +335,7 @@ def _dead_letter_record(topic: str, delivery: WebhookDelivery, reason: str, reco
         dead_letters.SIGNATURE: dead_letters.signature(
             dead_letters.WEBHOOK_FAILED, reason, subject=delivery.subscription.id
         ).encode(),
-        dead_letters.LETTER_ID: delivery.id.encode(),
+        dead_letters.DEAD_LETTER_ID: delivery.id.encode(),
         dead_letters.PROJECT: delivery.subscription.project.encode(),
     }
     return Outgoing(topic, delivery.run_id, delivery.body, headers=headers)

@@ -108,7 +108,7 @@ def _write_dead_letter(turn: Turn, run: Run, task: Task, index: int, held: Held)
         return
     task.dead_letters += 1
     failure = held.failure
-    letter = dead_letters.MemberLetter(
+    letter = dead_letters.MemberDeadLetter(
         run_id=run.run_id,
         request_id=run.request_id,
         session_id=run.session_id,
@@ -118,7 +118,7 @@ def _write_dead_letter(turn: Turn, run: Run, task: Task, index: int, held: Held)
         **failure.model_dump(),
     )
     # The same in a repeated turn, and another one when a redriven member fails again.
-    letter_id = dead_letters.member_letter_id(
+    letter_id = dead_letters.member_dead_letter_id(
         run.run_id, task.group, task.name, failure.index, task.redrives.get(index, 0)
     )
     _post(turn, letter, dead_letters.MEMBER_FAILED, f"{failure.error_type}: {failure.message}", letter_id)
@@ -130,7 +130,7 @@ def write_omitted_dead_letter(turn: Turn, run: Run, task: Task) -> None:
         return
     count = task.omitted_dead_letters
     message = f"{count} further members of {task.group}/{task.name} failed, and have no dead letters of their own"
-    letter = dead_letters.MemberLetter(
+    letter = dead_letters.MemberDeadLetter(
         run_id=run.run_id,
         request_id=run.request_id,
         session_id=run.session_id,
@@ -146,14 +146,14 @@ def write_omitted_dead_letter(turn: Turn, run: Run, task: Task) -> None:
     _post(turn, letter, dead_letters.MEMBERS_OMITTED, message, letter_id)
 
 
-def _post(turn: Turn, letter: dead_letters.MemberLetter, code: str, reason: str, letter_id: str) -> None:
+def _post(turn: Turn, letter: dead_letters.MemberDeadLetter, code: str, reason: str, letter_id: str) -> None:
     names = turn.config.names
     headers = {
         dead_letters.CODE: code.encode(),
         dead_letters.REASON: reason.encode("utf-8", "replace")[:REASON_BYTES],
         dead_letters.ORIGIN: f"{names.groups}/{turn.partition.number}/{turn.offset}".encode(),
         dead_letters.SIGNATURE: letter.signature.encode(),
-        dead_letters.LETTER_ID: letter_id.encode("utf-8", "replace"),
+        dead_letters.DEAD_LETTER_ID: letter_id.encode("utf-8", "replace"),
     }
     value = dumps(letter.to_document())
     turn.effects.append(PublishAfter(Outgoing(names.dead_letters, letter.run_id, value, headers=headers)))

@@ -1,8 +1,8 @@
-"""Dead letters: the model of a failed member's letter, the header names, and the signature that groups similar
-failures. Pure.
+"""Dead letters: the model for failed members, the header names, and the signature that groups similar failures.
+Pure.
 
-The letter of a *record* (a refused request, undecodable bytes) has the bytes of the original; the letter of a
-*member* has a `MemberLetter` as JSON. Both have the same headers.
+The dead letter of a *record* (a refused request, undecodable bytes) has the bytes of the original; that of a
+*member* has a `MemberDeadLetter` as JSON. Both have the same headers.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ CODE = "anabranch_code"
 REASON = "anabranch_reason"
 """Header: the reason as text."""
 ORIGIN = "anabranch_origin"
-"""Header: `topic/partition/offset` of the record that caused the letter."""
+"""Header: `topic/partition/offset` of the record that caused the dead letter."""
 SIGNATURE = "anabranch_signature"
 """Header; see `signature`."""
 PROJECT = "anabranch_project"
-"""Header: project that owns the letter; only set for refused requests and undelivered webhook events."""
-LETTER_ID = "anabranch_id"
-"""Header: id of the letter, the same in each repetition, so that readers can drop duplicates."""
+"""Header: project that owns the dead letter; only set for refused requests and undelivered webhook events."""
+DEAD_LETTER_ID = "anabranch_id"
+"""Header: id of the dead letter, the same in each repetition, so that readers can drop duplicates."""
 
 MEMBER_FAILED = "member_failed"
 MEMBERS_OMITTED = "members_omitted"
-"""Code of the last letter of a task with more failed members than letters; see `omitted`."""
+"""Code of the last dead letter of a task with more failed members than dead letters; see `omitted`."""
 WEBHOOK_FAILED = "webhook_failed"
-"""Code of an event that a subscriber accepted in no attempt."""
+"""Code of an event that a subscriber did not accept in any attempt."""
 DISMISSED, REDRIVEN = "dismissed", "redriven"
-"""Codes of decisions on letters. The origin of such a record is the position of its letter."""
+"""Codes of decisions on dead letters. The origin of such a record is the position of its dead letter."""
 MESSAGE_CHARACTERS = 400
 """Maximum characters of a normalised message that count for its signature."""
 
@@ -50,8 +50,8 @@ _CHANGING = (
 )
 
 
-class MemberLetter(BaseModel):
-    """A member that failed for good. `index` is null where the task is not expanded.
+class MemberDeadLetter(BaseModel):
+    """A member that failed for good. `index` is null if the task is not expanded.
 
     `attempts` counts the calls that ended in an error, `deliveries` the workers that died while they ran this
     member and no other suspect. `held`: the task waits for a redrive or a dismissal of the member.
@@ -76,10 +76,10 @@ class MemberLetter(BaseModel):
     """Traceback of the last attempt's exception; null if it has none, or if enough failures of the task have
     one."""
     omitted: int = 0
-    """Only of a `members_omitted` letter: the number of failed members of the task without their own letter."""
+    """Only with the code `members_omitted`: the number of failed members without a dead letter of their own."""
 
     def to_document(self) -> dict[str, Any]:
-        """The letter as JSON-able values, without `traceback` if it has none."""
+        """The fields as JSON-able values, without `traceback` if it has none."""
         return self.model_dump(mode="json", exclude={"traceback"} if self.traceback is None else None)
 
     @property
@@ -92,9 +92,9 @@ def signature(code: str, message: str, *, subject: str = "", error_type: str = "
     """A hash, in 16 hexadecimal digits, that failures of one kind have in common.
 
     Args:
-        code: of the letter.
+        code: of the dead letter.
         message: only its beginning counts, without numbers, ids and white space.
-        subject: the agent of a member; empty for other letters.
+        subject: the agent of a member; empty for other dead letters.
         error_type: of the exception; empty if there was none.
     """
     parts = (code, subject, error_type, normalised(message))
@@ -111,7 +111,7 @@ def normalised(message: str) -> str:
     return text.strip()[:MESSAGE_CHARACTERS]
 
 
-def member_letter_id(run_id: str, group: str, task: str, index: int | None, redrives: int) -> str:
-    """The id of a member's letter: one for each final failure, the first or after a redrive."""
+def member_dead_letter_id(run_id: str, group: str, task: str, index: int | None, redrives: int) -> str:
+    """The id of a member's dead letter: one for each final failure, the first or after a redrive."""
     member = task if index is None else member_name(task, index)
     return f"{run_id}/{group}/{member}/{redrives}"

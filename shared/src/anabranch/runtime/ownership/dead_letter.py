@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from anabranch.core.names import Names
-from anabranch.core.wire.dead_letters import LETTER_ID, PROJECT, SIGNATURE, signature
+from anabranch.core.wire.dead_letters import DEAD_LETTER_ID, PROJECT, SIGNATURE, signature
 from anabranch.ports import Headers, Incoming, Outgoing
 
 REASON_BYTES = 8_192
@@ -62,7 +62,7 @@ def _own_headers(record: Incoming, reason: str, code: str, project: str | None) 
         ("anabranch_reason", reason.encode()[:REASON_BYTES]),
         ("anabranch_origin", origin.encode()),
         (SIGNATURE, signature(code, reason).encode()),
-        (LETTER_ID, origin.encode()),
+        (DEAD_LETTER_ID, origin.encode()),
     )
     if project is not None:
         own = (*own, (PROJECT, project.encode()))
