@@ -52,7 +52,7 @@ class BoundedDict(MutableMapping[K, V]):
         if key in self._entries:
             self._subtract(key)
         self._entries[key] = value
-        self._entries.move_to_end(key)
+        self._entries.move_to_end(key)  # an OrderedDict leaves an existing key in its place
         self._add(key, value)
         while self.total_weight > self.max_size and len(self._entries) > 1:
             self._evict()

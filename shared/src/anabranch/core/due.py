@@ -64,7 +64,7 @@ class DueQueue(Generic[K]):
         """Remove and return the keys that are due at `now`, the earliest first."""
         due = []
         while (earliest := self.next_due()) is not None and earliest <= now:
-            _, _, key = heapq.heappop(self._heap)
+            _, _, key = heapq.heappop(self._heap)  # not stale: `next_due` has removed the stale ones at the top
             del self._entries[key]
             due.append(key)
         return due

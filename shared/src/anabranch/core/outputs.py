@@ -35,6 +35,7 @@ def join(output_format: OutputFormat, results: Iterable[Result], count: int) -> 
     if output_format == "separate":
         return {identifier_of(result): result[2] for result in ordered}
     if output_format == "single":
+        # The last result need not be that of the last member, which may have failed.
         return ordered[-1][2] if ordered and ordered[-1][0] == count - 1 else None
     return indexed(ordered, count)
 

@@ -59,6 +59,7 @@ def session_problem(
         claimed_by: the project that claimed the session by an earlier request; None if no project did.
         run_project: the project of the run whose id the session id is; None if there is no such run.
     """
+    # A session without an owner goes to the project that names it, except under an id that a run may get.
     owner = (run_project or claimed_by) if is_run_id(session_id) else (claimed_by or project)
     return None if owner == project else session_conflict(session_id)
 

@@ -14,7 +14,9 @@ Service = Literal["agency", "taskgroup", "eventmanager", "gateway"]
 
 ALL: tuple[Service, ...] = ("agency", "taskgroup", "eventmanager", "gateway")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200)
+"""Bounds of the buckets for durations of runs and HTTP requests."""
 LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""Bounds of the buckets for the lag of joins."""
 
 _UNITS = {"s": "seconds"}
 

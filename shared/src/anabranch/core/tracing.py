@@ -71,6 +71,7 @@ def trace_of(run_id: str, traceparent: str | None) -> RunTrace:
 def parse_traceparent(text: str | None) -> RunTrace | None:
     """Parse a `traceparent` header; None if it is invalid. Of a later version the known fields are read."""
     found = _TRACEPARENT.fullmatch(text or "")
+    # Version ff is invalid, and version 00 has no fields after the flags; those of a later version are ignored.
     if found is None or found[1] == "ff" or (found[1] == "00" and found[5]):
         return None
     trace_id, parent = int(found[2], 16), int(found[3], 16)

@@ -46,7 +46,7 @@ class LoopThread:
                 except StopAsyncIteration:
                     return
         finally:
-            self.call(_closed(source))
+            self.call(_closed(source))  # an async generator has to be closed on its own loop
 
     def close(self) -> None:
         """Stop the loop and end the thread."""

@@ -136,6 +136,7 @@ class Task:
             task.instructions = instructions
             task.inputs = inputs
         else:
+            # Their slots stay empty, so that the first access calls `__getattr__`, which copies.
             task._uncopied = {"message": message, "instructions": instructions, "inputs": inputs}
         task._variables = variables
         task.deadline = deadline

@@ -113,7 +113,7 @@ class Zipped:
     def between(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
         """Yield the combinations `start` to `stop`."""
         parts = [array[start:stop] for array in self._arrays.values()]
-        if len(parts) == 1:
+        if len(parts) == 1:  # fast path, without `zip`
             (name,) = self._arrays
             return ({name: item} for item in parts[0])
         names = tuple(self._arrays)

@@ -149,7 +149,7 @@ class Expanded:
         return (Member(index, found, _names(found), str(index), None) for index, found in numbered)
 
     def _identified(self, index: int, variables: dict[str, Any]) -> Member:
-        scope = {**_names(variables)}
+        scope = {**_names(variables)}  # a copy: `_names` may return the variables themselves
         identifier = None
         for placeholder, path in self._identifiers:
             value = path.find(variables)

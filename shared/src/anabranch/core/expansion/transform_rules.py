@@ -265,6 +265,7 @@ class _Applied:
         """Return the arrays of `group` without the rows that filter and distinct drop."""
         arrays = {name: self._rules.arrays[name] for name in group}
         lengths = {len(array) for array in arrays.values()}
+        # Unequal lengths make no rows: each array is filtered alone, and a zip refuses lengths that still differ.
         if len(lengths) > 1:
             return {name: self._kept((name,))[name] for name in group}
         tests = [*self._filter_tests(arrays), *self._distinct_tests(arrays)]
@@ -286,6 +287,7 @@ class _Applied:
         does not hide an equal row."""
         distinct = self._rules.distinct
         if isinstance(distinct, bool):
+            # The numbers of a sequence differ anyway.
             if distinct and not arrays.keys() <= set(self._rules.sequences):
                 yield partial(_is_new, [(array, ()) for array in arrays.values()], set())
             return

@@ -170,7 +170,7 @@ def _known_in_task(task: Any, where: str, ignored: dict[str, None]) -> Any:
 def _known_in_sequences(rules: Any, where: str, ignored: dict[str, None]) -> None:
     sequences = rules.get("sequence") if isinstance(rules, dict) else None
     if isinstance(sequences, Mapping):
-        inside = dict(sequences)
+        inside = dict(sequences)  # a copy: the caller's document must not change
         for name in inside:
             _keep_inside(inside, name, Sequence, f"{where}.expansion_config.transform_rules.sequence", ignored)
         rules["sequence"] = inside

@@ -53,7 +53,7 @@ def forecast_members(
         arrays = {name: _array(name, source, context) for name, source in found.items()}
         expanded = expand(expansion, arrays, limit=UNLIMITED, check_identifiers=False)
         if expanded.count <= CHECKED_IDENTIFIERS:
-            expand(expansion, arrays)
+            expand(expansion, arrays)  # only to check the identifiers, which reads every member
     except ExpansionError as error:
         return MemberForecast(None, error=str(error))
     return MemberForecast(expanded.count, expanded)

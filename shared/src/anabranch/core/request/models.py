@@ -60,6 +60,7 @@ class Document(BaseModel):
     def _null_is_absent(cls, data: Any) -> Any:
         if not isinstance(data, Mapping) or None not in data.values():
             return data
+        # Null in a required or unknown field stays, so that the field is reported under its own name.
         return {key: value for key, value in data.items() if value is not None or not cls._may_omit(key)}
 
     @classmethod
@@ -284,6 +285,7 @@ def _rename_agent_class(data: dict[str, Any]) -> dict[str, Any]:
         data.pop("agent_class", None)
     elif data.get("agent") is None or data["agent"] == data["agent_class"]:
         data["agent"] = data.pop("agent_class")
+    # Two different names both stay: the schema check refuses `agent_class` with a message of its own.
     return data
 
 

@@ -105,7 +105,7 @@ def _group_outline(group: Mapping[str, Any], path: Path) -> GroupOutline:
     tasks = [
         (_declared(task, "name", where), _task_outline(task, where, shown, inherited))
         for index, task in enumerate(_list(group.get("tasks")))
-        if isinstance(task, Mapping) and (where := (*path, "tasks", index))
+        if isinstance(task, Mapping) and (where := (*path, "tasks", index))  # never empty: only names the path
     ]
     return GroupOutline(name, tuple(tasks))
 
@@ -215,6 +215,7 @@ def _retries_never(retry: Any) -> bool:
 
 def _tolerates(failures: Any) -> bool:
     if isinstance(failures, str):
+        # Any digit but 0: "0%" and "0.0%" tolerate nothing.
         return failures.rstrip().endswith("%") and any(digit in failures[:100] for digit in "123456789")
     return isinstance(failures, int) and failures > 0
 

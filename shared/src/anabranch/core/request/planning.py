@@ -184,6 +184,7 @@ def plan(request: Request, session_keys: SessionKeys = ()) -> Plan:
     """
     graph = _graph(outline_of(request), request, session_keys)
     if graph.levels is None or graph.unknown:
+        # Again from the document: the outlines of a valid request lack the paths that the errors need.
         graph = _graph(read_outline(request.to_document()), request, session_keys)
         raise RequestRefused([*unknown_keys(graph, json_pointer), *cycles(graph, json_pointer)])
     return assemble(request, graph, forecast_all(graph, request.context))
@@ -254,6 +255,7 @@ class _Mentions:
         if not mentioned:
             return frozenset()
         declared = {need.key for need in self._graph.needs[index]} | own_names(spec)
+        # Sorted: the order of a set differs between processes, and that of the warnings must not.
         found = [self._key(text, declared) for text in sorted(mentioned)]
         for key in dict.fromkeys(key for key in found if key is not None and key in self._graph.producers):
             self._warn(index, key)

@@ -57,6 +57,7 @@ def duplicate_result_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
     for task in graph.tasks:
         for key in task.produces:
             other, first = seen.setdefault(key.text, (task, key))
+            # With a policy, several tasks may produce a key, but each of them only once.
             if first is not key and (other is task or key.text not in graph.shared):
                 by = "this task" if other is task else other.label
                 message = f"the result key {key.text!r} is already declared by {by}"
@@ -210,7 +211,7 @@ def too_many_members(
         if task.expanded and count > limit:
             message = f"{task.label} has {count:,} members"
             yield Problem(Code.TOO_MANY_MEMBERS, pointer((*task.path, "expansion_config")), message, hint)
-        total += count if count <= limit else 0
+        total += count if count <= limit else 0  # a task over the limit has a problem of its own
     if total > limit:
         message = f"the tasks have {total:,} members together"
         yield Problem(Code.TOO_MANY_MEMBERS, pointer(("task_groups",)), message, hint)

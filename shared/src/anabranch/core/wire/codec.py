@@ -62,6 +62,7 @@ def split(value: bytes) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     if not isinstance(header, dict):
         raise Undecodable(f"the header is not a JSON object but a {type(header).__name__}")
     version = header.get("v")
+    # `type`, not `isinstance`: True is an int, and equal to 1.
     if type(version) is not int or version != WIRE_VERSION:
         raise Undecodable(f"wire version {WIRE_VERSION} is expected, found {version!r}: upgrade the readers first")
     return header, _cut(payload, _lengths(header))

@@ -97,7 +97,7 @@ class Assembler:
         fragment = _decoded(value) if is_fragment(value) else None
         if fragment is None:
             return value
-        self.expire(at)
+        self.expire(at)  # by the record's time and not by a clock, so that a replay decides the same
         message, piece = fragment
         found = self._incomplete.setdefault(message.message_id, _Incomplete(offset, at, message.count))
         if message.count == found.count:

@@ -80,6 +80,7 @@ class Evidence:
                 because they have not loaded the agent.
         """
         lack, missing = missing.detail, replace(missing, detail=None)
+        # The strongest evidence first: a claim proves that a worker has read the offer, whatever the groups say.
         holder = self.holders.get(claim)
         if holder is not None:
             return replace(missing, fact=Fact.CLAIMED, worker=holder, alive=self.alive.get(holder, False))

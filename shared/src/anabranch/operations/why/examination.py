@@ -120,6 +120,7 @@ class _Examination:
         """How the run ended. Its owner may have died after storing the final record and before publishing it."""
         answer = _answer_for(self._run_id, known)
         answer.status, answer.ended_at = known.final_status or "", known.ended_at
+        # A live owner publishes the record by itself, and without lag it has been published.
         if (
             runs.standing.member is None
             and runs.standing.lag
@@ -158,6 +159,7 @@ class _Examination:
         assert replay.submitted is not None
         answer = Answer(self._run_id) if known is None else _answer_for(self._run_id, known)
         answer.last_at = replay.last.at if replay.last else None
+        # Neither a tombstone nor a commit: the owner may not have read the record yet.
         if known is None and replay.submitted.offset >= runs.standing.position:
             entry = Missing(Fact.NOT_ADMITTED, since=replay.submitted.at, lag=runs.standing.lag)
             entry = replace(_in_partition(entry, runs), offset=replay.submitted.offset)
