@@ -58,7 +58,7 @@ async def test_a_failed_batch_is_sent_again_before_later_messages() -> None:
     running.cancel()
 
 
-async def test_a_sender_can_wait_for_room_by_weight() -> None:
+async def test_a_sender_can_wait_for_space_by_weight() -> None:
     server = Server()
     queue = queue_to(server, "keep", limit=10, weigh=lambda number: number)
     queue.put_all([9, 9])

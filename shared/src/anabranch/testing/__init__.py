@@ -48,5 +48,6 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module 'anabranch.testing' has no attribute {name!r}")
     value = getattr(import_module(home), name)
+    # Later accesses find the name without this function.
     globals()[name] = value
     return value

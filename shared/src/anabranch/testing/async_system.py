@@ -52,6 +52,7 @@ class AsyncSystem:
         parts = self.embedded
         name = session_key(session_id, key)
         data = orjson.dumps(value)
+        # Stored before it is announced: a reader that gets the message must find the value.
         await parts.store.put([Write(name, data, PUBLISHED_TTL)])
         await parts.notifier.publish([(name, data)])
 
@@ -72,6 +73,7 @@ class AsyncSystem:
 
 async def _records_of(log: EventLog, topic: str, partition: int) -> list[Incoming]:
     found: list[Incoming] = []
+    # A reader at the end only to learn the end offset: a reader of an empty partition would wait for ever.
     async with log.read(topic, [partition], "latest") as reader:
         end = (await reader.end_offsets())[partition]
     if end == 0:

@@ -216,6 +216,7 @@ class System:
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
         while not task.done():
+            # In intervals, because a stopped service wakes nobody: the awaited run would never end.
             await asyncio.wait({task}, timeout=POLL_SECONDS)
             stopped = [service for service in self._services if not service.health().live]
             if stopped and not task.done():

@@ -259,6 +259,7 @@ class KafkaTopics:
         try:
             metadata = await asyncio.to_thread(self._admin.list_topics, timeout=self._timeout)
         except KafkaException as refused:
+            # The events of the failed request, which have the reason, are still queued.
             self._admin.poll(0)
             raise unreachable(self._brokers, self._timeout, error_of(refused).str(), self._seen) from refused
         self._seen = None

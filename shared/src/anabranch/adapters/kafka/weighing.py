@@ -93,6 +93,7 @@ class _Received:
 
 
 def _counted(consumer: Consumer, received: _Received, topic: str, spans: Mapping[int, tuple[int, int]]) -> int:
+    # Its response is received before the count begins.
     consumer.list_topics(topic, timeout=SILENCE_SECONDS)
     _await_report(consumer, received)
     before = received.bytes

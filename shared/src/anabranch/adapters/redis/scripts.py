@@ -39,6 +39,7 @@ class Script:
 def _load(*names: str) -> Script:
     """Load a script from files, concatenated in order."""
     folder = resources.files("anabranch.adapters.redis") / "lua"
+    # Concatenated, because Redis has no way for one script to include another.
     return Script("".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names))
 
 

@@ -105,6 +105,8 @@ class ChannelSubscriptions:
         while True:
             try:
                 connection = await self._address.connect()
+                # Only a connection that was established resets the pause: a server that is down is asked less and
+                # less often.
                 pause = MIN_PAUSE
                 await self._serve(connection)
             except (AnabranchError, RedisError, OSError) as lost:

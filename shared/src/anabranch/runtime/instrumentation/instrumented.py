@@ -75,6 +75,7 @@ class InstrumentedLog:
     def _count_dead_letters(self, records: Sequence[Outgoing]) -> None:
         for record in records:
             pairs = record.headers.items() if isinstance(record.headers, Mapping) else record.headers
+            # The last header of the name is this project's; the original record may have had one, too.
             found = [value for name, value in pairs if name == dead_letters.CODE and value is not None]
             self._telemetry.count(DEAD_LETTERS, code=found[-1].decode("utf-8", "replace") if found else "")
 

@@ -147,6 +147,7 @@ class OwnedPartition(Generic[S]):
         if any(is_fragment(record.value) for record in records):
             assemble = self.fragments.whole
             records = [replace(each, value=assemble(each.value, each.offset, each.timestamp)) for each in records]
+        # Also without new fragments: an incomplete message must not hold the replay position back for ever.
         if self.fragments:
             self.fragments.expire(records[-1].timestamp)
         return records

@@ -62,6 +62,7 @@ class TurnProcessor(Generic[S]):
                 owned.wake.clear()
                 await owned.wake.wait()
                 continue
+            # Taken for each batch, not for the whole replay, so that partitions take turns.
             async with self._replays.slot(needed=not owned.is_caught_up):
                 batch = owned.queue.take(BATCH if owned.is_caught_up else REPLAY_BATCH)
                 # Before the turn, so that the client fetches while this batch is applied.

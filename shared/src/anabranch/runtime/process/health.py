@@ -145,6 +145,7 @@ class HealthServer:
             return
         bound.set_result(int(server.sockets[0].getsockname()[1]))
         await self._stopping.wait()
+        # Open connections end with the loop: a slow probe must not delay the process.
         server.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

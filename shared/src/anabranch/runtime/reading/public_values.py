@@ -50,6 +50,8 @@ async def classify_value(
         stored, again = await store.get([manifest, session_key(session_id, key)])
         if again is None:
             return None
+        # The value and the manifest of one round trip belong together only if the value is still the one that was
+        # parsed.
         if again == found:
             return PublicValue(value, is_reference=_matches_manifest(value, stored))
         found = again

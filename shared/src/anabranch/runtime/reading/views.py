@@ -18,6 +18,7 @@ async def load_view(store: StateStore, names: Names, run_or_request_id: str) -> 
     Raises:
         ServerUnavailable: the store cannot be reached.
     """
+    # Both are looked up at once: an id does not show whether it is a run id or a request id.
     candidates = (run_or_request_id, run_id_for(run_or_request_id))
     sessions = await store.get([names.run_lookup(run_id) for run_id in candidates])
     keys = [

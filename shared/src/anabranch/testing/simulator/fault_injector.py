@@ -47,6 +47,7 @@ class FaultInjector:
     def plan(self, moments: Iterable[int], strike: Callable[[str], bool]) -> None:
         """Call `strike(process)` during the exchanges with these numbers: before a message is sent, or after the
         server has executed it. It returns True if the process is dead."""
+        # Descending, so that the next moment is removed from the end.
         self._moments = sorted(moments, reverse=True)
         self._strike = strike
 

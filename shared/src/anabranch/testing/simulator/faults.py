@@ -99,6 +99,7 @@ def strike_of(random: Random, kind: str) -> Strike:
     in_exchange = random.random() < 0.7
     return Strike(
         kind=kind,
+        # Most runs end within a few seconds, so many faults strike early.
         at=random.random() * random.choice((3.0, 10.0, HORIZON)),
         moment=random.randint(1, random.choice((40, 150, 400))) if in_exchange else None,
         seconds=random.choice((0.2, 1.0, 3.0, 8.0, 15.0)) * (0.5 + random.random()),

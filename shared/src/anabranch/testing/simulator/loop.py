@@ -95,6 +95,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Run a coroutine and return its result. Raises Deadlock."""
         task = asyncio.ensure_future(future, loop=self)
         self._is_running = True
+        # `asyncio.get_running_loop` has to find this loop, which no runner of asyncio has started.
         asyncio._set_running_loop(self)
         try:
             while not task.done():
@@ -110,6 +111,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             self._pass_time()
         while ready:
             handle = ready.popleft()
+            # The attribute instead of the method, because this is the hottest loop of a simulation.
             if handle._cancelled:
                 continue
             context = handle.context
@@ -126,6 +128,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def _pass_time(self) -> None:
         """Jump to the time of the next timer: nothing else can happen before it."""
         timers = self._timers
+        # A cancelled timer stays in the heap until it is the next: removing it earlier would cost a search.
         while timers and timers[0][2]._cancelled:
             heappop(timers)
         if not timers:

@@ -52,6 +52,7 @@ def applied(mutation: Mutation | None) -> Iterator[None]:
     if mutation is None:
         yield
         return
+    # Raises AttributeError for a function that was renamed, so no mutation is lost silently.
     original = getattr(mutation.target, mutation.name)
     setattr(mutation.target, mutation.name, mutation.broken(original))
     try:

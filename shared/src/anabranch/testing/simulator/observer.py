@@ -86,6 +86,7 @@ class Observer:
 
     def appended(self, record: Incoming) -> None:
         """Observe a record that was appended to the log."""
+        # Two runs of a seed are compared by this checksum, which has the order of all records.
         self.trace = crc32(b"%d %d" % (record.partition, record.offset), crc32(record.value, self.trace))
         if self.history is not None:
             shown = record.value[:300].decode("utf-8", "replace")

@@ -119,6 +119,8 @@ class RevertibleServer(MemoryServer):
         while self._undo and self._undo[-1][0] > horizon:
             at, key, value, expires = self._undo.pop()
             if is_lost is not None and not is_lost(key):
+                # The undo log stays complete for keys that are not reverted, because a later restart may revert
+                # them.
                 kept.append((at, key, value, expires))
                 continue
             self._values.pop(key, None)
@@ -173,6 +175,7 @@ class Wire:
         else:
             try:
                 result = action()
+            # A TypeError is the server's answer to a key of the wrong kind, as Redis' WRONGTYPE is.
             except (AnabranchError, TypeError) as problem:
                 error = problem
             if outcome == "response lost":
@@ -290,6 +293,7 @@ class SimNotifier:
 
     def _sender(self, place: tuple[str, Callback]) -> Callback:
         def send(message: bytes | None) -> None:
+            # Drawn for each message, so that two messages of one channel may overtake each other.
             delay = self._injector.latency()
             self._loop.call_later(delay, self._deliver, place, message, context=self._context)
 
@@ -363,6 +367,7 @@ class SimMembership(MemoryMembership):
         """Stop receiving from a topic, which was deleted and created again, until `read_recreated`."""
         for place in [place for place in self._positions if place[0] == topic]:
             if self._positions[place] != _BEYOND:
+                # Kept only the first time: a topic may be recreated again before the client has noticed.
                 self._held[place] = self._positions[place]
             self._positions[place] = _BEYOND
 
@@ -378,6 +383,7 @@ class SimMembership(MemoryMembership):
     def _wake(self) -> None:
         if self._pump is None:
             delay = self._sim.injector.latency()
+            # In the context of the process: a frozen process receives nothing, and a dead one never.
             self._pump = self._sim.loop.call_later(delay, self._deliver, context=self._sim.context)
 
 

@@ -94,6 +94,7 @@ def reduced(policy: str, values: Sequence[Any]) -> Any:
         return CONFLICT
     if policy == "max":
         return max(values)
+    # `fsum` rounds once, so the sum does not depend on the order of the values.
     return sum(values) if all(isinstance(value, int) for value in values) else fsum(values)
 
 

@@ -107,6 +107,7 @@ def make_agent(started: Callable[[Any], None], kill: Callable[[], None]) -> Call
         inputs = task.inputs
         index = task.index if task.index is not None else 0
         if index in inputs.get("kills", ()):
+            # `kill` stops the process at the end of this step; the sleep keeps the agent from returning before.
             kill()
             await asyncio.sleep(1)
         seconds = inputs.get("seconds", 0)
@@ -288,6 +289,7 @@ def evaluate(expected: Expected, outside: Mapping[str, Any]) -> None:
     if policies := expected.request.get("context_policies"):
         _evaluate_shared(expected, policies[SHARED], tasks, found)
     for group, task in sorted(tasks, key=lambda each: str(each[1]["name"])):
+        # Tasks that write the shared key were evaluated above, because all others may depend on it.
         if task["result_keys"] == [SHARED]:
             continue
         [key] = task["result_keys"]

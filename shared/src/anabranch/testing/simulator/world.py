@@ -163,9 +163,11 @@ class World:
         self._schedule()
         for process in self.processes:
             process.start()
+        # Without this timer, a run that hangs would keep the loop busy for ever: services poll without end.
         deadline = self.loop.call_at(HORIZON + MAX_END_SECONDS, self._report_open_runs, context=OUTSIDE)
         await self._over
         deadline.cancel()
+        # Faults that are still planned must not prevent the cleanup that is checked next.
         self._stop_faults()
         await self._settle()
         await invariants.check_results(self)
@@ -273,6 +275,8 @@ class World:
         if self._over.done():
             return
         for account in self._accounts():
+            # A request without an admission may have been on the requests topic only, whose first records were
+            # lost.
             if not account.is_over and (self.may_resubmit() or not account.admissions):
                 self._append(account.expected.request)
         self.loop.call_later(RESUBMIT_SECONDS, self._resubmit, context=OUTSIDE)
@@ -290,6 +294,7 @@ class World:
 
     def _publish(self, session_id: str, key: str, value: bytes) -> None:
         """Write and announce an external value. If the store refuses it, retry a second later."""
+        # Users retry, too: a value that is never set would leave its run waiting for its timeout.
         if "store" in self.injector.cut or self.server.refusing:
             self.loop.call_later(1.0, self._publish, session_id, key, value, context=OUTSIDE)
             return
@@ -311,6 +316,7 @@ class World:
 
         Its gate is closed at once, so that it takes no further step; the fault itself runs as a step of its own.
         """
+        # Sorted by the number of the exchange, in which the injector calls back.
         strike = self._sudden.pop(0)
         victim = next(
             (each for each in self.processes if each.incarnation and each.incarnation.gate.name == process), None
@@ -321,6 +327,7 @@ class World:
         return victim is not None and strike.kind == "kill"
 
     def _strike(self, strike: Strike, victim: Process | None) -> None:
+        # The promises are checked now, and data that is lost after that would look like a violation.
         if self._over.done() and strike.kind in LOSS_STRIKES:
             return
         if victim is None:
