@@ -55,6 +55,17 @@ def test_a_repeated_request_of_an_ended_run_with_a_stale_record_is_refused() -> 
     assert owner.rejections(turn.effects) == ["request_id_conflict"]
 
 
+def test_a_run_that_a_rebuild_dropped_is_not_taken_for_ended() -> None:
+    """The commit may be of an earlier topic: then nothing has shown that the run was started."""
+    owner = Runner(first=1_000)
+    owner.submits()
+    owner.partition.remember("r", owner.partition.runs["r"].tombstone)
+    owner.partition.rebuilt(open_from=5_000)
+    owner.partition.note_ended(["r"])
+
+    assert finals(owner.hears(RunUnknown(run_id="r"))) == ["run.failed"]
+
+
 @pytest.mark.parametrize(
     ("key", "earlier", "generation", "found"),
     [

@@ -94,6 +94,8 @@ class PartitionState:
     """Runs that were paused and not resumed before they were submitted."""
     observed: OrderedDict[str, dict[str, int]] = field(default_factory=OrderedDict)
     """By run: the offset of its last pause or resume in each partition of `requests`."""
+    dropped_at_rebuild: set[str] = field(default_factory=set)
+    """Runs that the last rebuild left open and dropped: the log does not show how they ended."""
     ended_unrecorded: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Runs that had ended, of which the store has only an older record without the end."""
     deadlines: list[tuple[float, str]] = field(default_factory=list)
@@ -112,10 +114,14 @@ class PartitionState:
             offset = offset_of(run.tombstone.offset, self.generation)
             if offset is not None and offset < open_from:
                 del self.runs[run.run_id]
+                self.dropped_at_rebuild.add(run.run_id)
                 self.drop("run that had ended, admitted by a repetition")
 
     def note_ended(self, run_ids: Iterable[str]) -> None:
-        self.ended_unrecorded.update(dict.fromkeys(run_ids))
+        """Note runs that the log shows as ended, unless this owner dropped them without their end: then the commit
+        may be of an earlier topic with the same name, and the run may never have been started."""
+        ended = (run_id for run_id in run_ids if run_id not in self.dropped_at_rebuild)
+        self.ended_unrecorded.update(dict.fromkeys(ended))
         while len(self.ended_unrecorded) > MAX_REMEMBERED:
             self.ended_unrecorded.popitem(last=False)
 

@@ -124,10 +124,11 @@ class Observer:
             self._final(account, body)
 
     def _rejected(self, account: Account, body: Mapping[str, Any]) -> None:
-        """Check a rejection: only a different body with a known id may be rejected."""
+        """Check a rejection: only a different body with a known id, or the id of an ended run whose end the store
+        has lost, may be rejected."""
         account.unanswered = 0
         codes = {error["code"] for error in body["errors"]}
-        if not account.others or codes != {"request_id_conflict"}:
+        if not (account.others or account.finals) or codes != {"request_id_conflict"}:
             self.violated(f"the request {body['request_id']} was rejected: {body['errors']}")
         self._check_all_over(account)
 
