@@ -56,7 +56,11 @@ class Account:
         if not self.finals or self.unanswered:
             return False
         last = next(reversed(self.admissions), None)
-        return last is None or not self.may_repeat or any(each["accepted_at"] == last for each in self.finals)
+        if last is None or not self.may_repeat or any(each["accepted_at"] == last for each in self.finals):
+            return True
+        # The log lost the first admission and an older store the second one: the request ends once, as lost, and
+        # its sender has that record after both.
+        return self.may_be_lost and self.ended_at >= self.admissions[last]
 
     def is_new(self, final: Mapping[str, Any]) -> bool:
         """True if a final record is the first of its admission."""
