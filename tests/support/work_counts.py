@@ -32,7 +32,7 @@ from anabranch.testing.loop import SeededIds, VirtualClock
 from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.loop import SimLoop
 from anabranch.testing.simulator.processes import Process, SimClock, Site
-from anabranch.testing.simulator.servers import RevertibleServer
+from anabranch.testing.simulator.revertible_server import RevertibleServer
 from anabranch.testing.simulator.world import ObservedBroker
 from anabranch.testing.systems import registry_of
 

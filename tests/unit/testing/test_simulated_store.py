@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.ports import Write
-from anabranch.testing.simulator.servers import LOST_SECOND, RevertibleServer
+from anabranch.testing.simulator.revertible_server import LOST_SECOND, RevertibleServer
 
 
 @dataclass

@@ -24,7 +24,8 @@ from anabranch.sdk.agents import Registry
 from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.loop import OUTSIDE, ProcessGate, SimLoop, inside
-from anabranch.testing.simulator.servers import RevertibleServer, SimLog, SimNotifier, SimStore, Wire
+from anabranch.testing.simulator.revertible_server import RevertibleServer
+from anabranch.testing.simulator.servers import SimLog, SimNotifier, SimStore, Wire
 
 HEALTH_SECONDS = 5.0
 SESSION_SECONDS = 6.0

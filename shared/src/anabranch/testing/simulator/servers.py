@@ -7,7 +7,6 @@ The process may die between any two of these steps. Faults are drawn from the wo
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
@@ -19,7 +18,6 @@ from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.consumer import MemoryMembership
 from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.reader import MemoryReader
-from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import AnabranchError, ServerUnavailable
 from anabranch.ports import (
@@ -37,110 +35,12 @@ from anabranch.ports import (
 )
 from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.loop import OUTSIDE, SimLoop
+from anabranch.testing.simulator.revertible_server import RevertibleServer
 
 T = TypeVar("T")
 Callback = Callable[[bytes | None], None]
-LOST_SECOND = 1.0
 _BEYOND = 2**62
 """A position that no partition reaches: the membership receives nothing."""
-
-
-class RevertibleServer(MemoryServer):
-    """A store that can revert to its state of up to `keeps` seconds ago, and reports accepted writes.
-
-    Each write first appends the old value of its key to an undo log. Reverting applies the undo log backwards.
-    """
-
-    def __init__(
-        self,
-        clock: Clock,
-        accepted: Callable[[Sequence[Write | HistoryEntry], Fence | None], None],
-        keeps: float = LOST_SECOND,
-    ) -> None:
-        super().__init__(clock)
-        self._accepted = accepted
-        self._keeps = keeps
-        self._emptied_at = 0.0
-        self._undo: deque[tuple[float, str, Any, float | None]] = deque()
-
-    def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None) -> None:
-        """See MemoryServer."""
-        super().put(writes, fence)
-        self._accepted(writes, fence)
-
-    def set(self, key: str, value: bytes, ttl: float) -> None:
-        """See MemoryServer."""
-        self._note(key)
-        super().set(key, value, ttl)
-
-    def add_entries(self, key: str, entries: Sequence[HistoryEntry]) -> None:
-        """See MemoryServer."""
-        self._note(key)
-        super().add_entries(key, entries)
-
-    def expire(self, key: str, ttl: float) -> None:
-        """See MemoryServer."""
-        self._note(key)
-        super().expire(key, ttl)
-
-    def delete(self, key: str) -> bool:
-        """See MemoryServer."""
-        self._note(key)
-        return super().delete(key)
-
-    def index(self, key: str) -> dict[str, float]:
-        """See MemoryServer. Returns a copy, so that a change of it does not change the value in the undo log."""
-        return dict(super().index(key))
-
-    def set_index(self, key: str, members: dict[str, float], ttl: float | None = None) -> None:
-        """See MemoryServer."""
-        self._note(key)
-        super().set_index(key, members, ttl)
-
-    def restart(self, *, keep: bool = False) -> None:
-        """See MemoryServer. Emptying is in the undo log, too: otherwise reverting would mix two states."""
-        if not keep:
-            self._emptied_at = self._clock.now()
-        for key in () if keep else list(self._values):
-            self._note(key)
-        super().restart(keep=keep)
-
-    def restart_older(self, seconds: float = LOST_SECOND, is_lost: Callable[[str], bool] | None = None) -> None:
-        """Restart as a new server with the state of `seconds` ago: of all keys, or of those for which `is_lost`
-        holds.
-
-        With `is_lost`, the state is never older than the last emptying of the store: the marks among the other
-        keys would vouch for data that is gone.
-        """
-        horizon = self._clock.now() - seconds
-        if is_lost is not None:
-            horizon = max(horizon, self._emptied_at)
-        kept: list[tuple[float, str, Any, float | None]] = []
-        while self._undo and self._undo[-1][0] > horizon:
-            at, key, value, expires = self._undo.pop()
-            if is_lost is not None and not is_lost(key):
-                # The undo log stays complete for keys that are not reverted, because a later restart may revert
-                # them.
-                kept.append((at, key, value, expires))
-                continue
-            self._values.pop(key, None)
-            self._expiry.cancel(key)
-            if value is not None and expires is not None:
-                self._values[key] = value
-                self._expiry.schedule(key, expires)
-        self._undo.extend(reversed(kept))
-        self.restart(keep=True)
-
-    def keys(self) -> Mapping[str, float]:
-        """The expiry of every key that has not expired, in seconds since the epoch."""
-        now = self._clock.now()
-        return {key: expires for key in self._expiry if (expires := self._expiry.due_at(key) or 0.0) > now}
-
-    def _note(self, key: str) -> None:
-        now = self._clock.now()
-        self._undo.append((now, key, self._values.get(key), self._expiry.due_at(key)))
-        while self._undo[0][0] < now - self._keeps:
-            self._undo.popleft()
 
 
 class Wire:

@@ -25,7 +25,7 @@ from anabranch.testing.simulator.loop import OUTSIDE, Deadlock, SimLoop
 from anabranch.testing.simulator.losses import LOSS_STRIKES
 from anabranch.testing.simulator.observer import Observer
 from anabranch.testing.simulator.processes import Process, SimClock, Site
-from anabranch.testing.simulator.servers import RevertibleServer
+from anabranch.testing.simulator.revertible_server import RevertibleServer
 from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch.testing.simulator.workload import Workload, make_agent, make_workload
 from anabranch.testing.systems import registry_of
