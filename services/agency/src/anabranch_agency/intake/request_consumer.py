@@ -93,6 +93,7 @@ class RequestConsumer:
         document = document_of(record.value, self._context.limits)
         if is_control(document):
             return await self._decide_control(record, document)
+        # Anything else is refused by `decide`, which needs no session for that.
         request = unwrap(document).request if isinstance(document, Mapping) else {}
         keys = await self._sessions.keys_of(request, session_candidates(document))
         decision = decide(self._context, record, document, keys)

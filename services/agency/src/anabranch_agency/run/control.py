@@ -29,6 +29,7 @@ def control_run(turn: Turn, control: ControlRun) -> None:
         return
     run = turn.partition.runs.get(control.run_id)
     if run is None:
+        # A run that ended needs nothing; one that is not known may still be submitted.
         if control.run_id not in turn.partition.tombstones:
             _remember(turn, control)
         turn.partition.drop("control of a run that is not open")

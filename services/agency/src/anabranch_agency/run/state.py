@@ -159,6 +159,7 @@ class PartitionState:
             self.early_stops.popitem(last=False)
 
     def pause_early(self, run_id: str, *, paused: bool) -> None:
+        # A resume removes the pause, and a repeated pause makes the entry the youngest.
         self.early_pauses.pop(run_id, None)
         if paused:
             self.early_pauses[run_id] = None

@@ -120,6 +120,8 @@ async def _write(
     session_id = effect.session_id
     own = [Write(item.own, item.manifest, effect.ttl) for item in items]
     public = [Write(session_key(session_id, item.key), item.data, effect.ttl) for item in items]
+    # The values first, then what refers to them: a crash in between repeats the effect, and no message names a
+    # missing value.
     await store.put(own + public, fence)
     await notifier.publish([(session_key(session_id, item.key), _note(effect, item.key)) for item in items])
     await eventlog.publish([_record(effect, names, item.key, item.document) for item in items])

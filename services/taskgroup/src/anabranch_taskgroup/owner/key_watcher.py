@@ -159,6 +159,7 @@ class KeyWatcher:
             waiting = self._waiting.get(watched)
             is_polled = watched in self._polled
             self._polled.discard(watched)
+            # Not set yet, or unwatched during the read.
             if value is None or waiting is None:
                 continue
             if is_polled:

@@ -82,6 +82,7 @@ def _count_members(counted: _Counted, run: Run, entry: EventEntry) -> None:
     members = 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)
     labels = (("agent", task.order.agent), ("outcome", outcome))
     is_decided = entry.data.get("dismissed") or entry.data.get("redriven")
+    # A redriven or dismissed member made no further attempt: its event repeats the last one.
     if entry.attempt and not is_decided:
         counted[ATTEMPTS, labels] += members
     if outcome != "retried" and not entry.data.get("held"):

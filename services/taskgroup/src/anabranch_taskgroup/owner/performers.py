@@ -88,6 +88,7 @@ class Performers:
             ValueGone: a value is missing in a store that may restore it: perform the effects again.
         """
         expiring = [each for each in effects if isinstance(each, Expire)]
+        # Independent of each other: the keys that expire are those of runs that have ended.
         await asyncio.gather(self._start(state, effects), *(self._expire(each) for each in expiring))
 
     async def _start(self, state: PartitionState, effects: Sequence[Effect]) -> None:
@@ -109,6 +110,7 @@ class Performers:
 
     async def _watch(self, state: PartitionState, effects: Sequence[Watch | Unwatch]) -> None:
         """Watch or unwatch keys. The last effect on a key counts."""
+        # Effects of several turns are performed together, so a key may be watched and unwatched in one call.
         wanted = {(each.run_id, each.session_id, each.key): isinstance(each, Watch) for each in effects}
         await self._watcher.watch_all(key for key, is_wanted in wanted.items() if is_wanted)
         await self._watcher.unwatch_all(key for key, is_wanted in wanted.items() if not is_wanted)

@@ -116,6 +116,7 @@ class RetryImports:
 
     async def _append_outcomes(self, run: Run, before: str) -> tuple[str, ...]:
         session = run.session_id
+        # Stored with every outcome: if it is gone, the outcomes have expired as well.
         [stored] = await self._store.get([self._names.outcome(session, before)])
         if stored is None:
             return (f"the outcomes of run {before} have expired: every task ran again",)

@@ -44,6 +44,7 @@ def producer_ended(turn: Turn, run: Run, task: Task) -> list[Group]:
     for key, number in task.order.shares.items():
         shared = run.shared[key]
         shared.ended.add(number)
+        # All of them, completed or not: with fewer, the value would depend on which producer ended first.
         if len(shared.ended) == len(shared.producers) and not shared.is_settled and not shared.is_reducing:
             homes += _settle(turn, run, key, shared)
     return homes
@@ -90,6 +91,7 @@ def apply_reduced(turn: Turn, run: Run, message: KeyReduced) -> Group | None:
     """Set a key to the value that the shell has reduced. Returns the group that reports it; None where it was
     known."""
     key, shared = message.key, run.shared.get(message.key)
+    # A new owner reads and reduces again, so the result may be on the log twice.
     if shared is None or not shared.is_reducing or shared.is_settled:
         return None
     if message.error is not None:

@@ -84,6 +84,7 @@ def remember_early_stop(turn: Turn, message: StopRun) -> None:
     answer says that it is lost, and is dropped if it has ended."""
     partition = turn.partition
     admission = message.admission or 0
+    # An end must not be replaced by a stop, and of two stops the first reason is kept.
     if message.run_id not in partition.runs and message.run_id not in partition.tombstones:
         partition.add_tombstone(message.run_id, message.reason, admission)
         turn.store_tombstone(message.run_id, message.reason, turn.offset, admission)

@@ -43,6 +43,7 @@ def add_results(
     for start, stop in message.completed:
         task.completed.add(start, stop)
     keys = len(task.order.result_keys)
+    # The identifiers follow the values of the result keys, for `separate` joins only.
     identifiers = segments[keys] if len(segments) > keys else b""
     task.packed.append(PackedResults(message.completed, segments[:keys], message.items, identifiers))
     task.packed_bytes += sum(map(len, segments[:keys]))

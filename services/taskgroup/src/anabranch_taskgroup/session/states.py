@@ -42,6 +42,8 @@ ENDINGS = frozenset(
     {TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED, TaskState.TIMED_OUT}
 )
 
+# A stop ends a task in each state but the endings. So a late stop has no effect, and a late report cannot undo
+# it.
 _STOPS = {TaskEvent.CANCEL: TaskState.CANCELLED, TaskEvent.TIME_OUT: TaskState.TIMED_OUT}
 
 TRANSITIONS: dict[TaskState, dict[TaskEvent, TaskState]] = {

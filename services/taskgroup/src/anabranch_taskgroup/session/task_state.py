@@ -38,6 +38,7 @@ class Chunk:
     def renew(self) -> None:
         """Begin the next delivery: reports of the last one are dropped from now on."""
         self.fence += 1
+        # Starts of the last delivery say nothing about the next: a suspect has to start again to be charged.
         self.begun = Ranges()
 
     def remove_member(self, index: int) -> None:

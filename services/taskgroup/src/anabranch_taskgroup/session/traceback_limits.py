@@ -36,6 +36,7 @@ class TracebackBudget:
             return False
         size, frames = traceback_size(traceback), frames_digest(traceback)
         known = self.alike.get(frames, 0)
+        # Nothing is charged before all limits are checked.
         if size > min(self.bytes_left, max_bytes) or known >= MAX_ALIKE:
             return False
         self.left -= 1

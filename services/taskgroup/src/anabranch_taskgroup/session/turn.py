@@ -241,6 +241,7 @@ class Turn:
             key, kind, run.run_id, self.at, published.document, published.data, published.size, **more
         )
         name = self.config.names.context(run.session_id)
+        # By the offset and the number within the turn, so a repeated turn writes the same entries again.
         position = position_of(self.offset, self.changes)
         self.changes += 1
         entry = change.to_entry(published.data)

@@ -156,6 +156,7 @@ class ChunkLifecycle:
         for key, run in self._held.running:
             self._reporter.report(run, last=False)
             self._abandon(key, run)
+            # After the report, because the owner drops reports of a delivery that was handed back.
             self._reporter.hand_back(run.offer, "draining")
         for offer in self._held.opening:
             self._reporter.hand_back(offer, "draining")

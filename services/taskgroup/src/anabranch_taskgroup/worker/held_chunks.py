@@ -83,5 +83,6 @@ class HeldChunks:
     async def wait_below(self, number: int) -> None:
         """Return once fewer than `number` chunks are held."""
         while len(self._runs) >= number:
+            # Checked again after each release, because another chunk may have taken the place.
             self._released.clear()
             await self._released.wait()

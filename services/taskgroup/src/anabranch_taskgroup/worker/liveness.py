@@ -63,6 +63,7 @@ class Liveness:
             await asyncio.sleep(beat)
             try:
                 await self.show()
+                # After the key, so that a slow read of flags or claims does not let the key expire.
                 for step in self._catch_up:
                     await step()
             except (ServerUnavailable, StoreRefused) as error:

@@ -102,6 +102,7 @@ class OfferConsumer:
     async def _wait_for_offers(self) -> None:
         """Return once an offer is queued in any lane."""
         consumers = list(self._consumers.values())
+        # Without tasks for a single lane, which is the usual case: this is called for each batch.
         if len(consumers) == 1:
             await consumers[0].filled()
             return

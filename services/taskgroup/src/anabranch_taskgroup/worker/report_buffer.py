@@ -71,6 +71,7 @@ class ReportBuffer:
     def note_start(self, index: int) -> None:
         """A member starts."""
         pending = self.pending
+        # Only the first start needs a time and a wake-up: all starts of a report have its time.
         if pending.started_at is None:
             pending.started_at = self._clock.now()
             self._report_due.set()
@@ -145,6 +146,7 @@ class ReportBuffer:
         if line is None:
             self.overfull[index] = book
         elif len(self.pending.logs) >= MAX_LINES:
+            # The report is full. The member's log ends with a line that says how many lines are missing.
             book.leave_out()
             self.overfull[index] = book
         else:

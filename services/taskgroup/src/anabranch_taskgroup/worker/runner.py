@@ -341,6 +341,7 @@ class ChunkRun:
         if error is not None and _decides_next_step(error):
             return error
         late = AttemptTimeout(timeout)
+        # The error of the agent is shown with the timeout in the traceback.
         late.__cause__ = error
         return late
 

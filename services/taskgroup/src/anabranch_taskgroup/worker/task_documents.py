@@ -67,6 +67,7 @@ def prepare(
 ) -> Prepared:
     """Compile a document. Retry policy and timeout of the request override those of the agent's declaration."""
     order = document.order
+    # Values of dependencies take precedence over the context of the request under the same key.
     template_context = {**document.template_context, **context}
     message, instructions = compile_template(order.message_template), compile_template(order.shared_instructions)
     inputs = compile_template(order.inputs, typed=True)

@@ -95,6 +95,7 @@ class TaskTrace:
         if not self.picks(index):
             if error is None or not self.failures_left:
                 return
+            # Limited, because a task may have a million failing members.
             self.failures_left -= 1
         self.telemetry.emit(self._span(index, attempt, began, ended, outcome, error))
 

@@ -104,6 +104,7 @@ def _member_bytes(run: Run, task: Task) -> float:
     expansion = task.order.expansion
     if expansion is None or expansion.type != "array" or not task.total:
         return 0.0
+    # The size of each item is not known without reading the array, so chunks are cut by the average.
     large = [value for value in _array_values(run, task) if value.is_reference]
     return sum(int(value.data["bytes"]) for value in large) / task.total
 

@@ -72,6 +72,7 @@ def _by_attempt(chunk: Chunk) -> Iterator[tuple[int, Ranges]]:
     """(attempt, members) of the members that have not ended."""
     retried: dict[int, Ranges] = {}
     for index, attempts in chunk.attempts.items():
+        # `attempts` keeps members that have ended since.
         if attempts and index in chunk.pending:
             retried.setdefault(attempts + 1, Ranges()).add(index)
     first = chunk.pending
