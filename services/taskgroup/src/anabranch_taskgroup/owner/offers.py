@@ -131,8 +131,7 @@ class Offers:
         data = {key: value.data for key, value in (await self._resolved(run, task)).items()}
         expansion = task.order.expansion
         assert expansion is not None
-        task.expanded = expand(expansion, arrays_of(task, data), limit=run.member_limit)
-        return task.expanded.count
+        return expand(expansion, arrays_of(task, data), limit=run.member_limit).count
 
     async def _resolved(self, run: Run, task: Task) -> dict[str, Any]:
         found = visible_values(run, task)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from heapq import heappush
 
-from anabranch.core.expansion.members import Expanded
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import Failure, Mode, Spans, TaskOrder
 from anabranch_taskgroup.session.states import ENDINGS, TaskState
@@ -98,7 +97,6 @@ class Task:
     state: TaskState = TaskState.WAITING
     missing: set[str] = field(default_factory=set)
     total: int = 0
-    expanded: Expanded | None = None
     cursor: int = 0
     """Index of the first member that was never offered."""
     chunks: dict[int, Chunk] = field(default_factory=dict)
@@ -187,7 +185,6 @@ class Task:
         self.parked.clear()
         self.careful = Ranges()
         self.deaths.clear()
-        self.expanded = None
 
     def mode_of(self, index: int) -> Mode:
         """The mode in which a member runs next."""

@@ -49,15 +49,15 @@ def expand_in_memory(turn: Turn, run: Run, task: Task) -> None:
     assert expansion is not None
     data = {key: value.data for key, value in visible_values(run, task).items()}
     try:
-        task.expanded = expand(expansion, arrays_of(task, data), limit=run.member_limit)
+        expanded = expand(expansion, arrays_of(task, data), limit=run.member_limit)
     except ExpansionError as error:
         refuse_expansion(turn, run, task, str(error))
         return
     # Before any member runs: a conflict of derived keys would otherwise cost all the work, and show at the join.
-    if (problem := predicted_problem(run, task, task.expanded)) is not None:
+    if (problem := predicted_problem(run, task, expanded)) is not None:
         refuse_expansion(turn, run, task, problem)
         return
-    count_members(turn, run, task, task.expanded.count)
+    count_members(turn, run, task, expanded.count)
 
 
 def arrays_of(task: Task, data: Mapping[str, Any]) -> dict[str, list[Any]]:
