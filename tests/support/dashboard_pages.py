@@ -51,7 +51,7 @@ class Dashboard:
         box = self.painted_graph().bounding_box()
         assert box is not None
         place: dict[str, Any] = self.page.evaluate(
-            "node => document.querySelector('canvas[data-painted]').graph.placeOf(node)", node
+            "node => document.querySelector('canvas[data-painted]').graph.boxOf(node)", node
         )
         return box["x"] + place["left"] + place["width"] / 2, box["y"] + place["top"] + place["height"] / 2
 

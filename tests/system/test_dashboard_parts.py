@@ -142,14 +142,14 @@ def test_a_cell_of_a_heat_map_is_filled_by_share(compute: Compute) -> None:
         {"done": 3, "failed": 0, "running": 2},
         {"done": 0, "failed": 0, "running": 0},
     ]
-    assert compute("lib/heat.js", "x.map(cell => m.cellLook(cell, 100))", cells) == [
+    assert compute("lib/heat.js", "x.map(cell => m.cellAppearance(cell, 100))", cells) == [
         {"parts": [{"tone": "bad", "share": 0.01}, {"tone": "good", "share": 0.99}], "failed": False},
         {"parts": [{"tone": "good", "share": 1}], "failed": False},
         {"parts": [{"tone": "good", "share": 0.03}, {"tone": "running", "share": 0.02}], "failed": False},
         {"parts": [], "failed": False},
     ]
     most = {"done": 5, "failed": 5, "running": 0}
-    assert compute("lib/heat.js", "m.cellLook(x, 10).failed", most) is True
+    assert compute("lib/heat.js", "m.cellAppearance(x, 10).failed", most) is True
     title = compute("lib/heat.js", "m.cellTitle(x, 2, 100, 250)", {"done": 40, "failed": 1, "running": 2})
     assert title == "members 200 to 249: 40 done, 1 failed, 2 running, 7 waiting"
 
@@ -165,14 +165,14 @@ def test_a_bar_takes_the_known_share_of_the_whole(compute: Compute) -> None:
 
 def test_a_view_of_the_log_says_that_older_lines_were_left_out(compute: Compute) -> None:
     script = (
-        "(s => [s.lines[0], m.linesSaid(s)])([...Array(12)]"
+        "(s => [s.lines[0], m.linesSummary(s)])([...Array(12)]"
         ".reduce((s, _, n) => m.withLines(s, Array(500).fill(n)), {lines: [], left: 0}))"
     )
     assert compute("views/run/logs.js", script) == [
         2,
         "the last 5,000 of 6,000 lines; 1,000 older ones are omitted: see anabranch logs",
     ]
-    assert compute("views/run/logs.js", "m.linesSaid({lines: [1], left: 0})") == "1 line"
+    assert compute("views/run/logs.js", "m.linesSummary({lines: [1], left: 0})") == "1 line"
 
 
 def test_a_join_of_a_failed_task_looks_failed(compute: Compute) -> None:
@@ -214,7 +214,7 @@ task_groups:
 def test_an_error_is_located_in_the_text_by_its_pointer(
     compute: Compute, text: str, pointer: str, selected: str, exact: bool
 ) -> None:
-    place = compute("lib/pointer.js", "m.placeOf(x.text, x.pointer)", {"text": text, "pointer": pointer})
+    place = compute("lib/pointer.js", "m.locate(x.text, x.pointer)", {"text": text, "pointer": pointer})
     assert text[place["start"] : place["end"]].startswith(selected)
     assert place["exact"] is exact
     assert place["line"] == text[: place["start"]].count("\n") + 1
@@ -294,5 +294,5 @@ def test_a_search_text_becomes_filters(compute: Compute) -> None:
 
 def test_every_status_has_its_own_shape_and_colour(compute: Compute) -> None:
     statuses = ["waiting", "running", "held", "completed", "failed", "skipped", "cancelled", "timed_out", "paused"]
-    shapes = compute("lib/status.js", "x.map(status => m.lookOf(status).path)", statuses)
+    shapes = compute("lib/status.js", "x.map(status => m.appearanceOf(status).path)", statuses)
     assert len(set(shapes)) == len(statuses)

@@ -1,27 +1,27 @@
 // @ts-check
-/** Puts the dashboard together, and starts it. */
+/** Builds the dashboard's state and renders it. */
 
 import { Api } from "./lib/api.js";
-import { cell } from "./lib/cells.js";
-import { keptKey, keptTheme } from "./lib/session.js";
+import { observable } from "./lib/observable.js";
+import { storedKey, storedTheme } from "./lib/session.js";
 import { html, render } from "./vendor/index.js";
 import { Shell } from "./views/shell.js";
 
-const key = keptKey();
-const signIn = cell(/** @type {"no" | "wanted" | "refused"} */ ("no"));
-const parts = {
+const key = storedKey();
+const signIn = observable(/** @type {"no" | "wanted" | "refused"} */ ("no"));
+const state = {
   api: new Api({
     key: key.get,
     onUnauthorized: () => signIn.set(key.get() === null ? "wanted" : "refused"),
   }),
   key,
   signIn,
-  theme: keptTheme(),
-  live: cell("off"),
-  submitted: cell(null),
-  who: cell(null),
-  toast: cell(null),
-  question: cell(null),
+  theme: storedTheme(),
+  live: observable("off"),
+  submitted: observable(null),
+  caller: observable(null),
+  toast: observable(null),
+  question: observable(null),
 };
 
-render(html`<${Shell} parts=${parts} />`, /** @type {HTMLElement} */ (document.getElementById("app")));
+render(html`<${Shell} state=${state} />`, /** @type {HTMLElement} */ (document.getElementById("app")));

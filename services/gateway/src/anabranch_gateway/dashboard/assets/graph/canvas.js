@@ -1,14 +1,14 @@
 // @ts-check
-/** A graph on a canvas, to pan, zoom and walk through. It draws when something has changed, and only then. */
+/** A graph on a canvas that users pan, zoom and navigate by keys. It paints only when something has changed. */
 
 import { drawPart, rounded, traceEdge } from "./draw.js";
 import { gestures } from "./gestures.js";
 import { neighbours } from "./order.js";
 import { readPalette } from "./palette.js";
 import { Tiles } from "./tiles.js";
-import { centred, fitted, held, hit, panned, showing, stepFrom, zoomed } from "./viewport.js";
+import { centred, fitted, clamped, nodeAt, panned, revealed, neighbourTowards, zoomed } from "./viewport.js";
 
-const ZOOM_SETTLES = 140;
+const ZOOM_SETTLE_MS = 140;
 const ARROWS = /** @type {Record<string, "left" | "right" | "up" | "down">} */ ({
   ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down",
 });
@@ -17,22 +17,22 @@ export class GraphCanvas {
   #view = { x: 0, y: 0, scale: 1 };
   #size = { width: 1, height: 1 };
   #scene = /** @type {import("./draw.js").Scene | null} */ (null);
-  #near = /** @type {{ before: number[][], after: number[][] }} */ ({ before: [], after: [] });
+  #neighbours = /** @type {{ before: number[][], after: number[][] }} */ ({ before: [], after: [] });
   #hovered = -1;
   #selected = -1;
-  #marked = /** @type {Set<number> | null} */ (null);
+  #emphasised = /** @type {Set<number> | null} */ (null);
   #moved = false;
-  #waiting = false;
+  #isPaintScheduled = false;
   #zoomedAt = -Infinity;
   #palette = readPalette();
 
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {{ select: (node: number) => void, open: (node: number) => void, painted?: () => void, seen?: () => void }} told
+   * @param {{ select: (node: number) => void, open: (node: number) => void, painted?: () => void, viewChanged?: () => void }} callbacks
    */
-  constructor(canvas, told) {
+  constructor(canvas, callbacks) {
     this.canvas = canvas;
-    this.told = told;
+    this.callbacks = callbacks;
     this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
     this.tiles = new Tiles((context, part, scale) => {
       context.fillStyle = this.#palette.canvas;
@@ -43,7 +43,7 @@ export class GraphCanvas {
       pan: (dx, dy) => this.move(panned(this.#view, dx, dy)),
       zoom: (left, top, factor) => this.zoom(factor, left, top),
       tap: (left, top, twice) => this.#tap(left, top, twice),
-      hover: (left, top) => this.#hover(this.#at(left, top)),
+      hover: (left, top) => this.#hover(this.#nodeUnder(left, top)),
       leave: () => this.#hover(-1),
     });
     this.resizing = new ResizeObserver(() => this.#resize());
@@ -56,29 +56,29 @@ export class GraphCanvas {
     this.#scene = null;
   }
 
-  /** @param {import("./draw.js").Scene} scene another graph: seen as a whole, unless the user has moved this one */
+  /** @param {import("./draw.js").Scene} scene a new layout is fitted into the canvas, unless the user has moved the view */
   show(scene) {
     const other = this.#scene?.layout !== scene.layout;
     this.#scene = scene;
     if (!other) return;
-    this.#near = neighbours(scene.nodes.length, scene.edges);
+    this.#neighbours = neighbours(scene.nodes.length, scene.edges);
     this.tiles.clear();
     if (!this.#moved) this.fit();
-    this.#soon();
+    this.#schedulePaint();
   }
 
-  /** What some nodes say has changed. @param {number[]} nodes */
+  /** Repaints nodes whose content has changed. @param {number[]} nodes */
   changed(nodes) {
     if (!this.#scene || !nodes.length) return;
     const boxes = this.#scene.layout.nodes;
-    this.tiles.touch(nodes.map((node) => boxes[node]));
-    this.#soon();
+    this.tiles.invalidate(nodes.map((node) => boxes[node]));
+    this.#schedulePaint();
   }
 
   recolour() {
     this.#palette = readPalette();
     this.tiles.clear();
-    this.#soon();
+    this.#schedulePaint();
   }
 
   fit() {
@@ -86,25 +86,26 @@ export class GraphCanvas {
     const { width, height } = this.#scene.layout;
     this.#moved = false;
     this.#view = fitted({ x: 0, y: 0, width, height }, this.#size.width, this.#size.height);
-    this.#soon();
+    this.#schedulePaint();
   }
 
   /** @param {number} factor @param {number} [left] @param {number} [top] */
   zoom(factor, left = this.#size.width / 2, top = this.#size.height / 2) {
     this.#zoomedAt = performance.now();
     this.move(zoomed(this.#view, left, top, factor));
-    setTimeout(() => this.#soon(), ZOOM_SETTLES + 10);
+    // While zooming only scaled tiles are shown; this paint draws crisp ones once the scale has settled.
+    setTimeout(() => this.#schedulePaint(), ZOOM_SETTLE_MS + 10);
   }
 
   /** @param {import("./viewport.js").Viewport} view */
   move(view) {
     if (!this.#scene) return;
     this.#moved = true;
-    this.#view = held(view, this.#scene.layout, this.#size.width, this.#size.height);
-    this.#soon();
+    this.#view = clamped(view, this.#scene.layout, this.#size.width, this.#size.height);
+    this.#schedulePaint();
   }
 
-  /** For measurements: moves the picture by pixels. @param {number} dx @param {number} dy */
+  /** Moves the picture by pixels; benchmarks call it too. @param {number} dx @param {number} dy */
   pan(dx, dy) {
     this.move(panned(this.#view, dx, dy));
   }
@@ -113,14 +114,14 @@ export class GraphCanvas {
     return this.#view;
   }
 
-  /** Where a node is on the canvas, in CSS pixels. @param {number} node */
-  placeOf(node) {
+  /** The box of a node on the canvas, in CSS pixels; tests call it. @param {number} node */
+  boxOf(node) {
     const box = /** @type {import("./draw.js").Scene} */ (this.#scene).layout.nodes[node];
     const { x, y, scale } = this.#view;
     return { left: (box.x - x) * scale, top: (box.y - y) * scale, width: box.width * scale, height: box.height * scale };
   }
 
-  /** Nodes of which something is seen. */
+  /** The nodes that are at least partly visible. */
   visible() {
     if (!this.#scene) return [];
     const { x, y, scale } = this.#view;
@@ -137,55 +138,55 @@ export class GraphCanvas {
     if (reveal && node >= 0 && this.#scene) {
       const box = this.#scene.layout.nodes[node];
       const { width, height } = this.#size;
-      const near = this.#view.scale < 0.4 ? centred(box, width, height, 0.8) : showing(this.#view, box, width, height);
-      this.move(near);
+      const target = this.#view.scale < 0.4 ? centred(box, width, height, 0.8) : revealed(this.#view, box, width, height);
+      this.move(target);
     }
-    this.#soon();
+    this.#schedulePaint();
   }
 
-  /** Draws all but these paler; null for no difference. @param {Set<number> | null} nodes */
-  mark(nodes) {
-    this.#marked = nodes;
-    this.#soon();
+  /** Fades all nodes but these; null fades none. @param {Set<number> | null} nodes */
+  emphasise(nodes) {
+    this.#emphasised = nodes;
+    this.#schedulePaint();
   }
 
-  /** Handles a key; false where it means nothing here. @param {KeyboardEvent} event */
+  /** Handles a key; returns false if the graph does not use it. @param {KeyboardEvent} event */
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.#scene) return false;
-    const way = ARROWS[event.key];
-    if (way && event.shiftKey) {
-      const step = { left: [80, 0], right: [-80, 0], up: [0, 80], down: [0, -80] }[way];
+    const direction = ARROWS[event.key];
+    if (direction && event.shiftKey) {
+      const step = { left: [80, 0], right: [-80, 0], up: [0, 80], down: [0, -80] }[direction];
       this.pan(step[0], step[1]);
-    } else if (way) this.#walk(way);
+    } else if (direction) this.#moveSelection(direction);
     else if (event.key === "+" || event.key === "=") this.zoom(1.25);
     else if (event.key === "-") this.zoom(0.8);
     else if (event.key === "0" || event.key === "f") this.fit();
-    else if (event.key === "Enter" && this.#selected >= 0) this.told.open(this.#selected);
+    else if (event.key === "Enter" && this.#selected >= 0) this.callbacks.open(this.#selected);
     else return false;
     return true;
   }
 
-  /** @param {"left" | "right" | "up" | "down"} way */
-  #walk(way) {
+  /** @param {"left" | "right" | "up" | "down"} direction */
+  #moveSelection(direction) {
     if (!this.#scene?.nodes.length) return;
-    const next = this.#selected < 0 ? 0 : stepFrom(way, this.#selected, this.#scene.layout, this.#near);
+    const next = this.#selected < 0 ? 0 : neighbourTowards(direction, this.#selected, this.#scene.layout, this.#neighbours);
     if (next < 0) return;
     this.select(next, { reveal: true });
-    this.told.select(next);
+    this.callbacks.select(next);
   }
 
   /** @param {number} left @param {number} top */
-  #at(left, top) {
+  #nodeUnder(left, top) {
     const { x, y, scale } = this.#view;
-    return this.#scene ? hit(this.#scene.layout.nodes, x + left / scale, y + top / scale) : -1;
+    return this.#scene ? nodeAt(this.#scene.layout.nodes, x + left / scale, y + top / scale) : -1;
   }
 
   /** @param {number} left @param {number} top @param {boolean} twice */
   #tap(left, top, twice) {
-    const node = this.#at(left, top);
+    const node = this.#nodeUnder(left, top);
     this.select(node);
-    this.told.select(node);
-    if (node >= 0) this.told.open(node);
+    this.callbacks.select(node);
+    if (node >= 0) this.callbacks.open(node);
     else if (twice) this.zoom(1.6, left, top);
   }
 
@@ -194,7 +195,7 @@ export class GraphCanvas {
     if (node === this.#hovered) return;
     this.#hovered = node;
     this.canvas.classList.toggle("over-node", node >= 0);
-    this.#soon();
+    this.#schedulePaint();
   }
 
   #resize() {
@@ -206,7 +207,7 @@ export class GraphCanvas {
     this.canvas.width = Math.round(width * density);
     this.canvas.height = Math.round(height * density);
     if (!this.#moved) this.fit();
-    // Setting a size has emptied the canvas: painted now, nobody sees it blank.
+    // Setting the size empties the canvas. Painted before the next frame, so that it is never shown blank.
     this.#paint();
   }
 
@@ -214,11 +215,11 @@ export class GraphCanvas {
     return Math.min(2, window.devicePixelRatio || 1);
   }
 
-  #soon() {
-    if (this.#waiting) return;
-    this.#waiting = true;
+  #schedulePaint() {
+    if (this.#isPaintScheduled) return;
+    this.#isPaintScheduled = true;
     requestAnimationFrame(() => {
-      this.#waiting = false;
+      this.#isPaintScheduled = false;
       this.#paint();
     });
   }
@@ -230,30 +231,30 @@ export class GraphCanvas {
     context.fillStyle = this.#palette.canvas;
     context.fillRect(0, 0, this.#size.width, this.#size.height);
     if (!this.#scene) return;
-    const zooming = performance.now() - this.#zoomedAt < ZOOM_SETTLES;
+    const zooming = performance.now() - this.#zoomedAt < ZOOM_SETTLE_MS;
     const { width, height } = this.#size;
     const whole = this.tiles.paint(context, this.#view, width, height, density, zooming, () => performance.now());
     this.#overlay();
-    if (!whole && !zooming) this.#soon();
-    if (whole) this.told.painted?.();
-    this.told.seen?.();
+    if (!whole && !zooming) this.#schedulePaint();
+    if (whole) this.callbacks.painted?.();
+    this.callbacks.viewChanged?.();
   }
 
-  /** What changes with the pointer, drawn over the pieces. */
+  /** Draws what changes with pointer and selection over the tiles, which therefore need not be redrawn. */
   #overlay() {
     const scene = /** @type {import("./draw.js").Scene} */ (this.#scene);
     const { x, y, scale } = this.#view;
     this.context.save();
     this.context.scale(scale, scale);
     this.context.translate(-x, -y);
-    if (this.#marked) this.#veil(scene, this.#marked);
+    if (this.#emphasised) this.#fadeOthers(scene, this.#emphasised);
     for (const node of new Set([this.#hovered, this.#selected])) {
       if (node >= 0 && scene.layout.nodes[node]) this.#highlight(scene, node, node === this.#selected ? 2.5 : 1.5);
     }
     this.context.restore();
   }
 
-  /** Lets what is drawn next pass behind every node that is seen. @param {import("./draw.js").Scene} scene */
+  /** Clips the next drawing so that it passes behind every visible node. @param {import("./draw.js").Scene} scene */
   #behindNodes(scene) {
     const { x, y, scale } = this.#view;
     this.context.beginPath();
@@ -262,15 +263,16 @@ export class GraphCanvas {
       const box = scene.layout.nodes[nth];
       this.context.rect(box.x, box.y, box.width, box.height);
     }
+    // Even-odd: the rectangle of the view is inside, each node in it is outside.
     this.context.clip("evenodd");
   }
 
-  /** @param {import("./draw.js").Scene} scene @param {Set<number>} kept */
-  #veil(scene, kept) {
+  /** @param {import("./draw.js").Scene} scene @param {Set<number>} emphasised */
+  #fadeOthers(scene, emphasised) {
     this.context.fillStyle = this.#palette.canvas;
     this.context.globalAlpha = 0.78;
     for (const node of this.visible()) {
-      if (kept.has(node)) continue;
+      if (emphasised.has(node)) continue;
       rounded(this.context, scene.layout.nodes[node], 7);
       this.context.fill();
     }
@@ -283,16 +285,16 @@ export class GraphCanvas {
     context.save();
     this.#behindNodes(scene);
     context.beginPath();
-    for (const before of this.#near.before[node]) traceEdge(context, scene.layout.nodes[before], scene.layout.nodes[node], null);
-    for (const after of this.#near.after[node]) traceEdge(context, scene.layout.nodes[node], scene.layout.nodes[after], null);
+    for (const before of this.#neighbours.before[node]) traceEdge(context, scene.layout.nodes[before], scene.layout.nodes[node], null);
+    for (const after of this.#neighbours.after[node]) traceEdge(context, scene.layout.nodes[node], scene.layout.nodes[after], null);
     context.strokeStyle = this.#palette.accent;
     context.lineWidth = Math.max(1.6, 1.2 / this.#view.scale);
     context.stroke();
     context.restore();
     context.strokeStyle = this.#palette.accent;
-    const near = [...this.#near.before[node], ...this.#near.after[node]];
+    const adjacent = [...this.#neighbours.before[node], ...this.#neighbours.after[node]];
     context.lineWidth = Math.max(1, 1 / this.#view.scale);
-    for (const each of near) {
+    for (const each of adjacent) {
       rounded(context, scene.layout.nodes[each], 7);
       context.stroke();
     }

@@ -1,19 +1,19 @@
 // @ts-check
-/** Draws a part of a graph on a canvas: first the groups' boxes, then edges, then nodes, as much of each as can be read. */
+/** Draws a part of a graph on a canvas: the groups' boxes, then edges, then nodes, with the details that are legible. */
 
-import { cellLook, cellSize, gridFor } from "../lib/heat.js";
-import { lookOf } from "../lib/status.js";
+import { cellAppearance, cellSize, gridFor } from "../lib/heat.js";
+import { appearanceOf } from "../lib/status.js";
 
 /**
  * @typedef {{
  *   name: string, note: string, status: string, wide: boolean,
  *   share: { completed: number, failed: number, running: number } | null,
  *   heat: { total: number, per_cell: number, cells: import("../lib/heat.js").HeatCell[] } | null,
- * }} SceneNode `share`: what part of its members is where, each 0 to 1
+ * }} SceneNode `share`: the shares of its members by state, each 0 to 1
  * @typedef {{
  *   layout: import("./layout.js").Layout, nodes: SceneNode[], edges: import("./order.js").Edge[], framed: boolean,
  *   hidden: number,
- * }} Scene `hidden`: so much of the groups' names is the same in all
+ * }} Scene `hidden`: length of the prefix that all names of groups share
  * @typedef {{
  *   tones: Record<string, string>, soft: Record<string, string>, surface: string, frame: string, frameLine: string,
  *   line: string, edge: string, canvas: string, text: string, muted: string, accent: string, font: string, mono: string,
@@ -23,11 +23,11 @@ import { lookOf } from "../lib/status.js";
 
 const CORNER = 7;
 /** Minimum height of a part of a cell in pixels, so that one failure among thousands stays visible. */
-const LEAST_PART = 1.5;
+const MIN_PART = 1.5;
 /** Successes are paler than failures, because there are many of them. */
 const HEAT_ALPHA = { bad: 1, good: 0.66, running: 0.8 };
 const HEAT = { left: 12, top: 46, width: 172, height: 36 };
-/** Below these scales names, and then everything but colour, would be noise. */
+/** Minimum scales at which notes, names and icons are legible; below the last one only colours are drawn. */
 export const LEGIBLE = { notes: 0.62, names: 0.4, icons: 0.34 };
 
 /** @type {Map<string, Path2D>} */
@@ -37,9 +37,9 @@ const outlines = new Map();
 function outline(path) {
   const known = outlines.get(path);
   if (known) return known;
-  const made = new Path2D(path);
-  outlines.set(path, made);
-  return made;
+  const parsed = new Path2D(path);
+  outlines.set(path, parsed);
+  return parsed;
 }
 
 /** @param {Box} a @param {Box} b */
@@ -47,7 +47,7 @@ const overlap = (a, b) =>
   a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 
 /**
- * Draws what of the scene lies in `part`, with the context's origin at the part's upper left corner.
+ * Draws the part of the scene in the box `part`, with the context's origin at the box's upper left corner.
  * @param {CanvasRenderingContext2D} context already scaled to device pixels
  * @param {Scene} scene
  * @param {Box} part of the plane
@@ -79,7 +79,7 @@ function drawFrames(context, { layout, hidden }, part, scale, palette) {
     if (scale >= LEGIBLE.names) {
       context.fillStyle = palette.muted;
       context.font = `600 11px ${palette.font}`;
-      context.fillText(fitting(context, hidden ? `…${box.group.slice(hidden)}` : box.group, box.width - 20), box.x + 11, box.y + 17);
+      context.fillText(truncated(context, hidden ? `…${box.group.slice(hidden)}` : box.group, box.width - 20), box.x + 11, box.y + 17);
     }
   }
 }
@@ -92,14 +92,14 @@ function drawEdges(context, scene, part, scale, palette) {
   }
   context.lineWidth = Math.max(1.1, 0.6 / scale);
   context.strokeStyle = palette.edge;
-  // Where thousands of edges lie on few pixels, each is thin, or all would be one blot.
+  // Many edges on few pixels are drawn faint, else they would merge into one blot.
   context.globalAlpha = scene.edges.length > 400 ? Math.min(0.85, Math.max(0.22, scale * 1.1)) : 0.85;
   context.stroke();
   context.globalAlpha = 1;
 }
 
 /**
- * Adds an edge to the path, where it may cross `part`.
+ * Adds an edge to the path if it may cross `part`.
  * @param {CanvasRenderingContext2D} context
  * @param {Box} from
  * @param {Box} to
@@ -123,39 +123,39 @@ export function traceEdge(context, from, to, part) {
 
 /** @param {CanvasRenderingContext2D} context @param {SceneNode} node @param {Box} box @param {number} scale @param {Palette} palette */
 function drawNode(context, node, box, scale, palette) {
-  const look = lookOf(node.status);
-  const tone = palette.tones[look.tone];
+  const appearance = appearanceOf(node.status);
+  const tone = palette.tones[appearance.tone];
   if (scale < LEGIBLE.icons) {
-    drawFar(context, node, box, look.tone, palette);
+    drawSimplified(context, node, box, appearance.tone, palette);
     return;
   }
   rounded(context, box, CORNER);
   context.fillStyle = palette.surface;
   context.fill();
   context.lineWidth = 1;
-  context.strokeStyle = look.tone === "idle" ? palette.line : tone;
+  context.strokeStyle = appearance.tone === "idle" ? palette.line : tone;
   context.stroke();
-  drawIcon(context, look.path, tone, box.x + 11, box.y + 12, 16);
+  drawIcon(context, appearance.path, tone, box.x + 11, box.y + 12, 16);
   const notes = scale >= LEGIBLE.notes && node.note !== "";
   context.fillStyle = palette.text;
   context.font = `550 12.5px ${palette.font}`;
-  const room = box.width - 44;
-  context.fillText(fitting(context, node.name, room), box.x + 35, box.y + (notes ? 17 : 24.5));
+  const maxWidth = box.width - 44;
+  context.fillText(truncated(context, node.name, maxWidth), box.x + 35, box.y + (notes ? 17 : 24.5));
   if (notes) {
     context.fillStyle = palette.muted;
     context.font = `11px ${palette.font}`;
-    context.fillText(fitting(context, node.note, room), box.x + 35, box.y + 32);
+    context.fillText(truncated(context, node.note, maxWidth), box.x + 35, box.y + 32);
   }
   if (node.wide) drawMembers(context, node, box, palette);
 }
 
-/** Only its colour. @param {CanvasRenderingContext2D} context @param {SceneNode} node @param {Box} box @param {string} tone @param {Palette} palette */
-function drawFar(context, node, box, tone, palette) {
+/** Draws a node as a coloured box without text. @param {CanvasRenderingContext2D} context @param {SceneNode} node @param {Box} box @param {string} tone @param {Palette} palette */
+function drawSimplified(context, node, box, tone, palette) {
   rounded(context, box, 9);
   context.fillStyle = palette.canvas;
   context.fill();
   context.fillStyle = tone === "idle" ? palette.soft.idle : palette.tones[tone];
-  // What went well is paler, so that what did not is seen among thousands.
+  // Completed tasks are paler, so that others stand out among thousands.
   context.globalAlpha = tone === "good" ? 0.62 : 1;
   context.fill();
   context.globalAlpha = 1;
@@ -180,21 +180,21 @@ function drawMembers(context, node, box, palette) {
  * @param {NonNullable<SceneNode["heat"]>} heat
  * @param {Box} area
  * @param {Palette} palette
- * @param {{ most?: number, gap?: number }} [limits]
+ * @param {{ maxSide?: number, gap?: number }} [limits]
  */
 export function drawHeat(context, heat, area, palette, limits) {
   const grid = gridFor(heat.cells.length, area.width, area.height, limits);
   const pitch = grid.side + grid.gap;
-  const least = Math.min(grid.side, Math.max(LEAST_PART / 2, Math.min(LEAST_PART, 0.15 * grid.side)));
+  const minHeight = Math.min(grid.side, Math.max(MIN_PART / 2, Math.min(MIN_PART, 0.15 * grid.side)));
   heat.cells.forEach((cell, nth) => {
-    const { parts, failed } = cellLook(cell, cellSize(nth, heat.per_cell, heat.total));
+    const { parts, failed } = cellAppearance(cell, cellSize(nth, heat.per_cell, heat.total));
     const x = area.x + (nth % grid.columns) * pitch;
     const y = area.y + Math.floor(nth / grid.columns) * pitch;
     context.fillStyle = palette.soft.idle;
     context.fillRect(x, y, grid.side, grid.side);
     let top = y + grid.side;
     for (const { tone, share } of parts) {
-      const height = Math.min(top - y, Math.max(share * grid.side, least));
+      const height = Math.min(top - y, Math.max(share * grid.side, minHeight));
       top -= height;
       context.globalAlpha = HEAT_ALPHA[tone];
       context.fillStyle = palette.tones[tone];
@@ -219,7 +219,7 @@ function drawCross(context, x, y, side, colour) {
   context.stroke();
 }
 
-/** A bar, as long as nobody knows of single members. @param {CanvasRenderingContext2D} context @param {SceneNode} node @param {Box} area @param {Palette} palette */
+/** A bar of shares, shown until the heat map is loaded. @param {CanvasRenderingContext2D} context @param {SceneNode} node @param {Box} area @param {Palette} palette */
 function drawShares(context, node, area, palette) {
   const bar = { x: area.x, y: area.y + 12, width: area.width, height: 10 };
   context.fillStyle = palette.soft.idle;
@@ -253,24 +253,25 @@ export function rounded(context, box, radius) {
 }
 
 /** @type {Map<string, string>} */
-const fitted = new Map();
+const truncatedTexts = new Map();
 
 /**
- * The text, cut in its middle to what fits: names of one workflow differ at their ends.
+ * The text, truncated in the middle to `maxWidth` pixels: names of one workflow differ at their ends.
  * @param {CanvasRenderingContext2D} context
  * @param {string} text
- * @param {number} room
+ * @param {number} maxWidth
  */
-function fitting(context, text, room) {
-  const key = `${context.font}|${room}|${text}`;
-  const known = fitted.get(key);
+function truncated(context, text, maxWidth) {
+  const key = `${context.font}|${maxWidth}|${text}`;
+  const known = truncatedTexts.get(key);
   if (known !== undefined) return known;
-  let made = text;
-  for (let kept = text.length - 1; kept > 3 && context.measureText(made).width > room; kept -= 1) {
-    const head = Math.ceil(kept * 0.4);
-    made = `${text.slice(0, head)}…${text.slice(text.length - (kept - head))}`;
+  let shortened = text;
+  for (let length = text.length - 1; length > 3 && context.measureText(shortened).width > maxWidth; length -= 1) {
+    const head = Math.ceil(length * 0.4);
+    shortened = `${text.slice(0, head)}…${text.slice(text.length - (length - head))}`;
   }
-  if (fitted.size > 20_000) fitted.clear();
-  fitted.set(key, made);
-  return made;
+  // Measuring text is slow, and each tile draws the same names again.
+  if (truncatedTexts.size > 20_000) truncatedTexts.clear();
+  truncatedTexts.set(key, shortened);
+  return shortened;
 }

@@ -1,7 +1,8 @@
 // @ts-check
-/** Pointer, wheel and pinch on an element, told as pans, zooms and taps. */
+/** Translates pointer, wheel and pinch events on an element into pans, zooms and taps. */
 
-const TAP = 5;
+/** Pixels that a pointer may move during a tap. */
+const MAX_TAP_DISTANCE = 5;
 
 /**
  * @param {HTMLElement} element
@@ -11,10 +12,10 @@ const TAP = 5;
  *   tap: (left: number, top: number, twice: boolean) => void,
  *   hover: (left: number, top: number) => void,
  *   leave: () => void,
- * }} told
+ * }} callbacks
  * @returns {() => void} stops listening
  */
-export function gestures(element, told) {
+export function gestures(element, callbacks) {
   /** @type {Map<number, { x: number, y: number }>} */
   const pointers = new Map();
   let travelled = 0;
@@ -29,6 +30,7 @@ export function gestures(element, told) {
 
   on("pointerdown", (/** @type {PointerEvent} */ event) => {
     if (event.button !== 0) return;
+    // Captured, so that a drag that leaves the element still ends here.
     element.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, at(event));
     if (pointers.size === 1) travelled = 0;
@@ -36,30 +38,32 @@ export function gestures(element, told) {
   on("pointermove", (/** @type {PointerEvent} */ event) => {
     const here = at(event);
     const before = pointers.get(event.pointerId);
-    if (!before) return told.hover(here.x, here.y);
+    if (!before) return callbacks.hover(here.x, here.y);
     travelled += Math.hypot(here.x - before.x, here.y - before.y);
-    if (pointers.size === 1 && travelled > TAP) told.pan(here.x - before.x, here.y - before.y);
+    if (pointers.size === 1 && travelled > MAX_TAP_DISTANCE) callbacks.pan(here.x - before.x, here.y - before.y);
     if (pointers.size === 2) pinch(event.pointerId, before, here);
     pointers.set(event.pointerId, here);
   });
   const up = (/** @type {PointerEvent} */ event) => {
-    if (!pointers.delete(event.pointerId) || pointers.size || travelled > TAP) return;
+    if (!pointers.delete(event.pointerId) || pointers.size || travelled > MAX_TAP_DISTANCE) return;
     const here = at(event);
-    if (event.type === "pointerup") told.tap(here.x, here.y, event.detail > 1);
+    if (event.type === "pointerup") callbacks.tap(here.x, here.y, event.detail > 1);
   };
   on("pointerup", up);
   on("pointercancel", up);
-  on("pointerleave", () => told.leave());
+  on("pointerleave", () => callbacks.leave());
   on(
     "wheel",
     (/** @type {WheelEvent} */ event) => {
       event.preventDefault();
+      // Firefox reports lines instead of pixels for some devices.
       const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
-      if (event.shiftKey) return told.pan(-(event.deltaX || event.deltaY) * lines, 0);
+      if (event.shiftKey) return callbacks.pan(-(event.deltaX || event.deltaY) * lines, 0);
       const { x, y } = at(event);
-      told.zoom(x, y, Math.exp(-Math.max(-120, Math.min(120, event.deltaY * lines)) * (event.ctrlKey ? 0.01 : 0.0022)));
+      // Browsers report a pinch on a touchpad as a wheel event with Ctrl, whose steps are smaller.
+      callbacks.zoom(x, y, Math.exp(-Math.max(-120, Math.min(120, event.deltaY * lines)) * (event.ctrlKey ? 0.01 : 0.0022)));
     },
-    { passive: false },
+    { passive: false }, // a passive listener could not prevent the page from scrolling
   );
   return () => signal.abort();
 
@@ -68,8 +72,8 @@ export function gestures(element, told) {
     const [, other] = [...pointers].find(([each]) => each !== id) ?? [];
     if (!other) return;
     const factor = Math.hypot(here.x - other.x, here.y - other.y) / Math.max(1, Math.hypot(before.x - other.x, before.y - other.y));
-    told.zoom((here.x + other.x) / 2, (here.y + other.y) / 2, factor);
-    told.pan((here.x - before.x) / 2, (here.y - before.y) / 2);
-    travelled += TAP;
+    callbacks.zoom((here.x + other.x) / 2, (here.y + other.y) / 2, factor);
+    callbacks.pan((here.x - before.x) / 2, (here.y - before.y) / 2);
+    travelled += MAX_TAP_DISTANCE; // a pinch is never a tap
   }
 }

@@ -1,8 +1,8 @@
 // @ts-check
-/** Asks the worker for layouts; the answer to the latest question counts. */
+/** Computes layouts in a web worker. Responses are matched to requests by id. */
 
 let worker = /** @type {Worker | null} */ (null);
-let tickets = 0;
+let lastId = 0;
 
 /**
  * @param {import("./layout.js").LayoutNode[]} nodes
@@ -12,21 +12,21 @@ let tickets = 0;
  * @returns {Promise<import("./layout.js").Layout>} never settles once the signal has fired
  */
 export function layoutOf(nodes, edges, framed, signal) {
-  const asked = (worker ??= new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
-  const ticket = (tickets += 1);
+  const layoutWorker = (worker ??= new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+  const id = (lastId += 1);
   return new Promise((resolve, reject) => {
     const stop = new AbortController();
     signal.addEventListener("abort", () => stop.abort(), { once: true });
-    asked.addEventListener(
+    layoutWorker.addEventListener(
       "message",
       ({ data }) => {
-        if (data.ticket !== ticket) return;
+        if (data.id !== id) return;
         stop.abort();
         resolve(data.layout);
       },
       { signal: stop.signal },
     );
-    asked.addEventListener("error", (event) => reject(new Error(`the layout failed: ${event.message}`)), { signal: stop.signal });
-    asked.postMessage({ ticket, nodes, edges, framed });
+    layoutWorker.addEventListener("error", (event) => reject(new Error(`the layout failed: ${event.message}`)), { signal: stop.signal });
+    layoutWorker.postMessage({ id, nodes, edges, framed });
   });
 }

@@ -1,40 +1,40 @@
 // @ts-check
-/** Which node stands in which layer, and in which order there. Pure; quick enough for some thousand nodes. */
+/** Assigns nodes to layers and orders each layer. Pure; fast enough for some thousand nodes. */
 
 /** @typedef {[number, number]} Edge from the node that produces to the node that needs */
 
 const SWEEPS = 4;
 
 /**
- * The layer of each node: 0 where it needs nobody, else one more than the highest layer of those it needs. Edges that
- * close a cycle (there are some between groups) count for nothing.
+ * The layer of each node: 0 without dependencies, else one more than the highest layer of its dependencies. Edges that
+ * close a cycle are ignored; only graphs of groups have some.
  * @param {number} count
  * @param {Edge[]} edges
  */
 export function layersOf(count, edges) {
   const { before, after } = neighbours(count, edges);
-  const waits = before.map((each) => each.length);
+  const unmet = before.map((each) => each.length);
   const layers = new Array(count).fill(0);
-  const settled = new Array(count).fill(false);
-  const ready = waits.flatMap((left, node) => (left === 0 ? [node] : []));
-  let unsettled = 0;
+  const visited = new Array(count).fill(false);
+  const ready = unmet.flatMap((left, node) => (left === 0 ? [node] : []));
+  let firstUnvisited = 0;
   for (let done = 0; done < count; ) {
     const node = ready.pop() ?? nextOfCycle();
-    if (settled[node]) continue;
-    settled[node] = true;
+    if (visited[node]) continue;
+    visited[node] = true;
     done += 1;
     for (const next of after[node]) {
-      if (settled[next]) continue;
+      if (visited[next]) continue;
       layers[next] = Math.max(layers[next], layers[node] + 1);
-      waits[next] -= 1;
-      if (waits[next] === 0) ready.push(next);
+      unmet[next] -= 1;
+      if (unmet[next] === 0) ready.push(next);
     }
   }
   return layers;
 
   function nextOfCycle() {
-    while (settled[unsettled]) unsettled += 1;
-    return unsettled;
+    while (visited[firstUnvisited]) firstUnvisited += 1;
+    return firstUnvisited;
   }
 }
 
@@ -52,8 +52,8 @@ export function neighbours(count, edges) {
 }
 
 /**
- * The nodes of each layer, in an order that keeps a group's nodes together and edges short: by the mean place of the
- * neighbours, first down the layers, then up, a few times.
+ * The nodes of each layer, in an order that keeps a group's nodes together and edges short: the barycenter heuristic
+ * sorts each layer by the mean position of the neighbours, down the layers and up again, a few times.
  * @param {number[]} layers
  * @param {string[]} groups the group of each node
  * @param {Edge[]} edges
@@ -64,33 +64,33 @@ export function orderedLayers(layers, groups, edges) {
   /** @type {number[][]} */
   const rows = Array.from({ length: Math.max(-1, ...layers) + 1 }, () => []);
   layers.forEach((layer, node) => rows[layer].push(node));
-  const place = new Float64Array(layers.length);
-  const settle = (/** @type {number[]} */ row) => row.forEach((node, nth) => (place[node] = (nth + 0.5) / row.length));
+  const position = new Float64Array(layers.length);
+  const updatePositions = (/** @type {number[]} */ row) => row.forEach((node, nth) => (position[node] = (nth + 0.5) / row.length));
   for (const row of rows) {
     sortTogether(row, groups, (_, nth) => nth);
-    settle(row);
+    updatePositions(row);
   }
   for (let sweep = 0; sweep < SWEEPS; sweep += 1) {
     const down = sweep % 2 === 0;
-    const near = down ? before : after;
+    const adjacent = down ? before : after;
     for (const row of down ? rows : [...rows].reverse()) {
-      sortTogether(row, groups, (node) => meanPlace(near[node], place) ?? place[node]);
-      settle(row);
+      sortTogether(row, groups, (node) => meanPosition(adjacent[node], position) ?? position[node]);
+      updatePositions(row);
     }
   }
   return rows;
 }
 
-/** @param {number[]} nodes @param {Float64Array} place */
-function meanPlace(nodes, place) {
+/** @param {number[]} nodes @param {Float64Array} position */
+function meanPosition(nodes, position) {
   if (!nodes.length) return null;
   let sum = 0;
-  for (const node of nodes) sum += place[node];
+  for (const node of nodes) sum += position[node];
   return sum / nodes.length;
 }
 
 /**
- * Sorts a row in place by `value`, groups by the mean of theirs; equal ones keep their order.
+ * Sorts a row in place: groups by their mean value, nodes within a group by value. Equal ones keep their order.
  * @param {number[]} row
  * @param {string[]} groups
  * @param {(node: number, nth: number) => number} value

@@ -1,5 +1,5 @@
 // @ts-check
-/** The colours of the style sheet, for who draws on canvas. */
+/** Reads the colours of the style sheet, because a canvas cannot use CSS variables. */
 
 import { TONES } from "../lib/status.js";
 

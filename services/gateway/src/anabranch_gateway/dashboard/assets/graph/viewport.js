@@ -1,30 +1,30 @@
 // @ts-check
-/** What of the plane is seen: `x`, `y` is the point in the upper left corner, `scale` pixels for each unit. Pure. */
+/** The visible part of the plane: the point `x`, `y` is in the upper left corner; `scale` is pixels per unit. Pure. */
 
 /** @typedef {{ x: number, y: number, scale: number }} Viewport */
 
-export const LEAST_SCALE = 0.03;
-export const MOST_SCALE = 2.5;
-const BUTTONS = 36;
+export const MIN_SCALE = 0.03;
+export const MAX_SCALE = 2.5;
+const BUTTONS_WIDTH = 36;
 
 /** @param {number} scale */
-const bounded = (scale) => Math.min(MOST_SCALE, Math.max(LEAST_SCALE, scale));
+const bounded = (scale) => Math.min(MAX_SCALE, Math.max(MIN_SCALE, scale));
 
 /**
- * All of a box in the middle, no larger than `most`.
+ * The viewport that shows a whole box in the middle, at most at `maxScale`.
  * @param {import("./layout.js").Box} box
  * @param {number} width
  * @param {number} height
- * @param {number} [most]
+ * @param {number} [maxScale]
  * @returns {Viewport}
  */
-export function fitted(box, width, height, most = 1) {
+export function fitted(box, width, height, maxScale = 1) {
   const margin = Math.min(28, width * 0.04);
-  // The buttons in the corner cover nothing where there is room for them beside the picture.
-  const seen = width - (width > 600 ? BUTTONS : 0);
-  const across = (seen - 2 * margin) / Math.max(1, box.width);
-  const scale = bounded(Math.min(most, across, (height - 2 * margin) / Math.max(1, box.height)));
-  return centred(box, seen, height, scale);
+  // On a wide canvas the picture leaves space for the buttons in the corner.
+  const visible = width - (width > 600 ? BUTTONS_WIDTH : 0);
+  const across = (visible - 2 * margin) / Math.max(1, box.width);
+  const scale = bounded(Math.min(maxScale, across, (height - 2 * margin) / Math.max(1, box.height)));
+  return centred(box, visible, height, scale);
 }
 
 /** @param {import("./layout.js").Box} box @param {number} width @param {number} height @param {number} scale @returns {Viewport} */
@@ -37,7 +37,7 @@ export function centred(box, width, height, scale) {
 }
 
 /**
- * Zoomed by a factor so that what is under the point stays there.
+ * Zooms by a factor around a point, which stays at its place.
  * @param {Viewport} view
  * @param {number} left
  * @param {number} top
@@ -53,34 +53,34 @@ export function zoomed(view, left, top, factor) {
 export const panned = (view, dx, dy) => ({ ...view, x: view.x - dx / view.scale, y: view.y - dy / view.scale });
 
 /**
- * Kept where some of the picture is seen.
+ * Limits the viewport so that a part of the picture stays visible.
  * @param {Viewport} view
  * @param {{ width: number, height: number }} picture
  * @param {number} width
  * @param {number} height
  * @returns {Viewport}
  */
-export function held(view, picture, width, height) {
-  const room = 80 / view.scale;
+export function clamped(view, picture, width, height) {
+  const margin = 80 / view.scale;
   return {
     ...view,
-    x: Math.min(picture.width - room, Math.max(room - width / view.scale, view.x)),
-    y: Math.min(picture.height - room, Math.max(room - height / view.scale, view.y)),
+    x: Math.min(picture.width - margin, Math.max(margin - width / view.scale, view.x)),
+    y: Math.min(picture.height - margin, Math.max(margin - height / view.scale, view.y)),
   };
 }
 
 /**
- * Moved as little as shows all of a box, with some room around it.
+ * Moves the viewport by the smallest distance that shows a whole box with a margin.
  * @param {Viewport} view
  * @param {import("./layout.js").Box} box
  * @param {number} width
  * @param {number} height
  * @returns {Viewport}
  */
-export function showing(view, box, width, height) {
-  const room = 48 / view.scale;
-  const along = (/** @type {number} */ at, /** @type {number} */ seen, /** @type {number} */ from, /** @type {number} */ size) =>
-    from - room < at ? from - room : from + size + room > at + seen ? from + size + room - seen : at;
+export function revealed(view, box, width, height) {
+  const margin = 48 / view.scale;
+  const along = (/** @type {number} */ at, /** @type {number} */ visible, /** @type {number} */ from, /** @type {number} */ size) =>
+    from - margin < at ? from - margin : from + size + margin > at + visible ? from + size + margin - visible : at;
   return {
     ...view,
     x: along(view.x, width / view.scale, box.x, box.width),
@@ -94,29 +94,29 @@ export function showing(view, box, width, height) {
  * @param {number} x
  * @param {number} y
  */
-export function hit(boxes, x, y) {
+export function nodeAt(boxes, x, y) {
   return boxes.findIndex((box) => x >= box.x && x <= box.x + box.width && y >= box.y && y <= box.y + box.height);
 }
 
 /**
- * The node to go to from `node` by an arrow key: left to what it needs, right to who needs it, the one at about the same
- * height first; up and down within its layer. -1 where there is none.
- * @param {"left" | "right" | "up" | "down"} way
+ * The node that an arrow key selects: left a dependency of `node`, right a dependent, the one closest in height; up and
+ * down the next node of its layer. -1 if there is none.
+ * @param {"left" | "right" | "up" | "down"} direction
  * @param {number} node
- * @param {import("./layout.js").Layout} made
- * @param {{ before: number[][], after: number[][] }} near
+ * @param {import("./layout.js").Layout} layout
+ * @param {{ before: number[][], after: number[][] }} neighbours
  */
-export function stepFrom(way, node, made, near) {
-  const here = made.nodes[node];
+export function neighbourTowards(direction, node, layout, neighbours) {
+  const here = layout.nodes[node];
   const middle = (/** @type {import("./layout.js").Box} */ box) => box.y + box.height / 2;
-  const closest = (/** @type {number[]} */ among, /** @type {(box: import("./layout.js").Box) => number} */ far) =>
-    among.reduce((best, each) => (best < 0 || far(made.nodes[each]) < far(made.nodes[best]) ? each : best), -1);
-  if (way === "left" || way === "right") {
-    return closest(way === "left" ? near.before[node] : near.after[node], (box) => Math.abs(middle(box) - middle(here)));
+  const closest = (/** @type {number[]} */ among, /** @type {(box: import("./layout.js").Box) => number} */ distance) =>
+    among.reduce((best, each) => (best < 0 || distance(layout.nodes[each]) < distance(layout.nodes[best]) ? each : best), -1);
+  if (direction === "left" || direction === "right") {
+    return closest(direction === "left" ? neighbours.before[node] : neighbours.after[node], (box) => Math.abs(middle(box) - middle(here)));
   }
-  const sign = way === "down" ? 1 : -1;
-  const beside = made.nodes.flatMap((box, each) =>
-    each !== node && made.layers[each] === made.layers[node] && sign * (box.y - here.y) > 0 && box.x === here.x ? [each] : [],
+  const sign = direction === "down" ? 1 : -1;
+  const beside = layout.nodes.flatMap((box, each) =>
+    each !== node && layout.layers[each] === layout.layers[node] && sign * (box.y - here.y) > 0 && box.x === here.x ? [each] : [],
   );
   return closest(beside, (box) => Math.abs(box.y - here.y));
 }

@@ -1,8 +1,8 @@
 // @ts-check
-/** Computes layouts away from the page, so that it stays quick: {ticket, nodes, edges, framed} in, {ticket, layout} out. */
+/** Web worker that computes layouts, so that the page stays responsive: {id, nodes, edges, framed} in, {id, layout} out. */
 
 import { layout } from "./layout.js";
 
 addEventListener("message", ({ data }) => {
-  postMessage({ ticket: data.ticket, layout: layout(data.nodes, data.edges, { framed: data.framed }) });
+  postMessage({ id: data.id, layout: layout(data.nodes, data.edges, { framed: data.framed }) });
 });

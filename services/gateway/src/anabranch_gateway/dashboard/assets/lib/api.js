@@ -1,13 +1,13 @@
 // @ts-check
-/** The HTTP API of the gateway. Every failure is an `ApiError` that says what happened. */
+/** Client of the gateway's HTTP API. Every failure is an `ApiError` with a problem document. */
 
 /**
- * @typedef {{ code: string, path: string, message: string, hint?: string }} Fault
- * @typedef {{ type?: string, title: string, status: number, detail?: string, code?: string, errors?: Fault[] }} Problem
+ * @typedef {{ code: string, path: string, message: string, hint?: string }} RequestError
+ * @typedef {{ type?: string, title: string, status: number, detail?: string, code?: string, errors?: RequestError[] }} Problem
  * @typedef {Record<string, string | number | boolean | null | undefined>} Query
  */
 
-/** The API refused, or could not be reached (`status` 0). */
+/** The API refused the call, or could not be reached (`status` 0). */
 export class ApiError extends Error {
   /** @param {Problem} problem */
   constructor(problem) {
@@ -26,7 +26,7 @@ const UNREACHABLE = {
 
 /**
  * @param {string} path without the leading slash
- * @param {Query} [query] what is null or empty is left out
+ * @param {Query} [query] null and empty values are omitted
  */
 export function address(path, query = {}) {
   const url = new URL(path, document.baseURI);
@@ -44,7 +44,7 @@ export class Api {
   #onUnauthorized;
 
   /**
-   * @param {{ key: () => string | null, onUnauthorized: () => void }} access `key`: what the user signed in with.
+   * @param {{ key: () => string | null, onUnauthorized: () => void }} access `key`: returns the API key of the user, if any.
    */
   constructor({ key, onUnauthorized }) {
     this.#key = key;
@@ -58,12 +58,12 @@ export class Api {
    * @returns {Promise<any>}
    */
   async get(path, query, signal) {
-    return (await this.#ask(address(path, query), { signal })).json();
+    return (await this.#send(address(path, query), { signal })).json();
   }
 
   /**
    * @param {string} path
-   * @param {unknown} [body] what is no string is sent as JSON
+   * @param {unknown} [body] anything but a string is sent as JSON
    * @param {{ type?: string, query?: Query }} [how]
    * @returns {Promise<any>}
    */
@@ -71,9 +71,9 @@ export class Api {
     const text = body === undefined || typeof body === "string" ? body : JSON.stringify(body);
     /** @type {Record<string, string>} */
     const headers = text === undefined ? {} : { "content-type": type };
-    const answer = await this.#ask(address(path, query), { method: "POST", headers, body: text });
-    const said = await answer.text();
-    return said ? JSON.parse(said) : null;
+    const response = await this.#send(address(path, query), { method: "POST", headers, body: text });
+    const content = await response.text();
+    return content ? JSON.parse(content) : null;
   }
 
   /**
@@ -85,37 +85,37 @@ export class Api {
    */
   async stream(path, query, after, signal) {
     const headers = { accept: "text/event-stream", ...(after === null ? {} : { "last-event-id": after }) };
-    return this.#ask(address(path, query), { headers, signal, cache: "no-store" });
+    return this.#send(address(path, query), { headers, signal, cache: "no-store" });
   }
 
   /** @param {URL} url @param {RequestInit} options */
-  async #ask(url, options) {
+  async #send(url, options) {
     const key = this.#key();
     const headers = { accept: "application/json", ...options.headers };
     const signed = key === null ? headers : { ...headers, authorization: `Bearer ${key}` };
-    let answer;
+    let response;
     try {
-      answer = await fetch(url, { ...options, headers: signed });
+      response = await fetch(url, { ...options, headers: signed });
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;
       throw new ApiError(UNREACHABLE);
     }
-    if (answer.ok) return answer;
-    if (answer.status === 401) this.#onUnauthorized();
-    throw new ApiError(await problemOf(answer));
+    if (response.ok) return response;
+    if (response.status === 401) this.#onUnauthorized();
+    throw new ApiError(await problemOf(response));
   }
 }
 
-/** @param {Response} answer @returns {Promise<Problem>} */
-async function problemOf(answer) {
-  const plain = { title: answer.statusText || `Status ${answer.status}`, status: answer.status };
+/** @param {Response} response @returns {Promise<Problem>} */
+async function problemOf(response) {
+  const plain = { title: response.statusText || `Status ${response.status}`, status: response.status };
   try {
-    const said = await answer.json();
-    return typeof said === "object" && said !== null ? { ...plain, ...said, status: answer.status } : plain;
+    const problem = await response.json();
+    return typeof problem === "object" && problem !== null ? { ...plain, ...problem, status: response.status } : plain;
   } catch {
-    return plain;
+    return plain; // a proxy's error page is not a problem document
   }
 }
 
-/** Whether an error is only that the question was withdrawn. @param {unknown} error */
+/** True if an error only means that the caller has cancelled the request. @param {unknown} error */
 export const isAbort = (error) => error instanceof DOMException && error.name === "AbortError";

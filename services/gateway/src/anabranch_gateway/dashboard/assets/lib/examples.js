@@ -1,5 +1,5 @@
 // @ts-check
-/** Requests to begin with. They run on the agents that are built in. */
+/** Example requests for the editor. They need only built-in agents. */
 
 export const EXAMPLES = [
   {

@@ -1,5 +1,5 @@
 // @ts-check
-/** Numbers, sizes and ids as people read them. Pure. */
+/** Formats numbers, sizes and ids for people. Pure. */
 
 const GROUPED = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
@@ -41,7 +41,7 @@ export function bytes(value) {
 const digits = (value) => (value < 10 ? value.toFixed(1) : Math.round(value).toString());
 
 /**
- * A share of a whole as a percentage that says 0% and 100% only where it is so.
+ * A share as a percentage, which is 0% or 100% only if that is exact.
  * @param {number} part
  * @param {number} whole
  */
@@ -54,7 +54,7 @@ export function percent(part, whole) {
 }
 
 /**
- * The ends of a long id, which is where ids differ.
+ * The beginning and end of a long id.
  * @param {string} id
  */
 export const shortId = (id) => (id.length <= 18 ? id : `${id.slice(0, 8)}…${id.slice(-6)}`);
@@ -70,7 +70,7 @@ export function oneLine(text, limit) {
 }
 
 /**
- * How long the beginning is that all names share, up to a mark between words; 0 where hiding it would gain little.
+ * Length of the prefix that all names share, up to a separator; 0 if hiding it would gain little.
  * @param {string[]} names
  */
 export function sharedPrefix(names) {

@@ -1,34 +1,34 @@
 // @ts-check
-/** A fan-out as a grid of cells, each for some members: how the grid is laid out and what each cell says. Pure. */
+/** Heat map of a fan-out: a grid of cells, each for a range of members; their layout and content. Pure. */
 
 /** @typedef {{ done: number, failed: number, running: number }} HeatCell */
 
 /**
- * The largest square cells that let `count` of them into a box, in rows from the left.
+ * The largest square cells of which `count` fit into a box, in rows from the left.
  * @param {number} count
  * @param {number} width
  * @param {number} height
- * @param {{ most?: number, gap?: number }} [limits] `most`: the largest side of a cell, without its gap
+ * @param {{ maxSide?: number, gap?: number }} [limits] `maxSide`: the largest side of a cell, without its gap
  */
-export function gridFor(count, width, height, { most = 14, gap = 1 } = {}) {
+export function gridFor(count, width, height, { maxSide = 14, gap = 1 } = {}) {
   if (count <= 0) return { columns: 0, rows: 0, side: 0, gap };
-  let pitch = Math.min(most + gap, Math.sqrt((width * height) / count));
+  let pitch = Math.min(maxSide + gap, Math.sqrt((width * height) / count));
   const fits = (/** @type {number} */ size) => Math.floor(width / size) * Math.floor(height / size) >= count;
   while (pitch > 0.5 && !fits(pitch)) pitch -= 0.25;
   const columns = Math.max(1, Math.min(count, Math.floor(width / pitch)));
-  // Where there is hardly a pixel for each, a gap would be all that is seen.
+  // With hardly a pixel for each cell, only the gaps would be visible.
   const between = pitch >= 3 ? gap : 0;
   return { columns, rows: Math.ceil(count / columns), side: pitch - between, gap: between };
 }
 
 /**
- * What fills a cell of `size` members, from below, each part as high as its share (0 to 1) of them; and whether most
- * of it failed. A part that is there is seen however small it is: see `drawHeat`.
+ * The parts of a cell of `size` members from below, each with its share (0 to 1) of them; and whether at least half of
+ * them failed. `drawHeat` gives each part a minimum height, so that it is visible.
  * @param {HeatCell} cell
  * @param {number} size
  * @returns {{ parts: { tone: "bad" | "good" | "running", share: number }[], failed: boolean }}
  */
-export function cellLook(cell, size) {
+export function cellAppearance(cell, size) {
   const whole = Math.max(1, size);
   const parts = /** @type {["bad" | "good" | "running", number][]} */ ([["bad", cell.failed], ["good", cell.done], ["running", cell.running]]);
   return {
@@ -38,7 +38,7 @@ export function cellLook(cell, size) {
 }
 
 /**
- * How many members cell `nth` stands for: the last one may have fewer.
+ * The number of members of cell `nth`: the last one may have fewer.
  * @param {number} nth
  * @param {number} perCell
  * @param {number} total

@@ -1,61 +1,62 @@
 // @ts-check
-/** What components share: the app around them, the present moment, things that are loaded, keys. */
+/** Hooks that components share: the app context, the current time, loaded data, streams, keyboard shortcuts. */
 
 import { createContext, useContext, useEffect, useMemo, useRef, useState } from "../vendor/index.js";
 import { isAbort } from "./api.js";
-import { cell, useCell } from "./cells.js";
+import { observable, useObservable } from "./observable.js";
 import { follow } from "./live.js";
 
 /**
  * @typedef {{
  *   api: import("./api.js").Api,
- *   live: import("./cells.js").Cell<import("./live.js").LiveState | "off">,
- *   submitted: import("./cells.js").Cell<string | null>,
+ *   live: import("./observable.js").Observable<import("./live.js").LiveState | "off">,
+ *   submitted: import("./observable.js").Observable<string | null>,
  *   theme: { get: () => "light" | "dark", watch: (listener: (theme: any) => void) => () => void, set: (theme: any) => void },
- *   who: import("./cells.js").Cell<{ actor: string, role: string, projects: string[] | "*" } | null>,
- *   say: (text: string, tone?: "good" | "bad") => void,
+ *   caller: import("./observable.js").Observable<{ actor: string, role: string, projects: string[] | "*" } | null>,
+ *   notify: (text: string, tone?: "good" | "bad") => void,
  *   confirm: (question: import("../ui/dialog.js").Question) => Promise<boolean>,
- * }} AppParts
+ * }} AppContext
  */
 
 export const App = createContext(/** @type {any} */ (null));
 
-/** @returns {AppParts} */
+/** @returns {AppContext} */
 export const useApp = () => useContext(App);
 
-const moment = cell(Date.now() / 1000);
+const currentTime = observable(Date.now() / 1000);
 setInterval(() => {
-  if (!document.hidden) moment.set(Date.now() / 1000);
+  if (!document.hidden) currentTime.set(Date.now() / 1000);
 }, 1000);
 
-/** Seconds since the epoch, a new one each second. */
-export const useNow = () => useCell(moment);
+/** The current time in seconds since the epoch, updated each second. */
+export const useNow = () => useObservable(currentTime);
 
 /**
- * Something that is loaded when `keys` change, and again by `reload`. The last value stays while a new one comes.
+ * Loads a value when `keys` change, and again by `reload`. The last value stays while the next one is loaded.
  * @template T
- * @param {((signal: AbortSignal) => Promise<T>) | null} load null: there is nothing to load now
+ * @param {((signal: AbortSignal) => Promise<T>) | null} load null to load nothing
  * @param {unknown[]} keys
  */
 export function useLoaded(load, keys) {
   const [state, setState] = useState(/** @type {{ value: T | null, error: any, key: string, took: number }} */ ({ value: null, error: null, key: "", took: 0 }));
   const key = JSON.stringify(keys);
+  // The effect below must not restart at each render, so it calls the newest function through a ref.
   const latest = useRef(load);
   latest.current = load;
   const running = useRef(/** @type {AbortController | null} */ (null));
 
   const reload = useMemo(
     () => async () => {
-      running.current?.abort();
+      running.current?.abort(); // an older response must not replace a newer one
       const load = latest.current;
       if (!load) return;
-      const here = (running.current = new AbortController());
+      const controller = (running.current = new AbortController());
       const began = performance.now();
       try {
-        const value = await load(here.signal);
-        if (!here.signal.aborted) setState({ value, error: null, key, took: performance.now() - began });
+        const value = await load(controller.signal);
+        if (!controller.signal.aborted) setState({ value, error: null, key, took: performance.now() - began });
       } catch (error) {
-        if (here.signal.aborted || isAbort(error)) return;
+        if (controller.signal.aborted || isAbort(error)) return;
         setState((/** @type {any} */ before) => ({ ...before, error, key, took: performance.now() - began }));
       }
     },
@@ -70,7 +71,7 @@ export function useLoaded(load, keys) {
 }
 
 /**
- * Calls `listener` again `milliseconds()` after it has ended the last time, while `wanted` and the page is seen.
+ * Calls `listener` again `milliseconds` after its last call has ended, while `wanted` is true and the page is visible.
  * @param {boolean} wanted
  * @param {number} milliseconds
  * @param {() => Promise<void> | void} listener
@@ -82,11 +83,11 @@ export function useEvery(wanted, milliseconds, listener) {
     if (!wanted) return undefined;
     let stopped = false;
     let timer = 0;
-    const turn = async () => {
+    const tick = async () => {
       if (!document.hidden) await latest.current();
-      if (!stopped) timer = window.setTimeout(turn, milliseconds);
+      if (!stopped) timer = window.setTimeout(tick, milliseconds);
     };
-    timer = window.setTimeout(turn, milliseconds);
+    timer = window.setTimeout(tick, milliseconds);
     return () => {
       stopped = true;
       clearTimeout(timer);
@@ -95,7 +96,7 @@ export function useEvery(wanted, milliseconds, listener) {
 }
 
 /**
- * Follows a stream of the API while the component is there; its state is shown at the top of the page.
+ * Follows a stream of the API while the component is mounted; its state is shown at the top of the page.
  * @param {{ path: string, query?: import("./api.js").Query } | null} stream
  * @param {(message: import("./sse.js").StreamMessage) => void} onMessage
  * @param {(message: import("./sse.js").StreamMessage) => boolean} [isLast]
@@ -125,7 +126,7 @@ export function useStream(stream, onMessage, isLast) {
 }
 
 /**
- * A function that runs at once, and then at most once in `milliseconds`, however often it is called.
+ * A throttled function: it runs at once, and then at most once in `milliseconds`.
  * @param {() => void} run
  * @param {number} milliseconds
  */
@@ -150,7 +151,7 @@ export function useCoalesced(run, milliseconds) {
 }
 
 /**
- * Keys of a view, while nothing is being typed and no dialog is open.
+ * Keyboard shortcuts of a view, disabled while the user types or a dialog is open.
  * @param {Record<string, (event: KeyboardEvent) => void>} keys
  */
 export function useKeys(keys) {

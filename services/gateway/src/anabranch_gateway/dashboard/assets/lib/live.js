@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Follows a stream of Server-Sent Events for as long as it is wanted: by fetch, so that the key travels in a header;
- * resumed after the last message that was read; with a growing pause between attempts.
+ * Follows a stream of Server-Sent Events until it is stopped. Uses fetch, because EventSource cannot send the key in a
+ * header. Reconnects with exponential backoff, and resumes after the last message that was read.
  */
 
 import { EventStreamParser } from "./sse.js";
@@ -9,17 +9,18 @@ import { EventStreamParser } from "./sse.js";
 /** @typedef {"connecting" | "live" | "reconnecting" | "ended"} LiveState */
 
 const FIRST_PAUSE = 500;
-const LONGEST_PAUSE = 15_000;
-/** Heartbeats come more often than this; a line that is silent for longer is taken for cut. */
-const SILENCE = 45_000;
+const MAX_PAUSE = 15_000;
+/** Milliseconds without data after which a connection counts as broken: the gateway sends a comment every 15 s. */
+const SILENCE_LIMIT = 45_000;
 
 /**
- * The pause in milliseconds before attempt `failures` + 1: doubling, between half and the whole of it by `chance` (0 to 1).
+ * The pause in milliseconds before attempt `failures` + 1: doubled with each failure, with jitter of up to a half by
+ * `chance` (0 to 1).
  * @param {number} failures
  * @param {number} chance
  */
 export function pauseBefore(failures, chance) {
-  const whole = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.max(0, failures - 1));
+  const whole = Math.min(MAX_PAUSE, FIRST_PAUSE * 2 ** Math.max(0, failures - 1));
   return whole * (0.5 + 0.5 * chance);
 }
 
@@ -30,8 +31,8 @@ export function pauseBefore(failures, chance) {
  *   onState?: (state: LiveState) => void,
  *   isLast?: (message: import("./sse.js").StreamMessage) => boolean,
  *   isFatal?: (error: unknown) => boolean,
- * }} wanted `isLast`: nothing follows on this message. `isFatal`: another attempt would fare no better.
- * @returns {() => void} stops it
+ * }} options `isLast`: no message follows this one. `isFatal`: another attempt would fail too.
+ * @returns {() => void} stops following
  */
 export function follow({ open, onMessage, onState = () => {}, isLast = () => false, isFatal = () => false }) {
   const stopped = new AbortController();
@@ -40,22 +41,22 @@ export function follow({ open, onMessage, onState = () => {}, isLast = () => fal
   let after = /** @type {string | null} */ (null);
   let failures = 0;
 
-  /** One connection until it ends; true where the stream has come to its own end. */
+  /** Reads one connection until it ends; returns true after the last message of the stream. */
   async function connection() {
     const here = (attempt = new AbortController());
     const guard = watchdog(() => here.abort());
     try {
       const response = await open(after, here.signal);
-      if (!response.body) throw new Error("the answer has no body");
+      if (!response.body) throw new Error("the response has no body");
       onState("live");
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       const parser = new EventStreamParser();
       for (;;) {
-        guard.alive();
+        guard.restart();
         const { done, value } = await reader.read();
         if (done) return false;
         for (const message of parser.feed(value)) {
-          failures = 0;
+          failures = 0; // only a message proves that the connection works
           after = message.id ?? after;
           onMessage(message);
           if (isLast(message)) return true;
@@ -67,10 +68,10 @@ export function follow({ open, onMessage, onState = () => {}, isLast = () => fal
     }
   }
 
-  async function keepOn() {
+  async function connectRepeatedly() {
     onState("connecting");
     while (!stopped.signal.aborted) {
-      if (document.hidden) await visible(stopped.signal);
+      if (document.hidden) await untilVisible(stopped.signal);
       if (stopped.signal.aborted) return;
       try {
         if (await connection()) break;
@@ -86,7 +87,7 @@ export function follow({ open, onMessage, onState = () => {}, isLast = () => fal
     if (!stopped.signal.aborted) onState("ended");
   }
 
-  // A page that nobody sees holds no connection: browsers grant a host six of them in all.
+  // A hidden page closes its connection: over HTTP/1.1 browsers open at most six to one host, for all tabs together.
   const onVisibility = () => {
     if (document.hidden) attempt?.abort();
   };
@@ -95,17 +96,17 @@ export function follow({ open, onMessage, onState = () => {}, isLast = () => fal
     document.removeEventListener("visibilitychange", onVisibility);
     attempt?.abort();
   });
-  void keepOn();
+  void connectRepeatedly();
   return () => stopped.abort();
 }
 
 /** @param {() => void} onSilence */
 function watchdog(onSilence) {
-  let timer = setTimeout(onSilence, SILENCE);
+  let timer = setTimeout(onSilence, SILENCE_LIMIT);
   return {
-    alive() {
+    restart() {
       clearTimeout(timer);
-      timer = setTimeout(onSilence, SILENCE);
+      timer = setTimeout(onSilence, SILENCE_LIMIT);
     },
     stop: () => clearTimeout(timer),
   };
@@ -120,14 +121,14 @@ function pause(milliseconds, signal) {
 }
 
 /** @param {AbortSignal} signal @returns {Promise<void>} */
-function visible(signal) {
+function untilVisible(signal) {
   return new Promise((resolve) => {
-    const look = () => {
+    const resolveIfVisible = () => {
       if (document.hidden && !signal.aborted) return;
-      document.removeEventListener("visibilitychange", look);
+      document.removeEventListener("visibilitychange", resolveIfVisible);
       resolve();
     };
-    document.addEventListener("visibilitychange", look);
-    signal.addEventListener("abort", look, { once: true });
+    document.addEventListener("visibilitychange", resolveIfVisible);
+    signal.addEventListener("abort", resolveIfVisible, { once: true });
   });
 }

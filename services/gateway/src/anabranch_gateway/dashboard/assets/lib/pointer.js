@@ -1,7 +1,7 @@
 // @ts-check
-/** Finds the place in a JSON or YAML text that a JSON Pointer means, so that an error can be shown where it is. Pure. */
+/** Locates a JSON Pointer in a JSON or YAML text, so that an error can be shown at its line. Pure. */
 
-/** @typedef {{ start: number, end: number, line: number, exact: boolean }} Place `line` from 1 */
+/** @typedef {{ start: number, end: number, line: number, exact: boolean }} TextRange `line` from 1 */
 
 /**
  * The names in a JSON Pointer: "/a~1b/0" is ["a/b", "0"].
@@ -11,12 +11,12 @@ export const namesIn = (pointer) =>
   pointer.split("/").slice(1).map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
 
 /**
- * Where it is; where the text lacks it, or cannot be read so far, the nearest that holds it.
+ * The range of the value; if the text lacks it or cannot be parsed that far, the range of its nearest parent.
  * @param {string} text
  * @param {string} pointer
- * @returns {Place}
+ * @returns {TextRange}
  */
-export function placeOf(text, pointer) {
+export function locate(text, pointer) {
   const names = namesIn(pointer);
   const found = /^\s*[{[]/.test(text) ? inJson(text, names) : inYaml(text, names);
   const line = text.slice(0, found.start).split("\n").length;
@@ -38,7 +38,7 @@ function inJson(text, names) {
   return { start: found.start, end: shownEnd(text, found), exact: true };
 }
 
-/** The end of a value, or of its first line where it has several. @param {string} text @param {{ start: number, value: number }} found */
+/** The end of a value, or of its first line if it has several. @param {string} text @param {{ start: number, value: number }} found */
 function shownEnd(text, { start, value }) {
   const end = endOfValue(text, value);
   const line = text.indexOf("\n", start);
@@ -115,7 +115,7 @@ function itemOf(text, open, index) {
   return null;
 }
 
-// --- YAML: block style, by its indents; inside flow style the line that holds it -------------------
+// --- YAML: block style by indents; for a value in flow style the line that contains it --------------
 
 /** @param {string} text @param {string[]} names */
 function inYaml(text, names) {
@@ -134,7 +134,7 @@ function inYaml(text, names) {
 }
 
 /**
- * Each line as its parts: "- name: x" is an item at its dash, and a member two further on.
+ * The lines as items and members with their indents: "- name: x" is an item, and a member two columns further.
  * @param {string} text
  */
 function yamlLines(text) {
@@ -164,7 +164,7 @@ function childOf(lines, from, floor, name) {
   let nth = -1;
   for (let at = from; at < lines.length; at += 1) {
     const line = lines[at];
-    // A list may stand at the indent of its own key.
+    // YAML permits a list at the indent of its own key.
     if (line.indent < floor || (line.indent === floor && !(line.item && indent <= floor && lines[from]?.item))) return null;
     if (indent < 0) indent = line.indent;
     if (line.indent !== indent) continue;

@@ -1,12 +1,12 @@
 // @ts-check
-/** Where in the dashboard one is, as the part of the address after `#`. `parse` and `format` are pure. */
+/** Routes of the dashboard, in the part of the URL after `#`. `parse` and `format` are pure. */
 
-/** @typedef {{ path: string[], query: Record<string, string> }} Place */
+/** @typedef {{ path: string[], query: Record<string, string> }} Route */
 
 /**
  * "#/runs/r1/members?task=a%2Fb" to its path and query.
  * @param {string} hash
- * @returns {Place}
+ * @returns {Route}
  */
 export function parse(hash) {
   const [path, query = ""] = hash.replace(/^#?\/?/, "").split("?", 2);
@@ -26,7 +26,7 @@ function decoded(part) {
 }
 
 /**
- * The hash of a place. What is empty in the query is left out.
+ * The hash of a route. Empty values of the query are omitted.
  * @param {string[]} path
  * @param {Record<string, string | number | null | undefined>} [query]
  */
@@ -40,13 +40,14 @@ export function format(path, query = {}) {
 }
 
 /**
- * Goes to a place; with `replace` the one before it is not kept in the history.
+ * Navigates to a route; `replace` overwrites the current entry of the history.
  * @param {string} hash
  * @param {{ replace?: boolean }} [how]
  */
 export function go(hash, { replace = false } = {}) {
   if (hash === location.hash) return;
   if (replace) {
+    // `replaceState` fires no event, so it is fired here.
     history.replaceState(null, "", hash);
     dispatchEvent(new HashChangeEvent("hashchange"));
   } else {

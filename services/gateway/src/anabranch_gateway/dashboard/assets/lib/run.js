@@ -1,5 +1,5 @@
 // @ts-check
-/** What a run's view says, in the shapes that the tabs need. Pure. */
+/** Converts the view of a run into the shapes that the tabs need. Pure. */
 
 import { counted, integer } from "./format.js";
 import { duration } from "./time.js";
@@ -28,9 +28,9 @@ export const runningOf = (task) =>
   Math.max(0, (task.started ?? 0) - (task.completed ?? 0) - (task.failed ?? 0));
 
 /**
- * All members of a run, added up. A view tells of tasks once they have started; the others count as one member each.
+ * Sums of all members of a run. A view may not have all tasks yet; a missing one counts as one member.
  * @param {TaskRow[]} rows
- * @param {any[]} [nodes] all tasks of the run, where they are known
+ * @param {any[]} [nodes] all tasks of the run, if they are known
  */
 export function totals(rows, nodes = []) {
   const unseen = Math.max(0, nodes.length - rows.length);
@@ -47,8 +47,8 @@ export function totals(rows, nodes = []) {
 }
 
 /**
- * The parts of a bar, each 0 to 1. Where a share of the whole is known what ended takes just that, so a bar never
- * shrinks when more members come to be known.
+ * The parts of a bar, each 0 to 1. If the completed share is known, the ended members take exactly that, so the bar
+ * does not shrink when an expansion adds members.
  * @param {{ members?: number | null, completed?: number, failed?: number, running?: number, share?: number | null }} counts
  */
 export function sharesOf(counts) {
@@ -68,7 +68,7 @@ export function sharesOf(counts) {
 export const taskId = (row) => `${row.group}/${row.task}`;
 
 /**
- * A task's second line on its tile.
+ * The second line on the tile of a task.
  * @param {{ status: string, agent?: string, started_at: number | null, ended_at: number | null, expanded?: boolean | null,
  *   members?: number | null, completed?: number, failed?: number }} task
  */
@@ -82,11 +82,11 @@ export function noteOf(task) {
   return [task.agent, took].filter(Boolean).join(" · ");
 }
 
-/** Whether a tile is to have room for members. @param {{ expanded?: boolean | null, members?: number | null }} task */
+/** True if the tile of a task has space for members. @param {{ expanded?: boolean | null, members?: number | null }} task */
 export const isFanOut = (task) => Boolean(task.expanded);
 
 /**
- * The nodes of a graph with what a newer view says of their tasks, and which of them it changed.
+ * The nodes of a graph, updated from a newer view, and the indexes of those that have changed.
  * @param {any[]} nodes
  * @param {any} view
  * @returns {{ nodes: any[], changed: number[] }}
@@ -106,7 +106,7 @@ export function withStatuses(nodes, view) {
 const LIVE = ["status", "started", "completed", "failed", "held", "share", "members", "started_at", "ended_at", "expanded"];
 
 /**
- * The bars of a timeline, from the run's beginning, group by group, each in order of its start.
+ * The bars of a timeline in seconds since the run's start, by group, in order of their start.
  * @param {any} view
  * @param {number} now
  */

@@ -1,5 +1,5 @@
 // @ts-check
-/** What the browser keeps: the key for this tab only, the theme for good. A browser that keeps nothing works too. */
+/** Browser storage: the key for this tab only, the theme permanently. Works without storage too. */
 
 const KEY = "anabranch.key";
 const THEME = "anabranch.theme";
@@ -19,12 +19,12 @@ function write(storage, name, value) {
     if (value === null) storage().removeItem(name);
     else storage().setItem(name, value);
   } catch {
-    // Private windows of some browsers refuse: then it lasts until the page is left.
+    // Private windows of some browsers refuse storage: the value then lasts until the page is closed.
   }
 }
 
-/** The API key that the user has signed in with: kept until the tab is closed, and sent in a header only. */
-export function keptKey() {
+/** The API key of the user: stored until the tab is closed, and sent in a header only. */
+export function storedKey() {
   let key = read(() => sessionStorage, KEY);
   return {
     get: () => key,
@@ -35,8 +35,8 @@ export function keptKey() {
   };
 }
 
-/** Dark or light: as chosen, else as the system has it, also when that changes. */
-export function keptTheme() {
+/** The theme that the user chose, else that of the operating system, which may change. */
+export function storedTheme() {
   /** @type {Set<(theme: string) => void>} */
   const listeners = new Set();
   const root = document.documentElement;

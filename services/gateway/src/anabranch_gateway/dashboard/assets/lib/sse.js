@@ -1,9 +1,9 @@
 // @ts-check
-/** Reads Server-Sent Events out of a text stream that comes in pieces. Pure, but for what it keeps between pieces. */
+/** Parses Server-Sent Events from the chunks of a text stream. No I/O. */
 
 /** @typedef {{ id: string | null, event: string, data: string }} StreamMessage */
 
-/** Feed it text as it comes; it hands back each message that is whole. Comments are dropped. */
+/** Incremental parser: `feed` takes a chunk and returns the messages that are complete. Comments are dropped. */
 export class EventStreamParser {
   #rest = "";
   #id = /** @type {string | null} */ (null);
@@ -16,7 +16,7 @@ export class EventStreamParser {
    */
   feed(text) {
     const whole = this.#rest + text;
-    // A carriage return at the end may be the first half of a line's end.
+    // A carriage return at the end of a chunk may be the first half of a line end.
     const held = whole.endsWith("\r") ? "\r" : "";
     const lines = (held ? whole.slice(0, -1) : whole).split(/\r\n|\n|\r/);
     this.#rest = (lines.pop() ?? "") + held;

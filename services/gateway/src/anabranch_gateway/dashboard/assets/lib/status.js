@@ -1,10 +1,10 @@
 // @ts-check
 /**
- * How each status looks: a colour, and a shape for who cannot tell colours apart. The same outlines are drawn as SVG
- * and on canvas, in a box of 16 by 16.
+ * Appearance of each status: a colour, and a shape for people who cannot distinguish colours. SVG and canvas use the
+ * same outlines, in a box of 16 by 16.
  */
 
-/** @typedef {{ label: string, tone: string, path: string, filled: boolean, open: boolean }} Look */
+/** @typedef {{ label: string, tone: string, path: string, filled: boolean, open: boolean }} Appearance */
 
 const RING = "M8 1.75a6.25 6.25 0 1 0 0 12.5a6.25 6.25 0 1 0 0-12.5Z";
 const DISC_CHECK = `${RING}M4.9 8.3l2.2 2.2l4.2-4.7l-1.1-1l-3.2 3.6l-1.1-1.1Z`;
@@ -18,40 +18,40 @@ const BARS = "M3.5 2.5h3.2v11H3.5ZM9.3 2.5h3.2v11H9.3Z";
 const SHIELD = "M8 1.2L14 3.6v4.6c0 3.4-2.6 5.6-6 6.8c-3.4-1.2-6-3.4-6-6.8V3.6ZM7 5v6h2V5Z";
 const DOTTED = "M8 5.5a2.5 2.5 0 1 0 0 5a2.5 2.5 0 1 0 0-5ZM8 1.75a6.25 6.25 0 1 0 0 12.5a6.25 6.25 0 1 0 0-12.5ZM8 3.2a4.8 4.8 0 1 1 0 9.6a4.8 4.8 0 1 1 0-9.6Z";
 
-/** @type {Record<string, Look>} */
-const LOOKS = {
-  waiting: look("Waiting", "idle", HOLLOW, true),
-  accepted: look("Accepted", "idle", DOTTED, true),
-  queued: look("Queued", "idle", DOTTED, true),
-  running: look("Running", "running", HALF, true),
-  retrying: look("Retrying", "running", HALF, true),
-  paused: look("Paused", "held", BARS, true),
-  held: look("Held", "held", SHIELD, true),
-  completed: look("Completed", "good", DISC_CHECK, false),
-  failed: look("Failed", "bad", DISC_CROSS, false),
-  rejected: look("Rejected", "bad", DISC_CROSS, false),
-  skipped: look("Skipped", "idle", DIAMOND_SKIP, false),
-  cancelled: look("Cancelled", "stopped", SQUARE, false),
-  timed_out: look("Timed out", "late", CLOCK, false),
+/** @type {Record<string, Appearance>} */
+const APPEARANCES = {
+  waiting: appearance("Waiting", "idle", HOLLOW, true),
+  accepted: appearance("Accepted", "idle", DOTTED, true),
+  queued: appearance("Queued", "idle", DOTTED, true),
+  running: appearance("Running", "running", HALF, true),
+  retrying: appearance("Retrying", "running", HALF, true),
+  paused: appearance("Paused", "held", BARS, true),
+  held: appearance("Held", "held", SHIELD, true),
+  completed: appearance("Completed", "good", DISC_CHECK, false),
+  failed: appearance("Failed", "bad", DISC_CROSS, false),
+  rejected: appearance("Rejected", "bad", DISC_CROSS, false),
+  skipped: appearance("Skipped", "idle", DIAMOND_SKIP, false),
+  cancelled: appearance("Cancelled", "stopped", SQUARE, false),
+  timed_out: appearance("Timed out", "late", CLOCK, false),
 };
 
-/** @param {string} label @param {string} tone @param {string} path @param {boolean} open @returns {Look} */
-function look(label, tone, path, open) {
+/** @param {string} label @param {string} tone @param {string} path @param {boolean} open @returns {Appearance} */
+function appearance(label, tone, path, open) {
   return { label, tone, path, filled: true, open };
 }
 
-/** @param {string | null | undefined} status @returns {Look} */
-export function lookOf(status) {
-  return LOOKS[status ?? "waiting"] ?? look(String(status), "idle", DOTTED, true);
+/** @param {string | null | undefined} status @returns {Appearance} */
+export function appearanceOf(status) {
+  return APPEARANCES[status ?? "waiting"] ?? appearance(String(status), "idle", DOTTED, true);
 }
 
-/** Every tone, for who draws them all on canvas. */
+/** All tones. */
 export const TONES = ["idle", "running", "held", "good", "bad", "stopped", "late"];
 
 export const RUN_STATUSES = ["accepted", "running", "completed", "failed", "cancelled", "timed_out"];
 
-/** Whether a run with this status may still change. @param {string | null | undefined} status */
-export const isOpen = (status) => lookOf(status).open;
+/** True if a run with this status may still change. @param {string | null | undefined} status */
+export const isOpen = (status) => appearanceOf(status).open;
 
-/** What to show of a run: an open run that is paused is called so. @param {{ status: string, paused?: unknown }} run */
+/** The displayed status of a run: `paused` for an open run that is paused. @param {{ status: string, paused?: unknown }} run */
 export const shownStatus = (run) => (isOpen(run.status) && run.paused ? "paused" : run.status);

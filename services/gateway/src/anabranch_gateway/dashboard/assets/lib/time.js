@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Times and durations as people read them. Pure: the present moment is passed in. Times are seconds since the epoch, or
- * text as RFC 3339 has it: views say them in one way and events in the other.
+ * Formats times and durations for people. Pure: the current time is passed in. Times are seconds since the epoch, as in
+ * views, or RFC 3339 text, as in events.
  */
 
 /** @typedef {number | string} Time */
@@ -14,7 +14,7 @@ const DAY = 24 * HOUR;
 export const secondsOf = (time) => (typeof time === "string" ? Date.parse(time) / 1000 : time);
 
 /**
- * How long ago a moment was, in one unit: "just now", "12 s ago", "in 3 min".
+ * A time relative to now, in one unit: "just now", "12 s ago", "in 3 min".
  * @param {Time} time
  * @param {number} now
  */
@@ -52,7 +52,7 @@ export function duration(seconds) {
 }
 
 /**
- * How long something has been going on: whole seconds, for digits that flicker say nothing.
+ * Elapsed time in whole seconds, because fractions would flicker.
  * @param {number} seconds
  */
 export const elapsed = (seconds) => (seconds < MINUTE ? `${Math.floor(Math.max(0, seconds))} s` : duration(Math.floor(seconds)));
@@ -61,7 +61,7 @@ export const elapsed = (seconds) => (seconds < MINUTE ? `${Math.floor(Math.max(0
 const two = (value, width = 2) => String(value).padStart(width, "0");
 
 /**
- * A moment in local time, to the millisecond, with its offset: "2026-11-21 23:24:05.120 +01:00".
+ * A time in the local zone, to the millisecond, with its offset: "2026-11-21 23:24:05.120 +01:00".
  * @param {Time} at
  */
 export function absolute(at) {

@@ -1,5 +1,5 @@
 // @ts-check
-/** Dialogs and the drawer: the browser's own `<dialog>`, which keeps the focus inside and gives it back. */
+/** Dialogs and the drawer, as the browser's own `<dialog>`, which keeps the focus inside. */
 
 import { html, useEffect, useRef } from "../vendor/index.js";
 import { Icon } from "./icons.js";
@@ -20,6 +20,7 @@ export function Dialog({ title, onClose, kind = "dialog", children, footer, head
       if (before instanceof HTMLElement && before.isConnected) before.focus();
     };
   }, []);
+  // The backdrop is a part of the dialog element; its content is in child elements.
   const onBackdrop = (/** @type {MouseEvent} */ event) => {
     if (event.target === element.current) onClose();
   };

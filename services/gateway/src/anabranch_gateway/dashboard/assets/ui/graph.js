@@ -1,9 +1,9 @@
 // @ts-check
-/** The graph as a component: a canvas with its controls, and what screen readers hear of it. */
+/** The graph as a component: a canvas with controls, and descriptions for screen readers. */
 
 import { GraphCanvas } from "../graph/canvas.js";
 import { isFanOut, noteOf } from "../lib/run.js";
-import { lookOf } from "../lib/status.js";
+import { appearanceOf } from "../lib/status.js";
 import { counted, sharedPrefix } from "../lib/format.js";
 import { layoutOf } from "../graph/layouts.js";
 import { useApp } from "../lib/hooks.js";
@@ -13,7 +13,7 @@ import { Icon } from "./icons.js";
 /**
  * @param {any} node
  * @param {any} heat
- * @param {number} hidden so much of the name's beginning all have
+ * @param {number} hidden length of the prefix that all names share
  * @returns {import("../graph/draw.js").SceneNode}
  */
 export function sceneNode(node, heat, hidden = 0) {
@@ -21,14 +21,14 @@ export function sceneNode(node, heat, hidden = 0) {
   return {
     name: hidden ? `…${node.task.slice(hidden)}` : node.task,
     note: noteOf(node),
-    status: node.held > 0 && lookOf(node.status).open ? "held" : node.status,
+    status: node.held > 0 && appearanceOf(node.status).open ? "held" : node.status,
     wide: isFanOut(node),
     share: { completed: (node.completed ?? 0) / members, failed: (node.failed ?? 0) / members, running: (node.running ?? 0) / members },
     heat: heat ?? null,
   };
 }
 
-/** A change of shape asks for a new layout; a change of status does not. @param {any[]} nodes @param {any[]} edges */
+/** Key of the graph's structure. Only a change of it needs a new layout; a change of status does not. @param {any[]} nodes @param {any[]} edges */
 const shapeOf = (nodes, edges) => `${nodes.length}/${edges.length}/${nodes.map((node) => (isFanOut(node) ? "w" : "n")).join("")}/${nodes[0]?.id ?? ""}`;
 
 /**
@@ -38,34 +38,34 @@ const shapeOf = (nodes, edges) => `${nodes.length}/${edges.length}/${nodes.map((
  * }} properties
  */
 export function Graph({ nodes, edges, heats, framed = true, label, matching = null, onOpen, onSeen, selected = -1 }) {
-  const { theme, say } = useApp();
+  const { theme, notify } = useApp();
   const canvas = useRef(/** @type {any} */ (null));
   const graph = useRef(/** @type {GraphCanvas | null} */ (null));
-  const told = useRef({ nodes, onOpen, onSeen });
-  told.current = { nodes, onOpen, onSeen };
+  const latest = useRef({ nodes, onOpen, onSeen });
+  latest.current = { nodes, onOpen, onSeen };
   const [layout, setLayout] = useState(/** @type {any} */ (null));
-  const [spoken, setSpoken] = useState("");
+  const [announcement, setAnnouncement] = useState("");
   const hidden = useMemo(() => sharedPrefix(nodes.map((node) => node.task)), [nodes.length]);
   const hiddenOfGroups = useMemo(() => sharedPrefix([...new Set(nodes.map((node) => node.group))]), [nodes.length]);
   const shape = useMemo(() => shapeOf(nodes, edges), [nodes, edges]);
 
   useEffect(() => {
-    const made = new GraphCanvas(canvas.current, {
-      select: (node) => setSpoken(node < 0 ? "" : describe(told.current.nodes[node])),
-      open: (node) => told.current.onOpen(node),
+    const canvasGraph = new GraphCanvas(canvas.current, {
+      select: (node) => setAnnouncement(node < 0 ? "" : describe(latest.current.nodes[node])),
+      open: (node) => latest.current.onOpen(node),
       painted: () => (canvas.current.dataset.painted ??= String(Math.round(performance.now()))),
-      seen: () => told.current.onSeen?.(made.visible()),
+      viewChanged: () => latest.current.onSeen?.(canvasGraph.visible()),
     });
-    graph.current = made;
-    canvas.current.graph = made;
-    const unwatch = theme.watch(() => made.recolour());
-    return () => (unwatch(), made.stop());
+    graph.current = canvasGraph;
+    canvas.current.graph = canvasGraph;
+    const unwatch = theme.watch(() => canvasGraph.recolour());
+    return () => (unwatch(), canvasGraph.stop());
   }, []);
 
   useEffect(() => {
     const stop = new AbortController();
     const wanted = nodes.map((node) => ({ group: node.group, wide: isFanOut(node) }));
-    layoutOf(wanted, edges, framed, stop.signal).then(setLayout, (error) => say(String(error.message), "bad"));
+    layoutOf(wanted, edges, framed, stop.signal).then(setLayout, (error) => notify(String(error.message), "bad"));
     return () => stop.abort();
   }, [shape]);
 
@@ -77,7 +77,7 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
     graph.current?.show({ layout, framed, edges, hidden: hiddenOfGroups, nodes: nodes.map((node) => sceneNode(node, heats?.get(node.id), hidden)) });
     graph.current?.changed(nodes.flatMap((node, nth) => (before.nodes[nth] !== node || before.heats?.get(node.id) !== heats?.get(node.id) ? [nth] : [])));
   }, [layout, nodes, heats, framed]);
-  useEffect(() => graph.current?.mark(matching), [matching]);
+  useEffect(() => graph.current?.emphasise(matching), [matching]);
   useEffect(() => graph.current?.select(selected), [selected, layout]);
 
   const onKey = (/** @type {KeyboardEvent} */ event) => {
@@ -91,7 +91,7 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
       <button type="button" class="icon-button" aria-label="Zoom out" title="Zoom out (−)" onClick=${() => graph.current?.zoom(1 / 1.3)}><${Icon} name="minus" /></button>
       <button type="button" class="icon-button" aria-label="Show the whole graph" title="Show the whole graph (0)" onClick=${() => graph.current?.fit()}><${Icon} name="fit" /></button>
     </div>
-    <p class="unseen" aria-live="polite">${spoken}</p>
+    <p class="unseen" aria-live="polite">${announcement}</p>
   </div>`;
 }
 
@@ -99,5 +99,5 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
 function describe(node) {
   if (!node) return "";
   const members = node.expanded && node.members !== null ? `, ${counted(node.members, "member")}` : "";
-  return `${node.group}, ${node.task}: ${lookOf(node.status).label}${members}`;
+  return `${node.group}, ${node.task}: ${appearanceOf(node.status).label}${members}`;
 }

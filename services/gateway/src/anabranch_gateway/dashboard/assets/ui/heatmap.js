@@ -1,5 +1,5 @@
 // @ts-check
-/** The heat map of a fan-out: a cell for some members; a click goes to them. */
+/** The heat map of a fan-out: each cell is a range of members; a click opens it. */
 
 import { drawHeat } from "../graph/draw.js";
 import { readPalette } from "../graph/palette.js";
@@ -8,8 +8,8 @@ import { counted } from "../lib/format.js";
 import { useApp } from "../lib/hooks.js";
 import { html, useEffect, useRef, useState } from "../vendor/index.js";
 
-const KEY = [["good", "done"], ["running", "running"], ["bad", "failed (cross: half or more)"], ["idle", "waiting"]];
-const LIMITS = { most: 20, gap: 2 };
+const LEGEND = [["good", "done"], ["running", "running"], ["bad", "failed (cross: half or more)"], ["idle", "waiting"]];
+const LIMITS = { maxSide: 20, gap: 2 };
 
 /** @param {{ heat: any, height?: number, onChoose: (first: number) => void }} properties */
 export function HeatMap({ heat, height = 96, onChoose }) {
@@ -41,11 +41,11 @@ export function HeatMap({ heat, height = 96, onChoose }) {
     return column < grid.columns && nth < heat.cells.length ? nth : -1;
   };
   const sum = (/** @type {"done" | "failed" | "running"} */ field) => heat.cells.reduce((/** @type {number} */ all, /** @type {any} */ cell) => all + cell[field], 0);
-  const said = `Heat map of ${counted(heat.total, "member")}: ${sum("done")} done, ${sum("failed")} failed, ${sum("running")} running`;
+  const summary = `Heat map of ${counted(heat.total, "member")}: ${sum("done")} done, ${sum("failed")} failed, ${sum("running")} running`;
   return html`<div class="heatmap">
-    <canvas ref=${canvas} role="img" aria-label=${said} title=${title} style=${{ height: `${height}px` }}
+    <canvas ref=${canvas} role="img" aria-label=${summary} title=${title} style=${{ height: `${height}px` }}
       onMouseMove=${(/** @type {MouseEvent} */ event) => setTitle(cellAt(event) < 0 ? "" : cellTitle(heat.cells[cellAt(event)], cellAt(event), heat.per_cell, heat.total))}
       onClick=${(/** @type {MouseEvent} */ event) => cellAt(event) >= 0 && onChoose(cellAt(event) * heat.per_cell)}></canvas>
-    <p class="hint heat-key">${KEY.map(([tone, text]) => html`<span key=${tone}><span class=${`swatch tone-${tone}`}></span>${text}</span>`)}<span>${heat.per_cell === 1 ? "Each cell is one member." : `Each cell is ${counted(heat.per_cell, "member")}, filled by share.`}</span></p>
+    <p class="hint heat-key">${LEGEND.map(([tone, text]) => html`<span key=${tone}><span class=${`swatch tone-${tone}`}></span>${text}</span>`)}<span>${heat.per_cell === 1 ? "Each cell is one member." : `Each cell is ${counted(heat.per_cell, "member")}, filled by share.`}</span></p>
   </div>`;
 }

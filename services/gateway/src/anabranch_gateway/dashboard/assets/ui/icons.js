@@ -1,7 +1,7 @@
 // @ts-check
-/** Icons. One that says something has its text beside it, so all of them are hidden from screen readers. */
+/** Icons, hidden from screen readers: an icon with a meaning has a text beside it. */
 
-import { lookOf } from "../lib/status.js";
+import { appearanceOf } from "../lib/status.js";
 import { html } from "../vendor/index.js";
 
 const PATHS = /** @type {Record<string, string>} */ ({
@@ -35,9 +35,9 @@ export function Icon({ name, size = 16 }) {
 
 /** @param {{ status: string | null | undefined, size?: number }} properties */
 export function StatusIcon({ status, size = 16 }) {
-  const look = lookOf(status);
-  return html`<svg class=${`icon status-icon tone-${look.tone}`} viewBox="0 0 16 16" width=${size} height=${size}
-    aria-hidden="true"><path d=${look.path} fill="currentColor" fill-rule="evenodd" /></svg>`;
+  const appearance = appearanceOf(status);
+  return html`<svg class=${`icon status-icon tone-${appearance.tone}`} viewBox="0 0 16 16" width=${size} height=${size}
+    aria-hidden="true"><path d=${appearance.path} fill="currentColor" fill-rule="evenodd" /></svg>`;
 }
 
 /** @param {{ size?: number }} properties */

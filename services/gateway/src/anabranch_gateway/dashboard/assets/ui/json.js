@@ -1,15 +1,15 @@
 // @ts-check
-/** Shows a JSON value: coloured by kind, cut where it is long. */
+/** Shows a JSON value with syntax colours; a long one is truncated. */
 
 import { counted } from "../lib/format.js";
 import { html, useMemo, useState } from "../vendor/index.js";
-import { Copy } from "./parts.js";
+import { Copy } from "./components.js";
 
-const MOST_CHARACTERS = 6000;
+const MAX_CHARACTERS = 6000;
 const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(true|false|null)\b|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)/g;
 
 /**
- * The pieces of a JSON text with their kinds. Pure.
+ * The tokens of a JSON text. Pure.
  * @param {string} text
  * @returns {{ kind: "plain" | "name" | "string" | "word" | "number", text: string }[]}
  */
@@ -31,7 +31,7 @@ export function tokens(text) {
 export function Json({ value, label }) {
   const [all, setAll] = useState(false);
   const text = useMemo(() => JSON.stringify(value, null, 2) ?? "null", [value]);
-  const shown = all || text.length < 1.5 * MOST_CHARACTERS ? text : text.slice(0, MOST_CHARACTERS);
+  const shown = all || text.length < 1.5 * MAX_CHARACTERS ? text : text.slice(0, MAX_CHARACTERS);
   const pieces = useMemo(() => tokens(shown), [shown]);
   const hidden = text.length - shown.length;
   return html`<div class="json">

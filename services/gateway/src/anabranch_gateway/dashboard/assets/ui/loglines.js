@@ -1,5 +1,5 @@
 // @ts-check
-/** Lines that agents have written. */
+/** Log lines of agents. */
 
 import { absolute, clock } from "../lib/time.js";
 import { html } from "../vendor/index.js";

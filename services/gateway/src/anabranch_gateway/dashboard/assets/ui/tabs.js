@@ -1,5 +1,5 @@
 // @ts-check
-/** Tabs that are links, each a place of its own in the address. */
+/** Tabs as links, each with a route of its own. */
 
 import { html, useEffect, useRef } from "../vendor/index.js";
 

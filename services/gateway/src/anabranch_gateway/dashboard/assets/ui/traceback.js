@@ -1,13 +1,13 @@
 // @ts-check
-/** The traceback of a failed attempt, folded below the place where it was raised. */
+/** The traceback of a failed attempt, collapsed below the location where it was raised. */
 
-import { Copy } from "./parts.js";
+import { Copy } from "./components.js";
 import { html } from "../vendor/index.js";
 
 const FRAME = /^[ |]*File "(.+)", line (\d+), in (.+)$/;
 
 /**
- * Where an exception was raised, in short: `pages.py:17 in read`. Null where the text names no frame.
+ * The location where an exception was raised: `pages.py:17 in read`. Null if the text has no frame.
  * @param {string} traceback
  */
 export function raisedAt(traceback) {
@@ -19,8 +19,8 @@ export function raisedAt(traceback) {
 /** @param {{ text: string | null | undefined }} properties */
 export function Traceback({ text }) {
   if (!text) return null;
-  const place = raisedAt(text);
-  return html`<details class="traceback"><summary>Traceback${place && html` <code>${place}</code>`}</summary>
+  const location = raisedAt(text);
+  return html`<details class="traceback"><summary>Traceback${location && html` <code>${location}</code>`}</summary>
     <div class="json"><pre tabindex="0" role="region" aria-label="Traceback">${text.trimEnd()}</pre><${Copy} text=${text} label="the traceback" /></div>
   </details>`;
 }

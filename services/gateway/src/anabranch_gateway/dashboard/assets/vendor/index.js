@@ -1,5 +1,5 @@
 // @ts-check
-/** What the dashboard takes from its libraries, in one place; `html` writes markup without a build step. */
+/** The only module that imports the libraries. `html` renders markup without a build step. */
 
 import { h } from "./preact.js";
 import htm from "./htm.js";

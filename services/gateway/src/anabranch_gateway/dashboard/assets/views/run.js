@@ -1,5 +1,5 @@
 // @ts-check
-/** One run: its head, its actions, and its tabs. */
+/** One run: its header, actions and tabs. */
 
 import { ApiError, pathOf } from "../lib/api.js";
 import { counted, integer } from "../lib/format.js";
@@ -8,7 +8,7 @@ import { format, go } from "../lib/router.js";
 import { taskRows, totals } from "../lib/run.js";
 import { isOpen, shownStatus } from "../lib/status.js";
 import { Icon, StatusIcon } from "../ui/icons.js";
-import { Ago, Failure, Id, Loading, Progress, Status, Took } from "../ui/parts.js";
+import { Ago, Failure, Id, Loading, Progress, Status, Took } from "../ui/components.js";
 import { Tabs } from "../ui/tabs.js";
 import { html, useCallback, useEffect, useRef } from "../vendor/index.js";
 import { ContextTab } from "./run/context.js";
@@ -31,11 +31,11 @@ const TABS = [
   { id: "why", label: "Why", view: WhyTab },
 ];
 
-/** Events that say that the shape of a run has changed; members are counted by looking again, for they may be a million. */
-const NEWS = ["run.*", "group.*", "task.expanded", "task.joined", "task.skipped", "task.cancelled"].join(",");
+/** Events after which the view is loaded again; events of members are not among them: there may be a million. */
+const STRUCTURE_EVENTS = ["run.*", "group.*", "task.expanded", "task.joined", "task.skipped", "task.cancelled"].join(",");
 const FINAL = new Set(["run.completed", "run.failed", "run.cancelled", "run.timed_out"]);
-/** A run that was just submitted is seen by views a moment later. */
-const LATE_TRIES = 12;
+/** Maximum attempts to load a run that was just submitted: its view exists a moment later. */
+const MAX_TRIES = 12;
 
 /** @param {{ id: string, tab: string, query: Record<string, string> }} properties */
 export function Run({ id, tab, query }) {
@@ -44,22 +44,22 @@ export function Run({ id, tab, query }) {
   const path = `v1/runs/${pathOf(id)}`;
   const { value: view, error, reload, took } = useLoaded((signal) => api.get(path, {}, signal), [id]);
   const open = view ? isOpen(view.status) : false;
-  // Asked for together with the view, which it does not depend on: its statuses are only those of the beginning.
+  // Loaded in parallel with the view, which then replaces its statuses.
   const graph = useLoaded((signal) => api.get(`${path}/graph`, {}, signal), [id]);
-  const known = Boolean(view);
+  const isLoaded = Boolean(view);
   useEffect(() => {
-    if (known && graph.error) void graph.reload();
-  }, [known]);
-  const late = !known && error?.status === 404 && submitted.get() === id && tries.current < LATE_TRIES;
-  const soon = useCoalesced(() => void reload(), 300);
+    if (isLoaded && graph.error) void graph.reload();
+  }, [isLoaded]);
+  const isJustSubmitted = !isLoaded && error?.status === 404 && submitted.get() === id && tries.current < MAX_TRIES;
+  const reloadSoon = useCoalesced(() => void reload(), 300);
   useTitle(view?.name || id);
   useStream(
-    known ? { path: `${path}/events`, query: { types: NEWS } } : null,
-    soon,
+    isLoaded ? { path: `${path}/events`, query: { types: STRUCTURE_EVENTS } } : null,
+    reloadSoon,
     useCallback((/** @type {any} */ message) => FINAL.has(message.event), []),
   );
-  useEvery(open || late || error?.status === 0, Math.max(1000, 8 * took), () => {
-    if (late) tries.current += 1;
+  useEvery(open || isJustSubmitted || error?.status === 0, Math.max(1000, 8 * took), () => {
+    if (isJustSubmitted) tries.current += 1;
     return reload();
   });
   const actions = useActions(id, view, reload);
@@ -68,16 +68,16 @@ export function Run({ id, tab, query }) {
     ...Object.fromEntries(actions.filter((each) => each.shown).map((each) => [each.key, () => void each.run()])),
   });
 
-  if (!view && late) return html`<div class="page"><${Waiting} id=${id} /></div>`;
+  if (!view && isJustSubmitted) return html`<div class="page"><${Waiting} id=${id} /></div>`;
   if (!view && error?.status === 404) return html`<div class="page"><${Unknown} id=${id} /></div>`;
   if (!view) return html`<div class="page">${error ? html`<${Failure} error=${error} onRetry=${reload} />` : html`<${Loading} rows=${8} />`}</div>`;
-  const chosen = TABS.find((each) => each.id === tab) ?? TABS[0];
+  const selected = TABS.find((each) => each.id === tab) ?? TABS[0];
   const tabs = TABS.map((each) => ({ ...each, href: format(["runs", id, each.id]) }));
   return html`<div class="page run">
     <${Head} view=${view} nodes=${graph.value?.nodes} actions=${actions} />
     ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
-    <${Tabs} label="Views of this run" current=${chosen.id} tabs=${tabs} />
-    <section class=${`tab tab-${chosen.id}`} aria-label=${chosen.label}><${chosen.view} id=${view.run_id} view=${view} graph=${graph} open=${open} query=${query} /></section>
+    <${Tabs} label="Views of this run" current=${selected.id} tabs=${tabs} />
+    <section class=${`tab tab-${selected.id}`} aria-label=${selected.label}><${selected.view} id=${view.run_id} view=${view} graph=${graph} open=${open} query=${query} /></section>
   </div>`;
 }
 
@@ -113,8 +113,8 @@ function FirstFailure({ view }) {
   const index = first.index ?? "-";
   const href = format(["runs", view.run_id, "members"], { task: `${first.group}/${first.task}`, status: "failed", member: index });
   const more = (view.failure_count ?? view.failures.length) - 1;
-  const place = html`<a href=${href}>${first.task}${first.index === null || first.index === undefined ? "" : ` [${first.index}]`}</a>`;
-  return html`<p class="first-failure">${first.task ? place : "The run"}
+  const link = html`<a href=${href}>${first.task}${first.index === null || first.index === undefined ? "" : ` [${first.index}]`}</a>`;
+  return html`<p class="first-failure">${first.task ? link : "The run"}
     <span><code>${first.error_type}</code> ${first.message}</span>
     ${more > 0 && html`<span class="muted nowrap">and ${integer(more)} more</span>`}</p>`;
 }
@@ -124,19 +124,19 @@ function FirstFailure({ view }) {
 /** @param {string} id @param {any} view @param {() => Promise<void>} reload @returns {Action[]} */
 function useActions(id, view, reload) {
   const app = useApp();
-  const who = app.who.get();
-  const mayAct = who?.role !== "viewer";
+  const caller = app.caller.get();
+  const mayAct = caller?.role !== "viewer";
   const open = Boolean(view) && isOpen(view.status);
-  const act = async (/** @type {string} */ name, /** @type {any} */ question, /** @type {string} */ said) => {
+  const act = async (/** @type {string} */ name, /** @type {any} */ question, /** @type {string} */ message) => {
     if (question && !(await app.confirm(question))) return;
     try {
-      const answer = await app.api.post(`v1/runs/${pathOf(id)}/${name}`, name === "retry" ? {} : undefined);
-      app.say(said);
-      if (name === "retry") app.submitted.set(answer.run_id);
-      if (name === "retry") go(format(["runs", answer.run_id]));
+      const response = await app.api.post(`v1/runs/${pathOf(id)}/${name}`, name === "retry" ? {} : undefined);
+      app.notify(message);
+      if (name === "retry") app.submitted.set(response.run_id);
+      if (name === "retry") go(format(["runs", response.run_id]));
       else await reload();
     } catch (error) {
-      app.say(error instanceof ApiError ? `${error.problem.title}: ${error.message}` : String(error), "bad");
+      app.notify(error instanceof ApiError ? `${error.problem.title}: ${error.message}` : String(error), "bad");
     }
   };
   const paused = Boolean(view?.paused);
@@ -152,8 +152,8 @@ function useActions(id, view, reload) {
       run: () => act("cancel", { title: "Cancel this run?", text: "Running members are stopped, and no further ones start. Existing results are kept. This cannot be undone.", action: "Cancel the run", dangerous: true }, "The run is being cancelled"),
     },
     {
-      id: "retry", label: "Retry what failed", icon: "retry", key: "e", shown: mayAct && Boolean(view) && !open && view.status !== "completed",
-      run: () => act("retry", { title: "Retry what failed?", text: "Starts a new run that imports all results of this one and runs the other tasks again.", action: "Retry" }, "A new run has started"),
+      id: "retry", label: "Retry failed tasks", icon: "retry", key: "e", shown: mayAct && Boolean(view) && !open && view.status !== "completed",
+      run: () => act("retry", { title: "Retry failed tasks?", text: "Starts a new run that imports all results of this one and runs the other tasks again.", action: "Retry" }, "A new run has started"),
     },
   ];
 }

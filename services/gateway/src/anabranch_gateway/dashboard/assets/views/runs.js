@@ -4,15 +4,15 @@
 import { counted } from "../lib/format.js";
 import { useApp, useCoalesced, useEvery, useKeys, useLoaded, useStream, useTitle } from "../lib/hooks.js";
 import { format, go } from "../lib/router.js";
-import { RUN_STATUSES, isOpen, lookOf, shownStatus } from "../lib/status.js";
+import { RUN_STATUSES, isOpen, appearanceOf, shownStatus } from "../lib/status.js";
 import { Icon } from "../ui/icons.js";
-import { Ago, Choice, Command, Empty, Failure, Id, Loading, Progress, Status, Took } from "../ui/parts.js";
+import { Ago, Choice, Command, Empty, Failure, Id, Loading, Progress, Status, Took } from "../ui/components.js";
 import { html, useEffect, useRef, useState } from "../vendor/index.js";
 
 const PAGE = 50;
 
 /**
- * What the search field says, as filters of the API: `label:k=v`, `session:…`, else a part of the name or how an id begins. Pure.
+ * Converts the search text into filters of the API: `label:k=v`, `session:…`, else a part of the name or the beginning of an id. Pure.
  * @param {string} text
  */
 export function searchFilters(text) {
@@ -42,10 +42,10 @@ export function Runs({ query }) {
     (signal) => api.get("v1/runs", { ...filters, limit: PAGE, cursor }, signal),
     [filters, cursor],
   );
-  const soon = useCoalesced(() => void reload(), 700);
-  useStream({ path: "v1/events" }, soon);
+  const reloadSoon = useCoalesced(() => void reload(), 700);
+  useStream({ path: "v1/events" }, reloadSoon);
   const runs = value?.runs ?? [];
-  // Counts of an open run move without its status changing.
+  // The stream reports changes of statuses only; counts of open runs change in between.
   useEvery(runs.some((/** @type {any} */ run) => isOpen(run.status)) || error?.status === 0, 2000, reload);
   const filtered = Boolean(query.q || query.status);
 
@@ -67,21 +67,21 @@ export function Runs({ query }) {
 function Filters({ query }) {
   const [text, setText] = useState(query.q ?? "");
   const sent = useRef(query.q ?? "");
-  // What the address says counts where it was not typed here: who types on must not be set back.
+  // The field takes the URL's text only if it did not write it: a user who is still typing must not lose characters.
   useEffect(() => {
     if ((query.q ?? "") !== sent.current) setText(query.q ?? "");
     sent.current = query.q ?? "";
   }, [query.q]);
   const set = (/** @type {Record<string, string>} */ change) => go(format(["runs"], { ...query, ...change }), { replace: true });
-  const later = useCoalesced(() => {
+  const applySoon = useCoalesced(() => {
     sent.current = text;
     set({ q: text });
   }, 250);
-  const options = [{ value: "", label: "All" }, ...RUN_STATUSES.map((status) => ({ value: status, label: lookOf(status).label }))];
+  const options = [{ value: "", label: "All" }, ...RUN_STATUSES.map((status) => ({ value: status, label: appearanceOf(status).label }))];
   return html`<div class="filters">
     <div class="search"><${Icon} name="search" />
       <input type="search" data-search aria-label="Search runs" placeholder="Name, id, label:team=core" value=${text}
-        onInput=${(/** @type {any} */ event) => (setText(event.target.value), later())} /></div>
+        onInput=${(/** @type {any} */ event) => (setText(event.target.value), applySoon())} /></div>
     <${Choice} label="Status" options=${options} value=${query.status ?? ""} onChange=${(/** @type {string} */ status) => set({ status })} />
   </div>`;
 }

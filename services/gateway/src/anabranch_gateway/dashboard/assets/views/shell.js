@@ -1,80 +1,80 @@
 // @ts-check
-/** What is around every view: navigation, the state of the connection, theme, sign-in, questions, news, shortcuts. */
+/** The frame of every view: navigation, connection state, theme, sign-in, confirmations, notifications, shortcuts. */
 
-import { useCell } from "../lib/cells.js";
+import { useObservable } from "../lib/observable.js";
 import { App, useKeys } from "../lib/hooks.js";
 import { go, parse } from "../lib/router.js";
 import { Icon, Logo } from "../ui/icons.js";
 import { Confirmation } from "../ui/dialog.js";
 import { html, useEffect, useMemo, useState } from "../vendor/index.js";
 import { Help } from "./help.js";
-import { Letters } from "./letters.js";
+import { DeadLetters } from "./dead_letters.js";
 import { Run } from "./run.js";
 import { Runs } from "./runs.js";
 import { SignIn } from "./signin.js";
 import { Submit } from "./submit.js";
 import { System } from "./system.js";
 
-const PLACES = [
+const SECTIONS = [
   { id: "runs", label: "Runs", key: "r" },
   { id: "submit", label: "Submit", key: "s" },
   { id: "dead-letters", label: "Dead letters", key: "d" },
   { id: "system", label: "System", key: "y" },
 ];
 
-/** @param {{ parts: any }} properties */
-export function Shell({ parts }) {
-  const place = usePlace();
+/** @param {{ state: any }} properties */
+export function Shell({ state }) {
+  const route = useRoute();
   const [helping, setHelping] = useState(false);
-  const app = useMemo(() => withActions(parts), [parts]);
-  const signIn = useCell(parts.signIn);
-  const who = useCell(parts.who);
-  const question = useCell(parts.question);
+  const app = useMemo(() => withActions(state), [state]);
+  const signIn = useObservable(state.signIn);
+  const caller = useObservable(state.caller);
+  const question = useObservable(state.question);
   useEffect(() => {
-    parts.api.get("v1/whoami").then(parts.who.set, () => undefined);
+    state.api.get("v1/whoami").then(state.caller.set, () => undefined);
   }, [signIn === "no"]);
   useShortcuts(app, () => setHelping(true));
-  const here = place.path[0] ?? "runs";
+  const section = route.path[0] ?? "runs";
 
   return html`<${App.Provider} value=${app}>
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <header class="top">
       <a class="brand" href="#/runs" aria-label="Anabranch, runs"><${Logo} /><span>Anabranch</span></a>
       <nav class="places" aria-label="Main">
-        ${PLACES.map(({ id, label }) => html`<a key=${id} href=${`#/${id}`} aria-current=${id === here ? "page" : undefined}>${label}</a>`)}
+        ${SECTIONS.map(({ id, label }) => html`<a key=${id} href=${`#/${id}`} aria-current=${id === section ? "page" : undefined}>${label}</a>`)}
       </nav>
       <div class="top-right">
-        <${Connection} live=${parts.live} />
-        <${ThemeButton} theme=${parts.theme} />
+        <${Connection} live=${state.live} />
+        <${ThemeButton} theme=${state.theme} />
         <button type="button" class="quiet icon-button" aria-label="Keyboard shortcuts" title="Keyboard shortcuts (?)" onClick=${() => setHelping(true)}><${Icon} name="help" /></button>
-        <${Account} parts=${parts} who=${who} />
+        <${Account} state=${state} caller=${caller} />
       </div>
     </header>
-    <main id="main" tabindex="-1">${signIn === "no" && html`<${View} place=${place} />`}</main>
-    ${signIn !== "no" && html`<${SignIn} parts=${parts} refused=${signIn === "refused"} />`}
+    <main id="main" tabindex="-1">${signIn === "no" && html`<${View} route=${route} />`}</main>
+    ${signIn !== "no" && html`<${SignIn} state=${state} refused=${signIn === "refused"} />`}
     ${helping && html`<${Help} onClose=${() => setHelping(false)} />`}
     ${question && html`<${Confirmation} key=${question.title} question=${question} onAnswer=${question.answer} />`}
-    <${Toast} toast=${parts.toast} />
+    <${Toast} toast=${state.toast} />
   <//>`;
 }
 
-/** @param {{ place: import("../lib/router.js").Place }} properties */
-function View({ place }) {
-  const [first = "runs", id, tab] = place.path;
-  if (first === "runs" && id) return html`<${Run} key=${id} id=${id} tab=${tab ?? "graph"} query=${place.query} />`;
-  if (first === "submit") return html`<${Submit} query=${place.query} />`;
-  if (first === "dead-letters") return html`<${Letters} query=${place.query} />`;
+/** @param {{ route: import("../lib/router.js").Route }} properties */
+function View({ route }) {
+  const [first = "runs", id, tab] = route.path;
+  if (first === "runs" && id) return html`<${Run} key=${id} id=${id} tab=${tab ?? "graph"} query=${route.query} />`;
+  if (first === "submit") return html`<${Submit} query=${route.query} />`;
+  if (first === "dead-letters") return html`<${DeadLetters} query=${route.query} />`;
   if (first === "system") return html`<${System} />`;
-  return html`<${Runs} query=${place.query} />`;
+  return html`<${Runs} query=${route.query} />`;
 }
 
-function usePlace() {
-  const [place, setPlace] = useState(() => parse(location.hash));
+function useRoute() {
+  const [route, setRoute] = useState(() => parse(location.hash));
   useEffect(() => {
     const listener = () => {
       const next = parse(location.hash);
-      setPlace((before) => {
-        // Another page, not another filter of it: read on from its top.
+      setRoute((before) => {
+        // Another page, not another filter of the same page: it is shown from its top.
         if (before.path.slice(0, 2).join() !== next.path.slice(0, 2).join()) {
           scrollTo(0, 0);
           document.getElementById("main")?.focus({ preventScroll: true });
@@ -85,42 +85,42 @@ function usePlace() {
     addEventListener("hashchange", listener);
     return () => removeEventListener("hashchange", listener);
   }, []);
-  return place;
+  return route;
 }
 
-/** The app as views see it. @param {any} parts */
-function withActions(parts) {
+/** The app context of the views. @param {any} state */
+function withActions(state) {
   let timer = 0;
   return {
-    ...parts,
-    say(/** @type {string} */ text, tone = "good") {
+    ...state,
+    notify(/** @type {string} */ text, tone = "good") {
       clearTimeout(timer);
-      parts.toast.set({ text, tone });
-      timer = window.setTimeout(() => parts.toast.set(null), tone === "bad" ? 8000 : 3500);
+      state.toast.set({ text, tone });
+      timer = window.setTimeout(() => state.toast.set(null), tone === "bad" ? 8000 : 3500);
     },
     confirm: (/** @type {import("../ui/dialog.js").Question} */ question) =>
       new Promise((resolve) => {
-        const answer = (/** @type {boolean} */ yes) => (parts.question.set(null), resolve(yes));
-        parts.question.set({ ...question, answer });
+        const answer = (/** @type {boolean} */ yes) => (state.question.set(null), resolve(yes));
+        state.question.set({ ...question, answer });
       }),
   };
 }
 
 /** @param {any} app @param {() => void} help */
 function useShortcuts(app, help) {
-  const [leading, setLeading] = useState(false);
+  const [awaitsSecondKey, setAwaitsSecondKey] = useState(false);
   useEffect(() => {
-    if (!leading) return undefined;
-    const timer = setTimeout(() => setLeading(false), 1200);
+    if (!awaitsSecondKey) return undefined;
+    const timer = setTimeout(() => setAwaitsSecondKey(false), 1200);
     return () => clearTimeout(timer);
-  }, [leading]);
-  const jumps = Object.fromEntries(PLACES.map(({ id, key }) => [key, () => (setLeading(false), go(`#/${id}`))]));
+  }, [awaitsSecondKey]);
+  const jumps = Object.fromEntries(SECTIONS.map(({ id, key }) => [key, () => (setAwaitsSecondKey(false), go(`#/${id}`))]));
   useKeys({
     "?": help,
-    g: () => setLeading(true),
+    g: () => setAwaitsSecondKey(true),
     t: () => app.theme.set(app.theme.get() === "dark" ? "light" : "dark"),
     "/": () => /** @type {HTMLElement | null} */ (document.querySelector("main [data-search]"))?.focus(),
-    ...(leading ? jumps : {}),
+    ...(awaitsSecondKey ? jumps : {}),
   });
 }
 
@@ -140,7 +140,7 @@ const STATES = /** @type {Record<string, [string, string]>} */ ({
 
 /** @param {{ live: any }} properties */
 function Connection({ live }) {
-  const state = useCell(live);
+  const state = useObservable(live);
   const [label, title] = STATES[/** @type {string} */ (state)];
   return html`<span class=${`connection is-${state}`} role="status" title=${title}>${label && html`<span class="dot" aria-hidden="true"></span>${label}`}</span>`;
 }
@@ -155,20 +155,20 @@ function ThemeButton({ theme }) {
   </button>`;
 }
 
-/** @param {{ parts: any, who: any }} properties */
-function Account({ parts, who }) {
-  if (parts.key.get() === null) return null;
+/** @param {{ state: any, caller: any }} properties */
+function Account({ state, caller }) {
+  if (state.key.get() === null) return null;
   const signOut = () => {
-    parts.key.set(null);
-    parts.who.set(null);
-    parts.signIn.set("wanted");
+    state.key.set(null);
+    state.caller.set(null);
+    state.signIn.set("wanted");
   };
-  const name = who ? `${who.actor}, ${who.role}` : "Signed in";
-  return html`<button type="button" class="quiet account" title=${`${name}: sign out`} onClick=${signOut}><span class="account-name">${who?.actor ?? "Signed in"}</span><${Icon} name="out" /><span class="unseen">Sign out</span></button>`;
+  const name = caller ? `${caller.actor}, ${caller.role}` : "Signed in";
+  return html`<button type="button" class="quiet account" title=${`${name}: sign out`} onClick=${signOut}><span class="account-name">${caller?.actor ?? "Signed in"}</span><${Icon} name="out" /><span class="unseen">Sign out</span></button>`;
 }
 
 /** @param {{ toast: any }} properties */
 function Toast({ toast }) {
-  const shown = /** @type {any} */ (useCell(toast));
+  const shown = /** @type {any} */ (useObservable(toast));
   return html`<div class="toasts" aria-live="polite">${shown && html`<div class=${`toast tone-${shown.tone}`}>${shown.text}</div>`}</div>`;
 }

@@ -1,11 +1,11 @@
 // @ts-check
-/** Asks for an API key when the gateway wants one. */
+/** Asks for an API key if the gateway requires one. */
 
 import { html, useEffect, useRef, useState } from "../vendor/index.js";
 import { Icon, Logo } from "../ui/icons.js";
 
-/** @param {{ parts: any, refused: boolean }} properties */
-export function SignIn({ parts, refused }) {
+/** @param {{ state: any, refused: boolean }} properties */
+export function SignIn({ state, refused }) {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
   const [key, setKey] = useState("");
   useEffect(() => {
@@ -15,8 +15,8 @@ export function SignIn({ parts, refused }) {
   const submit = (/** @type {Event} */ event) => {
     event.preventDefault();
     if (!key.trim()) return;
-    parts.key.set(key.trim());
-    parts.signIn.set("no");
+    state.key.set(key.trim());
+    state.signIn.set("no");
   };
   return html`<dialog class="dialog sign-in" ref=${dialog} aria-label="Sign in" onCancel=${(/** @type {Event} */ event) => event.preventDefault()}>
     <form class="dialog-body" onSubmit=${submit}>

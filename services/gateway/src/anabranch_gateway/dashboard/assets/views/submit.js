@@ -1,15 +1,15 @@
 // @ts-check
-/** Writes a request, shows its plan before it runs, and submits it. */
+/** Editor for a request, with a preview of its plan, and its submission. */
 
 import { ApiError } from "../lib/api.js";
 import { bytes, counted, integer } from "../lib/format.js";
 import { useApp, useStream, useTitle } from "../lib/hooks.js";
 import { EXAMPLES } from "../lib/examples.js";
-import { placeOf } from "../lib/pointer.js";
+import { locate } from "../lib/pointer.js";
 import { format, go } from "../lib/router.js";
 import { Graph } from "../ui/graph.js";
 import { StatusIcon } from "../ui/icons.js";
-import { Empty, Failure } from "../ui/parts.js";
+import { Empty, Failure } from "../ui/components.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/index.js";
 
 const DRAFT = "anabranch.draft";
@@ -21,16 +21,16 @@ export function Submit() {
   const app = useApp();
   useTitle("Submit");
   useStream(null, () => undefined);
-  const [text, setText] = useState(draft);
+  const [text, setText] = useState(loadDraft);
   const [plan, setPlan] = useState(/** @type {any} */ (null));
   const [refusal, setRefusal] = useState(/** @type {any} */ (null));
   const [busy, setBusy] = useState("");
   const editor = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
-  const planned = useRef("");
-  useEffect(() => keep(text), [text]);
+  const plannedText = useRef("");
+  useEffect(() => saveDraft(text), [text]);
 
-  const ask = async (/** @type {string} */ what, /** @type {() => Promise<void>} */ run) => {
-    setBusy(what);
+  const runExclusively = async (/** @type {string} */ action, /** @type {() => Promise<void>} */ run) => {
+    setBusy(action);
     setRefusal(null);
     try {
       await run();
@@ -40,23 +40,23 @@ export function Submit() {
       setBusy("");
     }
   };
-  const preview = () => ask("plan", async () => {
-    planned.current = text;
+  const preview = () => runExclusively("plan", async () => {
+    plannedText.current = text;
     setPlan(await app.api.post("v1/plan", text, { type: typeOf(text) }));
   });
-  const submit = () => ask("submit", async () => {
-    const answer = await app.api.post("v1/runs", text, { type: typeOf(text) });
-    app.say("Submitted");
-    app.submitted.set(answer.run_id);
-    go(format(["runs", answer.run_id]));
+  const submit = () => runExclusively("submit", async () => {
+    const response = await app.api.post("v1/runs", text, { type: typeOf(text) });
+    app.notify("Submitted");
+    app.submitted.set(response.run_id);
+    go(format(["runs", response.run_id]));
   });
   const jump = (/** @type {string} */ pointer) => {
     const area = editor.current;
     if (!area) return;
-    const place = placeOf(text, pointer);
+    const range = locate(text, pointer);
     area.focus();
-    area.setSelectionRange(place.start, place.end);
-    area.scrollTop = Math.max(0, (place.line - 4) * lineHeight(area));
+    area.setSelectionRange(range.start, range.end);
+    area.scrollTop = Math.max(0, (range.line - 4) * lineHeight(area));
   };
   const errors = refusal?.problem?.errors ?? (plan && !plan.valid ? plan.errors : []);
 
@@ -73,8 +73,8 @@ export function Submit() {
       <div class="plan-side" aria-live="polite">
         ${refusal && !errors.length && html`<${Failure} error=${refusal} />`}
         ${errors.length > 0 && html`<${Errors} errors=${errors} text=${text} onJump=${jump} />`}
-        ${plan?.valid && !refusal && html`<${Plan} plan=${plan} isOld=${planned.current !== text} />`}
-        ${!plan && !refusal && html`<${Empty} title="What will run"><p>Preview the plan to see levels, members and errors before anything starts.</p><p><kbd>Ctrl</kbd> + <kbd>Enter</kbd> in the editor previews it too.</p><//>`}
+        ${plan?.valid && !refusal && html`<${Plan} plan=${plan} isOutdated=${plannedText.current !== text} />`}
+        ${!plan && !refusal && html`<${Empty} title="No plan yet"><p>Preview the plan to see levels, members and errors before anything starts.</p><p><kbd>Ctrl</kbd> + <kbd>Enter</kbd> in the editor previews it too.</p><//>`}
       </div>
     </div>
   </div>`;
@@ -84,7 +84,7 @@ export function Submit() {
 function Editor({ text, onText, area, errors, onPlan }) {
   const gutter = useRef(/** @type {HTMLElement | null} */ (null));
   const lines = text.split("\n").length;
-  const wrong = useMemo(() => new Set(errors.map((error) => placeOf(text, error.path ?? "").line)), [errors, text]);
+  const wrong = useMemo(() => new Set(errors.map((error) => locate(text, error.path ?? "").line)), [errors, text]);
   const onKey = (/** @type {KeyboardEvent} */ event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
@@ -105,13 +105,13 @@ function Errors({ errors, text, onJump }) {
   return html`<section class="mistakes" id="mistakes" aria-label="Errors" role="alert">
     <h2 class="tone-bad"><${StatusIcon} status="failed" /> ${counted(errors.length, "error")}: the request would be rejected</h2>
     <ol>${errors.map((error, nth) => html`<li key=${nth}>
-      <button type="button" class="link" onClick=${() => onJump(error.path ?? "")}><code>${error.path || "/"}</code><span class="muted">line ${placeOf(text, error.path ?? "").line}</span></button>
+      <button type="button" class="link" onClick=${() => onJump(error.path ?? "")}><code>${error.path || "/"}</code><span class="muted">line ${locate(text, error.path ?? "").line}</span></button>
       <p>${error.message} <span class="muted">(${error.code})</span></p>${error.hint && html`<p class="hint">${error.hint}</p>`}</li>`)}</ol>
   </section>`;
 }
 
-/** @param {{ plan: any, isOld: boolean }} properties */
-function Plan({ plan, isOld }) {
+/** @param {{ plan: any, isOutdated: boolean }} properties */
+function Plan({ plan, isOutdated }) {
   const levels = useMemo(() => new Map(plan.levels.flatMap((/** @type {string[]} */ level, /** @type {number} */ nth) => level.map((label) => [label, nth]))), [plan]);
   const nodes = useMemo(() => plan.tasks.map((/** @type {any} */ task) => ({
     id: `${task.group}/${task.name}`, group: task.group, task: task.name, agent: task.agent, status: "waiting", level: levels.get(`${task.group}/${task.name}`),
@@ -119,9 +119,9 @@ function Plan({ plan, isOld }) {
   })), [plan]);
   const [chosen, setChosen] = useState(-1);
   const task = plan.tasks[chosen];
-  return html`<section aria-label="Plan" class=${isOld ? "plan is-old" : "plan"}>
+  return html`<section aria-label="Plan" class=${isOutdated ? "plan is-old" : "plan"}>
     <h2><${StatusIcon} status="completed" /> ${counted(plan.counts.executions, "execution")} of ${counted(plan.counts.tasks, "task")} in ${counted(plan.levels.length, "level")}</h2>
-    <p class="muted">${counted(plan.counts.task_groups, "group")}, ${bytes(plan.bytes)}${isOld ? " · the text has changed since" : ""}</p>
+    <p class="muted">${counted(plan.counts.task_groups, "group")}, ${bytes(plan.bytes)}${isOutdated ? " · the text has changed since" : ""}</p>
     ${plan.warnings.map((/** @type {string} */ warning) => html`<p class="notice tone-stopped">${warning}</p>`)}
     <${Graph} nodes=${nodes} edges=${plan.edges ?? []} selected=${chosen} label=${`Plan of ${counted(nodes.length, "task")}`} onOpen=${setChosen} />
     <p class="plan-task" aria-live="polite">${task ? html`<strong>${task.name}</strong> runs <code>${task.agent}</code>${task.members === null ? ", the number of members is known once its array exists" : task.members !== 1 && `, ${integer(task.members)} members`}${task.dependencies.length > 0 && html`, depends on ${task.dependencies.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}${html`, produces ${task.result_keys.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}` : html`<span class="muted">Choose a task to see its dependencies and results.</span>`}</p>
@@ -131,7 +131,7 @@ function Plan({ plan, isOld }) {
 /** @param {HTMLElement} area */
 const lineHeight = (area) => parseFloat(getComputedStyle(area).lineHeight) || 20;
 
-function draft() {
+function loadDraft() {
   try {
     return sessionStorage.getItem(DRAFT) || EXAMPLES[1].text;
   } catch {
@@ -140,10 +140,10 @@ function draft() {
 }
 
 /** @param {string} text */
-function keep(text) {
+function saveDraft(text) {
   try {
     sessionStorage.setItem(DRAFT, text);
   } catch {
-    // A browser that keeps nothing loses the draft with the page.
+    // Without storage the draft is lost with the page.
   }
 }

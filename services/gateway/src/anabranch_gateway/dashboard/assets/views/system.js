@@ -3,7 +3,7 @@
 
 import { counted, integer } from "../lib/format.js";
 import { useApp, useEvery, useLoaded, useStream, useTitle } from "../lib/hooks.js";
-import { Empty, Facts, Failure, Loading, Status } from "../ui/parts.js";
+import { Empty, Details, Failure, Loading, Status } from "../ui/components.js";
 import { html } from "../vendor/index.js";
 
 const COMMANDS = /** @type {Record<string, string>} */ ({
@@ -18,13 +18,13 @@ export function System() {
   const { value, error, reload } = useLoaded((signal) => app.api.get("v1/system", {}, signal), []);
   useEvery(true, 2500, reload);
   useStream(null, () => undefined);
-  const who = app.who.get();
+  const caller = app.caller.get();
   return html`<div class="page">
     <div class="page-head"><h1>System</h1></div>
     ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
     ${!value && !error && html`<${Loading} rows=${6} />`}
     ${value && html`
-      <${Facts} items=${[["Version", value.version], ["Name prefix", html`<code>${value.prefix}</code>`], ["Unprocessed records", integer(value.lag.reduce((/** @type {number} */ sum, /** @type {any} */ each) => sum + each.lag, 0))], ["You are", who && `${who.actor}, ${who.role}`]]} />
+      <${Details} items=${[["Version", value.version], ["Name prefix", html`<code>${value.prefix}</code>`], ["Unprocessed records", integer(value.lag.reduce((/** @type {number} */ sum, /** @type {any} */ each) => sum + each.lag, 0))], ["Signed in as", caller && `${caller.actor}, ${caller.role}`]]} />
       <div class="columns">
         <div class="column"><${Services} services=${value.services} /><${Workers} workers=${value.workers} /></div>
         <${Lag} rows=${value.lag} />
@@ -56,14 +56,14 @@ const Workers = ({ workers }) => html`<section class="card" aria-labelledby="wor
 
 /** @param {{ rows: any[] }} properties */
 function Lag({ rows }) {
-  const most = Math.max(1, ...rows.map((each) => each.lag));
+  const maxLag = Math.max(1, ...rows.map((each) => each.lag));
   return html`<section class="card" aria-labelledby="lag"><h2 id="lag">Lag</h2>
     <p class="hint">Records on a topic whose processing is not committed yet.</p>
     <table class="rows"><caption class="unseen">Lag by consumer group</caption>
       <thead><tr><th class="wide">Topic and consumer group</th><th>Partitions</th><th class="number">Lag</th></tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${`${row.group} ${row.topic}`}>
         <td class="wide"><code>${row.topic}</code><span class="said muted">${row.group}</span>
-          <span class="lag-bar" aria-hidden="true"><span style=${{ width: `${(100 * row.lag) / most}%` }}></span></span></td>
+          <span class="lag-bar" aria-hidden="true"><span style=${{ width: `${(100 * row.lag) / maxLag}%` }}></span></span></td>
         <td class="nowrap">${row.unowned > 0 ? html`<${Status} status="failed" label=${`${integer(row.unowned)} of ${integer(row.partitions)} without a consumer`} />` : counted(row.partitions, "partition")}</td>
         <td class="number figure">${integer(row.lag)}</td></tr>`)}</tbody>
     </table></section>`;

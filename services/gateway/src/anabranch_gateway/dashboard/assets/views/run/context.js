@@ -1,15 +1,15 @@
 // @ts-check
-/** The shared context of the run's session: its versions, who wrote what, and what two of them differ in. */
+/** The shared context of the run's session: its versions with their authors, and the differences between two. */
 
 import { pathOf } from "../../lib/api.js";
 import { bytes, integer } from "../../lib/format.js";
 import { useApp, useEvery, useLoaded } from "../../lib/hooks.js";
 import { format } from "../../lib/router.js";
 import { Json } from "../../ui/json.js";
-import { Ago, Choice, Empty, Failure, Loading } from "../../ui/parts.js";
+import { Ago, Choice, Empty, Failure, Loading } from "../../ui/components.js";
 import { html, useState } from "../../vendor/index.js";
 
-const LISTED = 200;
+const MAX_LISTED = 200;
 const KINDS = /** @type {Record<string, string>} */ ({ context: "set by the request", result: "result", outside: "set from outside" });
 
 /** @param {{ id: string, view: any, open: boolean }} properties */
@@ -34,12 +34,12 @@ export function ContextTab({ id, view, open }) {
 
 /** @param {{ context: any, id: string }} properties */
 function Versions({ context, id }) {
-  const [most, setMost] = useState(LISTED);
+  const [limit, setLimit] = useState(MAX_LISTED);
   const versions = [...context.versions].reverse();
   return html`<div class="table-wrap"><table class="rows cards">
     <caption class="unseen">Versions of the context, the latest first</caption>
     <thead><tr><th class="number">Version</th><th class="wide">Key</th><th>Written by</th><th>When</th><th class="number">Size</th></tr></thead>
-    <tbody>${versions.slice(0, most).map((each) => html`<tr key=${each.version}>
+    <tbody>${versions.slice(0, limit).map((each) => html`<tr key=${each.version}>
       <td data-title="Version" class="number figure">${each.version}</td>
       <td class="wide main-cell"><details><summary><code>${each.key}</code>${each.policy && html` <span class="tag">${each.policy}</span>`}</summary><${Json} value=${each.value} label=${`value of ${each.key}`} /></details></td>
       <td data-title="Written by">${each.writers?.length ? each.writers.join(", ") : each.task ? html`<a href=${format(["runs", each.run_id, "graph"], { open: `${each.group}/${each.task}` })}>${each.group} / ${each.task}</a>` : KINDS[each.kind] ?? each.kind}${each.run_id !== id && html` <span class="muted">of another run</span>`}</td>
@@ -47,12 +47,12 @@ function Versions({ context, id }) {
       <td data-title="Size" class="number">${bytes(each.bytes)}</td>
     </tr>`)}</tbody>
   </table>
-  ${versions.length > most && html`<button type="button" onClick=${() => setMost(most + 1000)}>Show more of ${integer(versions.length)}</button>`}
+  ${versions.length > limit && html`<button type="button" onClick=${() => setLimit(limit + 1000)}>Show more of ${integer(versions.length)}</button>`}
   ${context.dropped > 0 && html`<p class="hint">${integer(context.dropped)} older versions are no longer kept.</p>`}</div>`;
 }
 
 /** @param {{ state: Record<string, { value: any, version: number }> }} properties */
-const State = ({ state }) => html`<div class="keys-list">${Object.entries(state).slice(0, LISTED).map(([key, held]) => html`<details key=${key}><summary><code>${key}</code><span class="muted">version ${held.version}</span></summary><${Json} value=${held.value} label=${`value of ${key}`} /></details>`)}</div>`;
+const State = ({ state }) => html`<div class="keys-list">${Object.entries(state).slice(0, MAX_LISTED).map(([key, entry]) => html`<details key=${key}><summary><code>${key}</code><span class="muted">version ${entry.version}</span></summary><${Json} value=${entry.value} label=${`value of ${key}`} /></details>`)}</div>`;
 
 /** @param {{ id: string, context: any }} properties */
 function Compare({ id, context }) {

@@ -1,25 +1,25 @@
 // @ts-check
-/** The run as a graph of its tasks or of its groups, live; a list says the same in words. */
+/** The run as a graph of its tasks or of its groups, live, or as a list. */
 
 import { pathOf } from "../../lib/api.js";
 import { counted, integer } from "../../lib/format.js";
 import { useApp, useEvery } from "../../lib/hooks.js";
 import { format, go } from "../../lib/router.js";
 import { withStatuses } from "../../lib/run.js";
-import { lookOf } from "../../lib/status.js";
+import { appearanceOf } from "../../lib/status.js";
 import { grouped } from "../../graph/layout.js";
 import { Graph } from "../../ui/graph.js";
 import { Icon } from "../../ui/icons.js";
-import { Choice, Empty, Failure, Loading, Progress, Status, Took } from "../../ui/parts.js";
+import { Choice, Empty, Failure, Loading, Progress, Status, Took } from "../../ui/components.js";
 import { html, useEffect, useMemo, useRef, useState } from "../../vendor/index.js";
 import { TaskDrawer } from "./task.js";
 
 const HEAT_CELLS = 160;
-/** Heat maps that are asked for in one round: of the tiles that are seen. */
-const MOST_HEATS = 8;
-const LISTED = 200;
+/** Maximum heat maps that are loaded at once, for visible tiles. */
+const MAX_HEATS = 8;
+const MAX_LISTED = 200;
 
-/** @param {{ id: string, view: any, graph: any, open: boolean, query: Record<string, string> }} properties `graph`: as it is loaded */
+/** @param {{ id: string, view: any, graph: any, open: boolean, query: Record<string, string> }} properties `graph`: the result of `useLoaded` */
 export function GraphTab({ id, view, graph: { value: graph, error, reload }, open, query }) {
   const [find, setFind] = useState("");
   const shape = query.as ?? "tasks";
@@ -58,11 +58,11 @@ export function GraphTab({ id, view, graph: { value: graph, error, reload }, ope
 function matches(nodes, find, status) {
   const wanted = find.trim().toLowerCase();
   if (!wanted && !status) return null;
-  const says = (/** @type {any} */ node) => `${node.id} ${node.agent ?? ""} ${(node.result_keys ?? []).join(" ")}`.toLowerCase().includes(wanted);
-  return new Set(nodes.flatMap((node, nth) => ((!wanted || says(node)) && (!status || node.status === status) ? [nth] : [])));
+  const contains = (/** @type {any} */ node) => `${node.id} ${node.agent ?? ""} ${(node.result_keys ?? []).join(" ")}`.toLowerCase().includes(wanted);
+  return new Set(nodes.flatMap((node, nth) => ((!wanted || contains(node)) && (!status || node.status === status) ? [nth] : [])));
 }
 
-/** Each status that occurs, with how often; choosing one shows where. @param {{ nodes: any[], chosen: string, onChoose: (status: string) => void }} properties */
+/** The statuses that occur with their counts; selecting one fades all other tasks. @param {{ nodes: any[], chosen: string, onChoose: (status: string) => void }} properties */
 function Legend({ nodes, chosen, onChoose }) {
   /** @type {Map<string, number>} */
   const counts = new Map();
@@ -72,47 +72,47 @@ function Legend({ nodes, chosen, onChoose }) {
   </div>`;
 }
 
-/** Heat maps of the fan-outs that are seen, each anew while its task runs. @param {string} id @param {any[]} nodes @param {boolean} open */
+/** Loads heat maps of the visible fan-outs, repeatedly while their tasks run. @param {string} id @param {any[]} nodes @param {boolean} open */
 function useHeats(id, nodes, open) {
   const { api } = useApp();
   const [heats, setHeats] = useState(/** @type {Map<string, any>} */ (new Map()));
   const state = useRef({ seen: /** @type {number[]} */ ([]), done: new Set(), busy: false, timer: 0 });
   const latest = useRef({ nodes, heats });
   latest.current = { nodes, heats };
-  const look = async () => {
+  const loadHeats = async () => {
     const { current } = state;
     if (current.busy) return;
-    const due = current.seen.map((nth) => latest.current.nodes[nth]).filter((node) => node?.expanded && node.started_at && !current.done.has(node.id)).slice(0, MOST_HEATS);
+    const due = current.seen.map((nth) => latest.current.nodes[nth]).filter((node) => node?.expanded && node.started_at && !current.done.has(node.id)).slice(0, MAX_HEATS);
     if (!due.length) return;
     current.busy = true;
     const found = await Promise.all(due.map((node) => api.get(`v1/runs/${pathOf(id)}/heatmap`, { group: node.group, task: node.task, cells: HEAT_CELLS }).then((heat) => [node.id, heat], () => null)));
     current.busy = false;
-    // What had ended before it was asked for says the same for ever.
+    // The heat map of a task that had ended before the request does not change any more.
     for (const node of due) if (node.ended_at) current.done.add(node.id);
     setHeats(new Map([...latest.current.heats, .../** @type {any[]} */ (found.filter(Boolean))]));
   };
-  useEvery(open, 1000, look);
-  useEffect(() => void look(), [nodes]);
+  useEvery(open, 1000, loadHeats);
+  useEffect(() => void loadHeats(), [nodes]);
   useEffect(() => () => clearTimeout(state.current.timer), []);
   const onSeen = (/** @type {number[]} */ seen) => {
     state.current.seen = seen;
     clearTimeout(state.current.timer);
-    state.current.timer = window.setTimeout(look, 120);
+    state.current.timer = window.setTimeout(loadHeats, 120);
   };
   return { heats, onSeen };
 }
 
 /** @param {{ nodes: any[], edges: [number, number][], onOpen: (group: string) => void }} properties */
 function GroupGraph({ nodes, edges, onOpen }) {
-  const made = useMemo(() => grouped(nodes.map((node) => node.group), edges), [nodes.length, edges]);
-  const tiles = useMemo(() => made.names.map((name) => groupNode(name, nodes.filter((node) => node.group === name))), [made, nodes]);
-  return html`<${Graph} nodes=${tiles} edges=${made.edges} framed=${false} label=${`Graph of ${counted(tiles.length, "group")}`} onOpen=${(/** @type {number} */ nth) => onOpen(tiles[nth].task)} />`;
+  const groupGraph = useMemo(() => grouped(nodes.map((node) => node.group), edges), [nodes.length, edges]);
+  const tiles = useMemo(() => groupGraph.names.map((name) => groupNode(name, nodes.filter((node) => node.group === name))), [groupGraph, nodes]);
+  return html`<${Graph} nodes=${tiles} edges=${groupGraph.edges} framed=${false} label=${`Graph of ${counted(tiles.length, "group")}`} onOpen=${(/** @type {number} */ nth) => onOpen(tiles[nth].task)} />`;
 }
 
-/** A group as a tile: its tasks are its members. @param {string} name @param {any[]} nodes */
+/** A group as a node: its tasks are its members. @param {string} name @param {any[]} nodes */
 function groupNode(name, nodes) {
   const count = (/** @type {string[]} */ ...statuses) => nodes.filter((node) => statuses.includes(node.status)).length;
-  const ended = nodes.every((node) => node.ended_at || !lookOf(node.status).open);
+  const ended = nodes.every((node) => node.ended_at || !appearanceOf(node.status).open);
   const stopped = ["cancelled", "timed_out"].find((each) => count(each) > 0);
   const status = count("failed") ? "failed" : ended ? (stopped ?? "completed") : count("running", "completed") ? "running" : "waiting";
   const times = (/** @type {string} */ field) => nodes.map((node) => node[field]).filter(Boolean);
@@ -126,18 +126,18 @@ function groupNode(name, nodes) {
 
 /** @param {{ nodes: any[], matching: Set<number> | null, onOpen: (nth: number) => void }} properties */
 function TaskList({ nodes, matching, onOpen }) {
-  const [most, setMost] = useState(LISTED);
+  const [limit, setLimit] = useState(MAX_LISTED);
   const rows = nodes.map((node, nth) => ({ node, nth })).filter(({ nth }) => !matching || matching.has(nth));
   rows.sort((a, b) => (a.node.level ?? 0) - (b.node.level ?? 0));
   return html`<div class="table-wrap"><table class="rows cards">
     <caption class="unseen">Tasks by level</caption>
     <thead><tr><th class="number">Level</th><th>Group</th><th class="wide">Task</th><th>Agent</th><th>Status</th><th>Members</th><th class="number">Took</th></tr></thead>
-    <tbody>${rows.slice(0, most).map(({ node, nth }) => html`<tr key=${node.id}>
+    <tbody>${rows.slice(0, limit).map(({ node, nth }) => html`<tr key=${node.id}>
       <td data-title="Level" class="number figure">${node.level ?? "–"}</td><td data-title="Group">${node.group}</td>
       <td class="wide main-cell"><button type="button" class="link" onClick=${() => onOpen(nth)}>${node.task}</button></td>
       <td data-title="Agent"><code>${node.agent ?? "–"}</code></td><td data-title="Status"><${Status} status=${node.status} /></td>
       <td data-title="Members">${node.expanded ? html`<${Progress} counts=${node} />` : html`<span class="muted">1</span>`}</td>
       <td data-title="Took" class="number"><${Took} from=${node.started_at} to=${node.ended_at ?? (node.status === "running" ? null : node.started_at)} /></td>
     </tr>`)}</tbody>
-  </table>${rows.length > most && html`<button type="button" onClick=${() => setMost(most + 1000)}>Show more of ${integer(rows.length)}</button>`}</div>`;
+  </table>${rows.length > limit && html`<button type="button" onClick=${() => setLimit(limit + 1000)}>Show more of ${integer(rows.length)}</button>`}</div>`;
 }

@@ -1,33 +1,33 @@
 // @ts-check
-/** What the run's agents have written with `task.log`, live. */
+/** The lines that the run's agents wrote with `task.log`, live. */
 
 import { pathOf } from "../../lib/api.js";
 import { counted, integer } from "../../lib/format.js";
 import { useApp, useEvery } from "../../lib/hooks.js";
 import { taskId, taskRows } from "../../lib/run.js";
-import { Choice, Empty, Failure } from "../../ui/parts.js";
+import { Choice, Empty, Failure } from "../../ui/components.js";
 import { LogLine } from "../../ui/loglines.js";
 import { Virtual } from "../../ui/virtual.js";
 import { html, useEffect, useRef, useState } from "../../vendor/index.js";
 
-const MOST = 5000;
+const MAX_LINES = 5000;
 const PAGE = 1000;
 const LEVELS = [{ value: "", label: "All" }, { value: "warning", label: "Warnings" }, { value: "error", label: "Errors" }];
 
 const EMPTY = { lines: /** @type {any[]} */ ([]), left: 0, error: /** @type {any} */ (null), read: false };
 
 /**
- * The lines that are kept after more came, and how many older ones were left out. Pure.
+ * Appends lines and keeps the last MAX_LINES; `left` counts the omitted ones. Pure.
  * @param {{ lines: any[], left: number }} before
  * @param {any[]} more
  */
 export function withLines(before, more) {
   const all = more.length ? [...before.lines, ...more] : before.lines;
-  return { lines: all.length > MOST ? all.slice(-MOST) : all, left: before.left + Math.max(0, all.length - MOST) };
+  return { lines: all.length > MAX_LINES ? all.slice(-MAX_LINES) : all, left: before.left + Math.max(0, all.length - MAX_LINES) };
 }
 
 /** @param {{ lines: any[], left: number }} state */
-export const linesSaid = ({ lines, left }) =>
+export const linesSummary = ({ lines, left }) =>
   left > 0 ? `the last ${integer(lines.length)} of ${integer(lines.length + left)} lines; ${integer(left)} older ones are omitted: see anabranch logs` : counted(lines.length, "line");
 
 /** @param {{ id: string, view: any, open: boolean }} properties */
@@ -36,25 +36,25 @@ export function LogsTab({ id, view, open }) {
   const [level, setLevel] = useState("");
   const [task, setTask] = useState("");
   const [state, setState] = useState(/** @type {{ lines: any[], left: number, error: any, read: boolean }} */ (EMPTY));
-  const place = useRef(/** @type {{ after: string | null, key: string }} */ ({ after: null, key: "" }));
+  const position = useRef(/** @type {{ after: string | null, key: string }} */ ({ after: null, key: "" }));
   const rows = taskRows(view);
   const key = `${id} ${level} ${task}`;
   const more = async () => {
-    const chosen = rows.find((row) => taskId(row) === task);
+    const selected = rows.find((row) => taskId(row) === task);
     try {
       for (;;) {
-        const answer = await api.get(`v1/runs/${pathOf(id)}/logs`, { level, group: chosen?.group, task: chosen?.task, after: place.current.after, limit: PAGE });
-        if (place.current.key !== key) return;
-        place.current.after = answer.next_after ?? place.current.after;
-        setState((before) => ({ ...withLines(before, answer.logs), error: null, read: true }));
-        if (answer.logs.length < PAGE) return;
+        const page = await api.get(`v1/runs/${pathOf(id)}/logs`, { level, group: selected?.group, task: selected?.task, after: position.current.after, limit: PAGE });
+        if (position.current.key !== key) return;
+        position.current.after = page.next_after ?? position.current.after;
+        setState((before) => ({ ...withLines(before, page.logs), error: null, read: true }));
+        if (page.logs.length < PAGE) return;
       }
     } catch (error) {
-      if (place.current.key === key) setState((before) => ({ ...before, error, read: true }));
+      if (position.current.key === key) setState((before) => ({ ...before, error, read: true }));
     }
   };
   useEffect(() => {
-    place.current = { after: null, key };
+    position.current = { after: null, key };
     setState(EMPTY);
     void more();
   }, [key]);
@@ -69,7 +69,7 @@ export function LogsTab({ id, view, open }) {
     <div class="toolbar">
       <${Choice} label="Level" options=${LEVELS} value=${level} onChange=${setLevel} />
       <label class="field">Task <select value=${task} onChange=${(/** @type {any} */ event) => setTask(event.target.value)}><option value="">all</option>${rows.map((row) => html`<option key=${taskId(row)} value=${taskId(row)}>${row.task}</option>`)}</select></label>
-      <span class="muted" role="status">${state.read ? linesSaid(state) : "Reading"}</span>
+      <span class="muted" role="status">${state.read ? linesSummary(state) : "Reading"}</span>
     </div>
     ${state.error && html`<${Failure} error=${state.error} onRetry=${more} />`}
     ${state.read && !state.error && state.lines.length === 0 && html`<${Empty} title="No lines"><p>Agents write them with <code>task.log.info("read", pages=3)</code>; lines of level INFO and above are shown here.</p><//>`}

@@ -1,5 +1,5 @@
 // @ts-check
-/** The members of a task: a heat map of all, a page of them as a table, one of them in a drawer. */
+/** The members of a task: a heat map of all, a table with a page of them, and a drawer with one. */
 
 import { pathOf } from "../../lib/api.js";
 import { counted, integer, oneLine } from "../../lib/format.js";
@@ -9,7 +9,7 @@ import { taskId, taskRows } from "../../lib/run.js";
 import { Dialog } from "../../ui/dialog.js";
 import { HeatMap } from "../../ui/heatmap.js";
 import { Icon } from "../../ui/icons.js";
-import { Choice, Empty, Failure, Loading, Status, Took } from "../../ui/parts.js";
+import { Choice, Empty, Failure, Loading, Status, Took } from "../../ui/components.js";
 import { html, useMemo } from "../../vendor/index.js";
 import { MemberDetails } from "./member.js";
 
@@ -21,49 +21,49 @@ const FILTERS = [{ value: "", label: "All" }, { value: "failed", label: "Failed"
 export function MembersTab({ id, view, open, query }) {
   const { api } = useApp();
   const rows = useMemo(() => taskRows(view), [view]);
-  const chosen = rows.find((row) => taskId(row) === query.task) ?? mostTelling(rows);
+  const selected = rows.find((row) => taskId(row) === query.task) ?? defaultTask(rows);
   const from = Number(query.from ?? 0) || 0;
-  const set = (/** @type {Record<string, any>} */ change, replace = true) => go(format(["runs", id, "members"], { ...query, task: chosen ? taskId(chosen) : "", ...change }), { replace });
-  const where = chosen ? { group: chosen.group, task: chosen.task } : null;
+  const set = (/** @type {Record<string, any>} */ change, replace = true) => go(format(["runs", id, "members"], { ...query, task: selected ? taskId(selected) : "", ...change }), { replace });
+  const where = selected ? { group: selected.group, task: selected.task } : null;
   const base = `v1/runs/${pathOf(id)}`;
   const members = useLoaded(where && ((signal) => api.get(`${base}/members`, { ...where, status: query.status, from, limit: PAGE }, signal)), [where, query.status, from]);
-  const heat = useLoaded(where && chosen?.expanded ? (signal) => api.get(`${base}/heatmap`, { ...where, cells: HEAT_CELLS }, signal) : null, [where, chosen?.expanded]);
-  const moving = open && chosen?.status === "running";
-  useEvery(moving, 1500, async () => void (await Promise.all([members.reload(), heat.reload()])));
-  const ended = chosen?.ended_at;
+  const heat = useLoaded(where && selected?.expanded ? (signal) => api.get(`${base}/heatmap`, { ...where, cells: HEAT_CELLS }, signal) : null, [where, selected?.expanded]);
+  const isLive = open && selected?.status === "running";
+  useEvery(isLive, 1500, async () => void (await Promise.all([members.reload(), heat.reload()])));
+  const ended = selected?.ended_at;
   useLoaded(ended ? async () => (await Promise.all([members.reload(), heat.reload()]), null) : null, [where, ended]);
-  if (!chosen) return html`<${Empty} title="No task has started yet"><p>The members of a task are listed here.</p><//>`;
+  if (!selected) return html`<${Empty} title="No task has started yet"><p>The members of a task are listed here.</p><//>`;
 
   return html`<div class="members">
     <div class="toolbar">
-      <label class="field">Task <select value=${taskId(chosen)} onChange=${(/** @type {any} */ event) => set({ task: event.target.value, from: "", status: "", member: "" })}>
+      <label class="field">Task <select value=${taskId(selected)} onChange=${(/** @type {any} */ event) => set({ task: event.target.value, from: "", status: "", member: "" })}>
         ${[...new Set(rows.map((row) => row.group))].map((group) => html`<optgroup key=${group} label=${group}>${rows.filter((row) => row.group === group).map((row) => html`<option key=${taskId(row)} value=${taskId(row)}>${row.task}${row.expanded ? ` (${integer(row.members)})` : ""}</option>`)}</optgroup>`)}
       </select></label>
-      <${Status} status=${chosen.status} />
+      <${Status} status=${selected.status} />
       <${Choice} label="Members" options=${FILTERS} value=${query.status ?? ""} onChange=${(/** @type {string} */ status) => set({ status, from: "" })} />
     </div>
-    ${chosen.expanded && html`<div class="heat-place">${heat.value && heat.value.cells.length > 0 && html`<${HeatMap} heat=${heat.value} onChoose=${(/** @type {number} */ first) => set({ from: first, status: "" })} />`}</div>`}
+    ${selected.expanded && html`<div class="heat-place">${heat.value && heat.value.cells.length > 0 && html`<${HeatMap} heat=${heat.value} onChoose=${(/** @type {number} */ first) => set({ from: first, status: "" })} />`}</div>`}
     ${members.error && html`<${Failure} error=${members.error} onRetry=${members.reload} />`}
     ${!members.value && !members.error && html`<${Loading} rows=${8} />`}
-    ${members.value && html`<${Page} page=${members.value} from=${from} chosen=${chosen} onPage=${(/** @type {number} */ at) => set({ from: at || "" })} onOpen=${(/** @type {any} */ index) => set({ member: index ?? "-" })} />`}
-    ${query.member && html`<${Drawer} id=${id} row=${chosen} index=${query.member} onClose=${() => set({ member: "" })} />`}
+    ${members.value && html`<${Page} page=${members.value} from=${from} selected=${selected} onPage=${(/** @type {number} */ at) => set({ from: at || "" })} onOpen=${(/** @type {any} */ index) => set({ member: index ?? "-" })} />`}
+    ${query.member && html`<${Drawer} id=${id} row=${selected} index=${query.member} onClose=${() => set({ member: "" })} />`}
   </div>`;
 }
 
 /** The task to show first: one with failures, else the one with the most members. @param {import("../../lib/run.js").TaskRow[]} rows */
-function mostTelling(rows) {
+function defaultTask(rows) {
   return [...rows].sort((a, b) => Number(b.failed > 0) - Number(a.failed > 0) || (b.members ?? 0) - (a.members ?? 0))[0];
 }
 
-/** @param {{ page: any, from: number, chosen: any, onPage: (from: number) => void, onOpen: (index: any) => void }} properties */
-function Page({ page, from, chosen, onPage, onOpen }) {
+/** @param {{ page: any, from: number, selected: any, onPage: (from: number) => void, onOpen: (index: any) => void }} properties */
+function Page({ page, from, selected, onPage, onOpen }) {
   if (!page.members.length) {
-    const waiting = chosen.status === "waiting";
+    const waiting = selected.status === "waiting";
     return html`<${Empty} title=${waiting ? "The task has not started" : "No member matches"}><p>${waiting ? "Its members are listed when it starts. The tab Why shows what it is blocked on." : "Choose another filter to see more members."}</p><//>`;
   }
   const last = page.members.at(-1).index ?? 0;
   return html`<div class="table-wrap"><table class="rows cards">
-    <caption class="unseen">Members of ${chosen.task}</caption>
+    <caption class="unseen">Members of ${selected.task}</caption>
     <thead><tr><th class="number">Index</th><th>Status</th><th class="wide">Member</th><th class="number">Attempts</th><th>Worker</th><th class="number">Took</th></tr></thead>
     <tbody>${page.members.map((/** @type {any} */ member) => html`<tr key=${member.index ?? "-"} class="clickable" onClick=${(/** @type {any} */ event) => !event.target.closest("button") && onOpen(member.index)}>
       <td data-title="Index" class="number figure">${member.index ?? "–"}</td>

@@ -1,14 +1,14 @@
 // @ts-check
-/** When each task ran: a bar for each, group by group. */
+/** Timeline: a bar for each task, by group. */
 
 import { counted, sharedPrefix } from "../../lib/format.js";
 import { useNow } from "../../lib/hooks.js";
 import { format } from "../../lib/router.js";
 import { taskId, timeline } from "../../lib/run.js";
-import { lookOf } from "../../lib/status.js";
+import { appearanceOf } from "../../lib/status.js";
 import { absolute, duration, ticks } from "../../lib/time.js";
 import { StatusIcon } from "../../ui/icons.js";
-import { Cut, Empty } from "../../ui/parts.js";
+import { Truncated, Empty } from "../../ui/components.js";
 import { Virtual } from "../../ui/virtual.js";
 import { html, useMemo } from "../../vendor/index.js";
 
@@ -34,14 +34,14 @@ const GroupRow = ({ row }) => html`<div class="timeline-group">${row.group}<span
 
 /** @param {{ id: string, row: any, began: number, span: number, marks: number[], hidden: number }} properties */
 function TaskRow({ id, row, began, span, marks, hidden }) {
-  const look = lookOf(row.status);
+  const appearance = appearanceOf(row.status);
   const members = row.expanded && row.members !== null ? `, ${counted(row.members, "member")}` : "";
-  const said = row.at === null ? look.label : `${look.label}${members}, started after ${duration(row.at)}, took ${duration(row.length)}`;
-  return html`<a class="timeline-row" href=${format(["runs", id, "graph"], { open: taskId(row) })} title=${row.at === null ? said : `${row.task}: ${said}\n${absolute(began + row.at)}`}>
-    <span class="timeline-name"><${StatusIcon} status=${row.status} size=${14} /><${Cut} text=${row.task} hidden=${hidden} /><span class="unseen">${said}</span></span>
+  const summary = row.at === null ? appearance.label : `${appearance.label}${members}, started after ${duration(row.at)}, took ${duration(row.length)}`;
+  return html`<a class="timeline-row" href=${format(["runs", id, "graph"], { open: taskId(row) })} title=${row.at === null ? summary : `${row.task}: ${summary}\n${absolute(began + row.at)}`}>
+    <span class="timeline-name"><${StatusIcon} status=${row.status} size=${14} /><${Truncated} text=${row.task} hidden=${hidden} /><span class="unseen">${summary}</span></span>
     <span class="timeline-track" aria-hidden="true">
       ${marks.map((at) => html`<span class="timeline-mark" key=${at} style=${{ left: `${(100 * at) / span}%` }}></span>`)}
-      ${row.at !== null && html`<span class=${`timeline-bar tone-${look.tone}`} style=${{ left: `${(100 * row.at) / span}%`, width: `${(100 * row.length) / span}%` }}></span>
+      ${row.at !== null && html`<span class=${`timeline-bar tone-${appearance.tone}`} style=${{ left: `${(100 * row.at) / span}%`, width: `${(100 * row.length) / span}%` }}></span>
         <span class=${`timeline-note ${(row.at + row.length) / span > 0.8 ? "before" : ""}`} style=${(row.at + row.length) / span > 0.8 ? { right: `${100 - (100 * row.at) / span}%` } : { left: `${(100 * (row.at + row.length)) / span}%` }}>${duration(row.length)}${row.failed > 0 ? ` · ${row.failed} failed` : ""}</span>`}
     </span>
   </a>`;

@@ -1,19 +1,19 @@
 // @ts-check
-/** A value that can be watched, and a hook that draws a component anew when it changes. */
+/** An observable value, and a hook that renders a component again when it changes. */
 
 import { useEffect, useState } from "../vendor/index.js";
 
 /**
  * @template T
- * @typedef {{ get: () => T, set: (value: T) => void, watch: (listener: (value: T) => void) => () => void }} Cell
+ * @typedef {{ get: () => T, set: (value: T) => void, watch: (listener: (value: T) => void) => () => void }} Observable
  */
 
 /**
  * @template T
  * @param {T} initial
- * @returns {Cell<T>}
+ * @returns {Observable<T>}
  */
-export function cell(initial) {
+export function observable(initial) {
   let value = initial;
   /** @type {Set<(value: T) => void>} */
   const listeners = new Set();
@@ -33,10 +33,10 @@ export function cell(initial) {
 
 /**
  * @template T
- * @param {Cell<T>} watched
+ * @param {Observable<T>} watched
  * @returns {T}
  */
-export function useCell(watched) {
+export function useObservable(watched) {
   const [, redraw] = useState({});
   useEffect(() => watched.watch(() => redraw({})), [watched]);
   return watched.get();

@@ -1,9 +1,9 @@
 // @ts-check
-/** Small pieces that every view uses. */
+/** Small components that many views use. */
 
 import { compact, integer, percent, shortId } from "../lib/format.js";
 import { useApp, useNow } from "../lib/hooks.js";
-import { lookOf } from "../lib/status.js";
+import { appearanceOf } from "../lib/status.js";
 import { sharesOf } from "../lib/run.js";
 import { absolute, duration, elapsed, machine, relative, secondsOf } from "../lib/time.js";
 import { html, useState } from "../vendor/index.js";
@@ -11,18 +11,18 @@ import { Icon, StatusIcon } from "./icons.js";
 
 /** @param {{ status: string | null | undefined, label?: string }} properties */
 export function Status({ status, label }) {
-  const look = lookOf(status);
-  return html`<span class=${`status tone-${look.tone}`}><${StatusIcon} status=${status} />${label ?? look.label}</span>`;
+  const appearance = appearanceOf(status);
+  return html`<span class=${`status tone-${appearance.tone}`}><${StatusIcon} status=${status} />${label ?? appearance.label}</span>`;
 }
 
-/** A moment, relative; the exact one on hover. @param {{ at: import("../lib/time.js").Time | null | undefined }} properties */
+/** A relative time; the exact time on hover. @param {{ at: import("../lib/time.js").Time | null | undefined }} properties */
 export function Ago({ at }) {
   const now = useNow();
   if (at === null || at === undefined) return html`<span class="muted">–</span>`;
   return html`<time class="nowrap" datetime=${machine(at)} title=${absolute(at)}>${relative(at, now)}</time>`;
 }
 
-/** How long something took, or has been going on. @param {{ from: import("../lib/time.js").Time | null | undefined, to: import("../lib/time.js").Time | null | undefined }} properties */
+/** A duration, or the time since the start. @param {{ from: import("../lib/time.js").Time | null | undefined, to: import("../lib/time.js").Time | null | undefined }} properties */
 export function Took({ from, to }) {
   const now = useNow();
   if (from === null || from === undefined) return html`<span class="muted">–</span>`;
@@ -32,7 +32,7 @@ export function Took({ from, to }) {
 
 /** @param {{ text: string, label: string }} properties */
 export function Copy({ text, label }) {
-  const { say } = useApp();
+  const { notify } = useApp();
   const [done, setDone] = useState(false);
   const copy = async (/** @type {Event} */ event) => {
     event.preventDefault();
@@ -40,10 +40,10 @@ export function Copy({ text, label }) {
     try {
       await navigator.clipboard.writeText(text);
       setDone(true);
-      say(`Copied ${label}`);
+      notify(`Copied ${label}`);
       setTimeout(() => setDone(false), 1500);
     } catch {
-      say("The browser does not allow copying here: select the text instead", "bad");
+      notify("The browser does not allow copying here: select the text instead", "bad");
     }
   };
   return html`<button type="button" class="quiet icon-button small" title=${`Copy ${label}`} aria-label=${`Copy ${label}`} onClick=${copy}>
@@ -75,7 +75,7 @@ export function Shares({ counts, label = "members" }) {
 }
 
 /**
- * How far something is: `counts.share` where it is known, for while a run is open more members may come to be known.
+ * Progress as a bar and a figure: the completed share if it is known, because an open run may get more members.
  * @param {{ counts: any, open?: boolean }} properties
  */
 export function Progress({ counts, open = false }) {
@@ -112,7 +112,7 @@ export function Failure({ error, onRetry }) {
   </div>`;
 }
 
-/** Lines of the height that is to come, so that nothing jumps. @param {{ rows?: number }} properties */
+/** Placeholder lines of about the final height, so that the page does not jump. @param {{ rows?: number }} properties */
 export function Loading({ rows = 6 }) {
   return html`<div class="loading" role="status"><span class="unseen">Loading</span>
     ${Array.from({ length: rows }, () => html`<div class="bone" aria-hidden="true"></div>`)}
@@ -120,10 +120,10 @@ export function Loading({ rows = 6 }) {
 }
 
 /**
- * A name whose end is always seen: names of one workflow differ there.
- * @param {{ text: string, hidden?: number }} properties `hidden`: so much of the beginning all names have
+ * A name truncated in the middle: names of one workflow differ at their ends.
+ * @param {{ text: string, hidden?: number }} properties `hidden`: length of the prefix that all names share
  */
-export function Cut({ text, hidden = 0 }) {
+export function Truncated({ text, hidden = 0 }) {
   const shown = hidden ? `…${text.slice(hidden)}` : text;
   const tail = Math.min(10, Math.floor(shown.length / 2));
   return html`<span class="cut-middle" title=${text}><span class="unseen">${text}</span>
@@ -136,14 +136,14 @@ export function Command({ text, label = "the command" }) {
 }
 
 /** @param {{ items: [string, any][] }} properties */
-export function Facts({ items }) {
+export function Details({ items }) {
   return html`<dl class="facts">${items.filter(([, value]) => value !== null && value !== undefined && value !== "").map(
     ([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`,
   )}</dl>`;
 }
 
 /**
- * Buttons of which one is chosen.
+ * A group of buttons, one of which is selected.
  * @param {{ label: string, options: { value: string, label: string, count?: number | null }[], value: string, onChange: (value: string) => void }} properties
  */
 export function Choice({ label, options, value, onChange }) {
