@@ -209,12 +209,12 @@ def _apply_to_task(task: Document, entry: EventEntry) -> None:
     if action == "waiting":
         return
     if entry.index is None and entry.spans is None:
-        _note_attempt(task, action, entry)
+        _update_attempt(task, action, entry)
     if action == "expanded":
         task["expanded"], task["members"] = True, entry.data.get("count")
         _start(task, entry)
     elif action == "progress":
-        _note_progress(task, entry)
+        _update_progress(task, entry)
     elif action == "joined":
         _end(task, joined_status(entry.data), entry)
     elif entry.index is not None or entry.spans is not None:
@@ -222,14 +222,14 @@ def _apply_to_task(task: Document, entry: EventEntry) -> None:
     elif action in ("started", "retrying"):
         _start(task, entry)
         _add_members(task, "started", ((0, 1),))
-        _note_held(task, action, ((0, 1),), entry)
+        _update_held(task, action, ((0, 1),), entry)
     elif action == "failed" and entry.data.get("held"):
         _hold_whole(task, entry)
     elif action in TASK_RANKS:
         _apply_to_whole(task, action, entry)
 
 
-def _note_attempt(task: Document, action: str, entry: EventEntry) -> None:
+def _update_attempt(task: Document, action: str, entry: EventEntry) -> None:
     """Update the latest attempt of a task without an expansion."""
     if action == "started":
         started = {"number": entry.attempt or 1, "started_at": entry.time, "ended_at": None}
@@ -240,7 +240,7 @@ def _note_attempt(task: Document, action: str, entry: EventEntry) -> None:
             task["attempt"] = known | {"ended_at": entry.time}
 
 
-def _note_progress(task: Document, entry: EventEntry) -> None:
+def _update_progress(task: Document, entry: EventEntry) -> None:
     """Keep the latest progress of each member; above MAX_PROGRESS members those that reported last."""
     index = entry.spans[0][0] if entry.spans else entry.index
     name = "" if index is None else str(index)
@@ -259,10 +259,10 @@ def _apply_to_members(task: Document, action: str, entry: EventEntry) -> None:
         _add_members(task, action, spans)
     if action == "failed":
         _add_failure(task, str(spans[0][0]) if spans else "", entry)
-    _note_held(task, action, spans, entry)
+    _update_held(task, action, spans, entry)
 
 
-def _note_held(task: Document, action: str, spans: Iterable[tuple[int, int]], entry: EventEntry) -> None:
+def _update_held(task: Document, action: str, spans: Iterable[tuple[int, int]], entry: EventEntry) -> None:
     """Update the held members: those that failed and wait for a decision; a redriven one is not failed any more.
 
     Unlike the rest of this module it depends on the order of events. This is safe, because these events have one
@@ -294,7 +294,7 @@ def _hold_whole(task: Document, entry: EventEntry) -> None:
     """Apply the failure of the only member of an ordinary task, which is held: the task itself has not failed."""
     _add_members(task, "failed", ((0, 1),))
     _add_failure(task, "", entry)
-    _note_held(task, "failed", ((0, 1),), entry)
+    _update_held(task, "failed", ((0, 1),), entry)
     _start(task, entry)
 
 

@@ -131,7 +131,7 @@ def member_result(
 
     A merged list does not say which member returned which item. If it has as many items as members completed, the
     item at the member's position is returned, with `position`: it may be wrong, because a member that returned a
-    list of one item cannot be told from one that returned the item.
+    list of one item cannot be distinguished from one that returned the item.
 
     Args:
         identifier: the member's identifier, if the request gives members one.
