@@ -36,6 +36,7 @@ SPREAD = ["p50_ms", "p99_ms", "min_ms", "max_ms"]
             ["runs", "at_once", "seconds", "runs_per_second", "tasks_per_second", *SPREAD],
             id="runs",
         ),
+        pytest.param(["runs", "--runs", "2", "--at-once", "1, 2"], ["levels"], id="runs at several numbers"),
         pytest.param(
             ["fairness", "--members", "40", "--runs", "2"],
             ["members", "seconds", "runs", "idle_p50_ms", *SPREAD],
@@ -145,6 +146,14 @@ def test_a_run_that_does_not_end_in_time_is_no_measurement(
     assert (code, error["code"]) == (3, "timed_out")
 
 
+def test_a_process_that_does_not_run_here_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["bench", "runs", "--cpu", "999999999", "--json"])
+
+    [error] = json.loads(capsys.readouterr().out)["errors"]
+    assert (code, error["code"]) == (2, "misconfigured")
+    assert "--cpu: there is no process 999999999 on this machine" in error["message"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -154,6 +163,10 @@ def test_a_run_that_does_not_end_in_time_is_no_measurement(
         ["workflows", "--edges", "1", "--embedded"],
         ["workflows", "--file", "no-such.json"],
         ["runs", "--runs", "0"],
+        ["runs", "--at-once", "0"],
+        ["runs", "--at-once", "1,many"],
+        ["runs", "--cpu", "one"],
+        ["runs", "--cpu", "1", "--embedded"],
     ],
 )
 def test_wrong_arguments_exit_with_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from anabranch.cli.bench import shapes
 from anabranch.cli.bench.bytes_used import ByteUsage, new_records
 from anabranch.cli.bench.chain import chain_report
-from anabranch.cli.bench.client import MeasuredRun, NotMeasured
+from anabranch.cli.bench.client import MeasuredRun, NotMeasured, with_members
 from anabranch.cli.bench.distribution import (
     BLOCKS,
     PLAIN,
@@ -26,7 +26,7 @@ from anabranch.cli.bench.fanout import fanout_report
 from anabranch.cli.bench.join_lag import lag_of_events, lag_of_stamps
 from anabranch.cli.bench.layered import edge_count, layered
 from anabranch.cli.bench.report import Measurement, plain_lines
-from anabranch.cli.bench.runs import runs_report
+from anabranch.cli.bench.runs import Level, runs_report
 from anabranch.cli.bench.workflows import Workflow, from_document, generated, workflow_report
 from anabranch.core.errors import Misconfigured, RequestRefused
 from anabranch.core.request.admission import Limits, read_request
@@ -137,9 +137,33 @@ def test_only_new_records_are_measured() -> None:
 
 
 def test_runs_per_second_use_the_total_duration() -> None:
-    document = runs_report(10, 4.0, HUNDRED).document
+    document = runs_report([Level(10, 4.0, HUNDRED)]).document
 
     assert (document["runs"], document["runs_per_second"], document["tasks_per_second"]) == (100, 25.0, 225.0)
+    assert "cpu_ms" not in document
+
+
+def test_processor_time_of_runs_is_reported_in_total_and_by_process() -> None:
+    report = runs_report([Level(10, 4.0, HUNDRED, {"agency": 0.002, "taskgroup": 0.0045})])
+
+    assert report.document["cpu_ms"] == 6.5
+    assert report.document["cpu_ms_by_process"] == {"agency": 2.0, "taskgroup": 4.5}
+    assert ("processor time per run", "6.50 ms", "agency 2.00 ms, taskgroup 4.50 ms") in report.rows
+
+
+def test_several_numbers_of_runs_at_once_have_a_document_and_a_distribution_each() -> None:
+    report = runs_report([Level(1, 200.0, HUNDRED), Level(10, 4.0, HUNDRED)])
+
+    assert [level["at_once"] for level in report.document["levels"]] == [1, 10]
+    assert [name for name, _ in report.spreads] == ["one run, 1 at once", "one run, 10 at once"]
+
+
+def test_a_run_with_other_members_than_expected_is_no_measurement() -> None:
+    ended = MeasuredRun("r", "q", 1.0, {"executions": {"completed": 8}}, ())
+
+    assert with_members(ended, 8) is ended
+    with pytest.raises(NotMeasured, match="8 of 9 members"):
+        with_members(ended, 9)
 
 
 @pytest.mark.parametrize(("times", "median"), [([3.0, 1.0, 2.0], 2.0), ([4.0, 1.0], 1.0), ([5.0], 5.0)])

@@ -11,6 +11,7 @@ from anabranch.cli.arguments.options import Embedded, Json, Load, with_settings
 from anabranch.cli.arguments.running import run_and_exit
 from anabranch.cli.durations import seconds_of
 from anabranch.cli.exits import errors_as_exit
+from anabranch.cli.numbers import whole_numbers
 
 app = typer.Typer(help="Measure this installation, from requests to results.", no_args_is_help=True)
 
@@ -108,16 +109,27 @@ def workflows(
 def runs(
     settings: Load,
     count: Annotated[int, typer.Option("--runs", min=1, help="Number of runs.")] = 1_000,
-    at_once: Annotated[int, typer.Option(min=1, help="Number of runs at the same time.")] = 50,
+    at_once: Annotated[
+        str, typer.Option(help="Number of runs at the same time; several, such as 1,10,100, one after another.")
+    ] = "50",
+    cpu: Annotated[
+        str,
+        typer.Option(
+            metavar="PIDS",
+            help="Also measure the processor time of the services with these process ids, separated by commas.",
+        ),
+    ] = "",
     embedded: Embedded = False,
     timeout: Timeout = "10m",
     json: Json = False,
 ) -> None:
-    """Measure many small runs at the same time. Each has three groups of three tasks."""
+    """Measure many small runs at the same time. Each has three groups of three tasks. --cpu needs Linux, and
+    services on this machine."""
     with errors_as_exit(json):
         from anabranch.cli.bench.runs import runs as measure
 
-        run_and_exit(measure(settings(), _options(embedded, timeout, json), count, at_once))
+        levels, processes = whole_numbers("--at-once", at_once), whole_numbers("--cpu", cpu) if cpu else []
+        run_and_exit(measure(settings(), _options(embedded, timeout, json), count, levels, processes))
 
 
 @app.command()

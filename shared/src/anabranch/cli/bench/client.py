@@ -144,6 +144,17 @@ async def open_bench_client(system: OpenSystem, clock: Clock, timeout: float) ->
             await asyncio.gather(reading, return_exceptions=True)
 
 
+def with_members(ended: MeasuredRun, expected: int) -> MeasuredRun:
+    """The run, if it has the expected number of completed members.
+
+    Raises:
+        NotMeasured: it has another number, so it did other work than what is measured.
+    """
+    if ended.members != expected:
+        raise NotMeasured("failed", f"a run completed with {ended.members:,} of {expected:,} members")
+    return ended
+
+
 def _completed(ended: MeasuredRun) -> MeasuredRun:
     status = str(ended.body.get("status"))
     if status != "completed":

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from anabranch.cli.bench.client import BenchClient
+from anabranch.cli.bench.client import BenchClient, with_members
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.latency import latencies
 from anabranch.cli.bench.report import Measurement
 from anabranch.cli.bench.shapes import fanout_request, three_tasks_request
 from anabranch.runtime.process.settings import Settings
+
+SMALL_TASKS = 3
+"""Tasks of a small run, as in `three_tasks_request`."""
 
 
 async def fairness(settings: Settings, options: BenchOptions, members: int, runs: int) -> int:
@@ -22,14 +25,14 @@ async def fairness(settings: Settings, options: BenchOptions, members: int, runs
 
 async def _measure(client: BenchClient, members: int, runs: int) -> Measurement:
     small = three_tasks_request()
-    idle = await latencies(client, small, runs)
+    idle = await latencies(client, small, runs, SMALL_TASKS)
     wide = asyncio.create_task(client.run(fanout_request(members)))
     behind: list[float] = []
     try:
         # At least one small run, even if the wide run ends before it.
         while len(behind) < runs and (not behind or not wide.done()):
-            behind.append((await client.run(small)).seconds)
-        took = (await wide).seconds
+            behind.append(with_members(await client.run(small), SMALL_TASKS).seconds)
+        took = with_members(await wide, members).seconds
     finally:
         wide.cancel()
     return fairness_report(members, took, idle, Distribution.of(behind))

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from anabranch.cli.bench.bytes_used import ByteUsage, run_measuring_bytes
-from anabranch.cli.bench.client import BenchClient
+from anabranch.cli.bench.client import BenchClient, with_members
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.latency import latencies
@@ -28,7 +28,7 @@ async def fanout(settings: Settings, options: BenchOptions, tasks: int, wait: fl
 async def _measure(client: BenchClient, tasks: int, wait: float, servers: Settings | None) -> Measurement:
     singles = await latencies(client, single_request(), SINGLE_REQUESTS)
     [ended], usage = await run_measuring_bytes(client, [fanout_request(tasks, wait)], servers)
-    return fanout_report(tasks, ended.seconds, singles, usage)
+    return fanout_report(tasks, with_members(ended, tasks).seconds, singles, usage)
 
 
 def fanout_report(tasks: int, seconds: float, singles: Distribution, usage: ByteUsage | None) -> Measurement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from anabranch.cli.bench.client import BenchClient
+from anabranch.cli.bench.client import BenchClient, with_members
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution
 from anabranch.cli.bench.report import Measurement
@@ -21,9 +21,10 @@ async def latency(settings: Settings, options: BenchOptions, requests: int) -> i
     return await run_bench(settings, options, words, partial(_measure, requests=requests))
 
 
-async def latencies(client: BenchClient, document: Document, requests: int) -> Distribution:
-    """Durations of sequential requests, in seconds, each from its publication to its final record."""
-    ended = [await client.run(document) for _ in range(WARM_UP_REQUESTS + requests)]
+async def latencies(client: BenchClient, document: Document, requests: int, members: int = 1) -> Distribution:
+    """Durations of sequential requests of `members` tasks, in seconds, each from its publication to its final
+    record. Raises NotMeasured at the first failure."""
+    ended = [with_members(await client.run(document), members) for _ in range(WARM_UP_REQUESTS + requests)]
     return Distribution.of([each.seconds for each in ended[WARM_UP_REQUESTS:]])
 
 
