@@ -1,16 +1,14 @@
 """`python -m peers` (tests and benchmarks on the path): measures all systems in one run and prints the figures.
 
 The systems take turns within each repetition; each repetition starts with another one. The broker and Redis are
-found
-as in the tests: ANABRANCH_TEST_BROKERS and ANABRANCH_TEST_REDIS_URL, else they are started. Use a Redis for tests:
-results remain in it for minutes.
+found as in the tests: ANABRANCH_TEST_BROKERS and ANABRANCH_TEST_REDIS_URL, else they are started. Use a Redis for
+tests: results remain in it for minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import signal
 import sys
@@ -25,59 +23,20 @@ from servers.finder import find_kafka, find_redis
 from servers.process import ServerUnavailableError
 
 from peers.chart import svg
-from peers.machine import libraries, machine
-from peers.outcomes import NOT_DONE, OVER, Figure, Outcome, markdown, plain, table
-from peers.systems import Broken, OverLimit, Servers, System, all_systems
+from peers.machine import libraries, machine, server_versions
+from peers.measures import FANOUT, JOIN_LAG, MEASURES, RUNS, SINGLE, Case
+from peers.measuring import Measuring
+from peers.outcomes import Outcome
+from peers.page import page
+from peers.systems import Servers, System, all_systems
+from peers.tables import plain, tables
+from peers.verdicts import verdicts, wins
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = (200, 5_000, 20_000, 100_000)
-CHART = "peers.svg"
-
-
-class Measuring:
-    """Collects figures. After a fan-out exceeded the limit, its size and larger ones are not tried again."""
-
-    def __init__(self, servers: Servers, folder: Path, sizes: Sequence[int], limit: float) -> None:
-        self._servers = servers
-        self._folder = folder
-        self._sizes = sorted(sizes)
-        self._limit = limit
-        self._seconds: dict[tuple[str, int], list[float]] = {}
-        self._missing: dict[tuple[str, int], str] = {}
-
-    def repeat(self, system: System, repetition: int) -> None:
-        """Measure all sizes once, on new workers."""
-        unique = f"peers{os.getpid()}{system.name.lower()}{repetition}"
-        with system.workers(self._servers, self._folder, unique):
-            for tasks in self._sizes:
-                if (system.name, tasks) not in self._missing and not self._measured(system, unique, tasks):
-                    return
-
-    def figures(self, systems: Sequence[System]) -> list[Figure]:
-        """The figures collected so far."""
-        keys = [(system.name, tasks) for system in systems for tasks in self._sizes]
-        return [Figure(*key, tuple(self._seconds.get(key, ())), self._missing.get(key, "")) for key in keys]
-
-    def _measured(self, system: System, unique: str, tasks: int) -> bool:
-        """Measure one size; returns False if the workers cannot be used any further."""
-        try:
-            seconds = system.fan_out(self._servers, unique, tasks, self._limit)
-        except OverLimit:
-            self._skip_larger(system, tasks, f"{OVER} {self._limit:g} s")
-            return False
-        except Broken as error:
-            print(f"{system.name}, {tasks:,}: {error}", file=sys.stderr)
-            self._skip_larger(system, tasks, "failed")
-            return False
-        print(f"{system.name}, {tasks:,}: {seconds:.2f} s", file=sys.stderr, flush=True)
-        self._seconds.setdefault((system.name, tasks), []).append(seconds)
-        return True
-
-    def _skip_larger(self, system: System, tasks: int, reason: str) -> None:
-        print(f"{system.name}, {tasks:,}: {reason}", file=sys.stderr, flush=True)
-        for size in self._sizes:
-            if size >= tasks:
-                self._missing[system.name, size] = reason if size == tasks else NOT_DONE
+AT_ONCE = (50, 200)
+CHARTS = {"fanout": "peers.svg", "runs": "peers-runs.svg", "single": "peers-single.svg"}
+JOIN_MEMBERS = 20
 
 
 def main() -> int:
@@ -93,10 +52,21 @@ def main() -> int:
             print(f"peers: {missing}", file=sys.stderr)
             return 4
         outcome = _measure(systems, servers, folder, arguments)
-    print(json.dumps(outcome.to_document(), indent=2) if arguments.json else plain(table(outcome)))
+    print(json.dumps(outcome.to_document(), indent=2) if arguments.json else _text(outcome))
     if arguments.write is not None:
         _write(outcome, arguments.write)
     return 0
+
+
+def cases(arguments: argparse.Namespace) -> list[Case]:
+    """The cases to measure, those that leave the least behind first."""
+    chosen = {
+        SINGLE.name: [Case(SINGLE, 1, arguments.requests)],
+        JOIN_LAG.name: [Case(JOIN_LAG, JOIN_MEMBERS, arguments.requests)],
+        RUNS.name: [Case(RUNS, at_once, arguments.runs) for at_once in sorted(arguments.at_once)],
+        FANOUT.name: [Case(FANOUT, tasks) for tasks in sorted(arguments.tasks)],
+    }
+    return [case for name, found in chosen.items() if name in arguments.measure for case in found]
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -107,12 +77,12 @@ def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
 def _measure(systems: list[System], servers: Servers, folder: Path, arguments: argparse.Namespace) -> Outcome:
     for system in systems:
         system.prepare()
-    found = machine()
-    measuring = Measuring(servers, folder, arguments.tasks, arguments.limit)
+    found = {**machine(), **server_versions(servers.redis_url)}
+    measuring = Measuring(servers, folder, cases(arguments), arguments.limit)
     for repetition in range(arguments.repeat):
         first = repetition % len(systems)
         for system in systems[first:] + systems[:first]:
-            measuring.repeat(system, repetition)
+            measuring.repeat(system)
     settings = {system.name: system.settings for system in systems}
     command = f"make bench-peers PEERS_ARGUMENTS={shlex.quote(shlex.join(sys.argv[1:]))}"
     return Outcome(arguments.limit, arguments.repeat, found, command, settings, measuring.figures(systems))
@@ -126,10 +96,20 @@ def _servers(stack: ExitStack, folder: Path) -> Servers:
     return Servers(kafka.address, redis.address)
 
 
+def _text(outcome: Outcome) -> str:
+    found = [plain(rows) for measure in outcome.measures for rows in tables(outcome, measure)]
+    if len(outcome.systems) > 1:
+        found.append("\n".join(wins(verdicts(outcome), outcome.systems)))
+    return "\n".join(found)
+
+
 def _write(outcome: Outcome, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CHART).write_text(svg(outcome))
-    (folder / "peers.md").write_text(markdown(outcome, CHART))
+    drawn = {measure.name: CHARTS[measure.name] for measure in outcome.measures if measure.name in CHARTS}
+    for measure in outcome.measures:
+        if measure.name in drawn:
+            (folder / drawn[measure.name]).write_text(svg(outcome, measure))
+    (folder / "peers.md").write_text(page(outcome, drawn))
     (folder / "peers.json").write_text(json.dumps(outcome.to_document(), indent=2) + "\n")
 
 
@@ -146,11 +126,16 @@ def _chosen(names: Sequence[str] | None) -> list[System]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m peers", description=__doc__)
+    names = [measure.name for measure in MEASURES]
+    parser.add_argument("--measure", nargs="+", choices=names, default=names, help="what to measure")
     parser.add_argument("--tasks", type=int, nargs="+", default=SIZES, help="sizes of the fan-outs")
+    parser.add_argument("--at-once", type=int, nargs="+", default=AT_ONCE, help="numbers of small runs at once")
+    parser.add_argument("--runs", type=int, default=500, help="number of small runs at each number at once")
+    parser.add_argument("--requests", type=int, default=200, help="number of single tasks, and of joins")
     parser.add_argument("--repeat", type=int, default=3, help="number of repetitions; the median is reported")
-    parser.add_argument("--limit", type=float, default=60.0, help="maximum duration of one fan-out, in seconds")
+    parser.add_argument("--limit", type=float, default=60.0, help="maximum duration of one case, in seconds")
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="measure only these systems")
-    parser.add_argument("--json", action="store_true", help="print a JSON document instead of the table")
+    parser.add_argument("--json", action="store_true", help="print a JSON document instead of the tables")
     parser.add_argument(
         "--write", type=Path, metavar="FOLDER", help="write peers.md, .svg and .json to this folder"
     )

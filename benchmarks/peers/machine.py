@@ -1,4 +1,4 @@
-"""Describes the machine of a measurement: cores, memory, CPU, system, interpreter, libraries. Read-only."""
+"""Describes the machine of a measurement: cores, memory, CPU, system, libraries, servers. Read-only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
+
+from redis import Redis
+from servers.finder import BROKERS_VARIABLE
+from servers.kafka_node import VERSION
 
 
 def machine() -> dict[str, str]:
@@ -17,6 +21,18 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
         "load before": f"{os.getloadavg()[0]:.2f} over one minute",
+    }
+
+
+def server_versions(redis_url: str) -> dict[str, str]:
+    """Versions of the broker and of Redis, by name."""
+    named = BROKERS_VARIABLE in os.environ
+    with Redis.from_url(redis_url) as redis:
+        found = redis.info("server")
+    name = found.get("server_name", "redis")
+    return {
+        "broker": f"Kafka, named in {BROKERS_VARIABLE}" if named else f"Kafka {VERSION}",
+        "Redis": f"{name} {found.get(f'{name}_version', found['redis_version'])}",
     }
 
 

@@ -1,45 +1,57 @@
-"""Figures of the systems, as a document and as tables. Pure."""
+"""Figures of the systems, as a document. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from peers.measures import MEASURES, Measure
+
 NOT_DONE = "not tried"
 OVER = "over"
-"""Beginning of the reason if a fan-out exceeded the limit."""
+"""Beginning of the reason if a case exceeded the limit."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Fan-outs of `tasks` on one system: the seconds of each repetition, or the reason why there are none."""
+    """A case on one system: the figures of each repetition by name, or the reason why there are none."""
 
     system: str
-    tasks: int
-    seconds: tuple[float, ...] = ()
+    measure: str
+    size: int
+    samples: tuple[Mapping[str, float], ...] = ()
     missing: str = ""
 
     @property
-    def middle(self) -> float | None:
-        return median(self.seconds) if self.seconds and not self.missing else None
+    def measured(self) -> bool:
+        return bool(self.samples) and not self.missing
+
+    def values(self, name: str) -> list[float]:
+        """The named figure of each repetition; none if the case is missing."""
+        return [sample[name] for sample in self.samples] if self.measured else []
+
+    def middle(self, name: str) -> float | None:
+        """The median of the repetitions, or None if the case is missing."""
+        values = self.values(name)
+        return median(values) if values else None
 
     def to_document(self) -> dict[str, Any]:
-        middle = self.middle
+        names = list(self.samples[0]) if self.measured else []
         return {
             "system": self.system,
-            "tasks": self.tasks,
-            "seconds": None if middle is None else round(middle, 4),
-            "tasks_per_second": None if middle is None else round(self.tasks / middle, 1),
-            "repetitions": [round(each, 4) for each in self.seconds],
+            "measure": self.measure,
+            "size": self.size,
+            "median": {name: round(median(self.values(name)), 4) for name in names},
+            "repetitions": [{name: round(value, 4) for name, value in sample.items()} for sample in self.samples],
             "missing": self.missing or None,
         }
 
 
 @dataclass
 class Outcome:
-    """A run of the comparison. `settings`: how the workers of each system were run."""
+    """A run of the comparison. `settings`: how each system was used, and with which workers."""
 
     limit: float
     repetitions: int
@@ -53,13 +65,24 @@ class Outcome:
         return list(self.settings)
 
     @property
-    def sizes(self) -> list[int]:
-        return sorted({figure.tasks for figure in self.figures})
+    def measures(self) -> list[Measure]:
+        """The measures that have figures."""
+        found = {figure.measure for figure in self.figures}
+        return [measure for measure in MEASURES if measure.name in found]
 
-    def figure(self, system: str, tasks: int) -> Figure:
-        """The figure of a system and size; if it was not measured, a figure with the reason."""
-        found = (each for each in self.figures if (each.system, each.tasks) == (system, tasks))
-        return next(found, Figure(system, tasks, missing=NOT_DONE))
+    def sizes(self, measure: Measure) -> list[int]:
+        return sorted({figure.size for figure in self.figures if figure.measure == measure.name})
+
+    def systems_of(self, measure: Measure) -> list[str]:
+        """The systems that the measure applies to."""
+        found = {figure.system for figure in self.figures if figure.measure == measure.name}
+        return [system for system in self.systems if system in found]
+
+    def figure(self, system: str, measure: Measure, size: int) -> Figure:
+        """The figure of a system and case; if it was not measured, a figure with the reason."""
+        key = (system, measure.name, size)
+        found = (each for each in self.figures if (each.system, each.measure, each.size) == key)
+        return next(found, Figure(*key, missing=NOT_DONE))
 
     def to_document(self) -> dict[str, Any]:
         """The document of `--json`."""
@@ -76,7 +99,13 @@ class Outcome:
     def from_document(cls, document: Mapping[str, Any]) -> Outcome:
         """Rebuild an outcome from its document, to draw it again."""
         figures = [
-            Figure(each["system"], each["tasks"], tuple(each["repetitions"]), each["missing"] or "")
+            Figure(
+                each["system"],
+                each["measure"],
+                each["size"],
+                tuple(each["repetitions"]),
+                each["missing"] or "",
+            )
             for each in document["figures"]
         ]
         return cls(
@@ -87,81 +116,3 @@ class Outcome:
             document["settings"],
             figures,
         )
-
-
-def shown(figure: Figure) -> str:
-    """Format a figure as `2.31 s (8,658/s)`, or as the reason why it is missing."""
-    middle = figure.middle
-    if middle is None:
-        return figure.missing
-    return f"{middle:.2f} s ({figure.tasks / middle:,.0f}/s)"
-
-
-def table(outcome: Outcome) -> list[list[str]]:
-    """The header row, and a row for each system."""
-    header = ["", *(f"n = {tasks:,}" for tasks in outcome.sizes)]
-    return [header, *([system, *_row(outcome, system)] for system in outcome.systems)]
-
-
-def plain(rows: Sequence[Sequence[str]]) -> str:
-    """Format a table as plain text in columns."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-    return "\n".join(lines) + "\n"
-
-
-def markdown(outcome: Outcome, chart: str) -> str:
-    """The page with the chart, the tables, the machine, the settings of the workers, and the command."""
-    header, *rows = table(outcome)
-    lines = [
-        "# Fan out and join: measured",
-        "",
-        f"No-op tasks, fanned out and joined, every result stored: seconds, and tasks per second. The median of "
-        f"{outcome.repetitions} repetitions, with a limit of {outcome.limit:g} s. Measured by the command below; "
-        "[README.md](README.md) describes the method.",
-        "",
-        f"![Seconds of each system, on a logarithmic scale; the table below has the same figures]({chart})",
-        "",
-        _markdown_row(header),
-        "|" + "---|" * len(header),
-        *(_markdown_row(row) for row in rows),
-        "",
-        "The fastest and the slowest repetition:",
-        "",
-        _markdown_row(header),
-        "|" + "---|" * len(header),
-        *(_markdown_row([system, *_spreads(outcome, system)]) for system in outcome.systems),
-        "",
-        "| system | versions and command |",
-        "|---|---|",
-        *(_markdown_row([system, how]) for system, how in outcome.settings.items()),
-        "",
-        "| machine | |",
-        "|---|---|",
-        *(_markdown_row([name, value]) for name, value in outcome.machine.items()),
-        "",
-        "```sh",
-        outcome.command,
-        "```",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _row(outcome: Outcome, system: str) -> list[str]:
-    return [shown(outcome.figure(system, tasks)) for tasks in outcome.sizes]
-
-
-def _spreads(outcome: Outcome, system: str) -> list[str]:
-    return [_spread(outcome.figure(system, tasks)) for tasks in outcome.sizes]
-
-
-def _spread(figure: Figure) -> str:
-    if figure.middle is None:
-        return figure.missing
-    return f"{min(figure.seconds):.2f} to {max(figure.seconds):.2f} s"
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -1,4 +1,4 @@
-"""The compared systems: how to start the workers of each, and how to run one fan-out on them.
+"""The compared systems: how to start the workers of each, and how to measure a case on them.
 
 Each peer has its own virtual environment, from a lock file with hashes; Anabranch uses the current one.
 """
@@ -8,30 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import queue
-import signal
 import subprocess
 import sys
-import threading
 import venv
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
+
+from peers.measures import FANOUT, JOIN_LAG, RUNS, SINGLE, Case, Measure, figures_of, spread_figures
+from peers.processes import GRACE_SECONDS, START_SECONDS, Broken, Client, OverLimit, Process, idle_seconds
 
 HERE = Path(__file__).parent
 APPS = HERE / "apps"
-START_SECONDS = 60.0
-STOP_SECONDS = 15.0
-
-
-class OverLimit(Exception):
-    """A fan-out exceeded the limit."""
-
-
-class Broken(Exception):
-    """A worker or a client ended with an error; the message has its output."""
+WARM_UP = Case(SINGLE, 1, 50)
+"""Measured on new services of Anabranch before anything counts, while their consumer groups settle."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +32,15 @@ class Servers:
 
     brokers: str
     redis_url: str
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Running workers or services: the servers and the name of their queues, and their process ids."""
+
+    servers: Servers
+    unique: str
+    pids: tuple[int, ...] = ()
 
 
 class System(Protocol):
@@ -51,20 +52,26 @@ class System(Protocol):
 
     @property
     def settings(self) -> str:
-        """Versions, and settings of the workers."""
+        """Versions, how the library was used, and settings of the workers."""
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        """The measures that apply to the system."""
 
     def prepare(self) -> None:
         """Install the system, unless it is installed."""
 
-    def workers(self, servers: Servers, folder: Path, unique: str) -> AbstractContextManager[object]:
+    def workers(self, servers: Servers, folder: Path, unique: str) -> AbstractContextManager[Workers]:
         """Run workers while the context is open. `unique` separates their queues from those of other runs."""
 
-    def fan_out(self, servers: Servers, unique: str, tasks: int, limit: float) -> float:
-        """Run one fan-out and join after a warm-up; returns its seconds. Raises OverLimit, Broken."""
+    def measure(self, workers: Workers, case: Case, limit: float) -> dict[str, float]:
+        """Measure a case after a warm-up; returns the figures of the measure. Raises OverLimit, Broken."""
 
 
 class Peer:
     """A library with an app in apps/ and a lock file in requirements/."""
+
+    measures = (FANOUT, RUNS, SINGLE)
 
     def __init__(self, name: str, package: str, words: str, command: list[str], environments: Path) -> None:
         """`command` starts the workers; its first word is a program of the environment."""
@@ -89,17 +96,18 @@ class Peer:
         subprocess.run(install, check=True)
         stamp.write_text(digest)
 
-    def workers(self, servers: Servers, folder: Path, unique: str) -> AbstractContextManager[object]:
+    @contextmanager
+    def workers(self, servers: Servers, folder: Path, unique: str) -> Iterator[Workers]:
         program, *rest = self._command
         command = [str(self._folder / "bin" / program), *rest]
-        stack = ExitStack()
-        stack.enter_context(Process(command, self._environ(servers, unique), folder / f"{self._package}.log"))
-        return stack
+        with Process(command, self._environ(servers, unique), APPS, folder / f"{self._package}.log") as process:
+            yield Workers(servers, unique, (process.pid,))
 
-    def fan_out(self, servers: Servers, unique: str, tasks: int, limit: float) -> float:
-        command = [self._python, str(APPS / f"{self._package}_app.py"), str(tasks)]
-        environ = self._environ(servers, unique) | {"PEER_LIMIT_SECONDS": f"{limit:.0f}"}
-        return _driven(command, environ, limit)
+    def measure(self, workers: Workers, case: Case, limit: float) -> dict[str, float]:
+        app = str(APPS / f"{self._package}_app.py")
+        command = [self._python, app, case.measure.name, str(case.size), str(case.count)]
+        environ = self._environ(workers.servers, workers.unique) | {"PEER_LIMIT_SECONDS": f"{limit:g}"}
+        return measured_by_client(command, environ, workers.pids, case, limit)
 
     @property
     def _python(self) -> str:
@@ -120,11 +128,48 @@ class Peer:
         }
 
 
+def measured_by_client(
+    command: Sequence[str], environ: Mapping[str, str], pids: Sequence[int], case: Case, limit: float
+) -> dict[str, float]:
+    """Measure a case with a client of apps/driving.py; returns the figures of the measure.
+
+    Args:
+        pids: process ids of the workers. The client starts to count once they are idle.
+
+    Raises:
+        OverLimit, Broken: the case did not end in time, a client or worker failed, or the outcome was wrong.
+    """
+    with Client(command, environ, APPS) as client:
+        client.await_ready(START_SECONDS + limit)
+        before = idle_seconds(pids)
+        document = client.measure(limit)
+        used = idle_seconds(pids) - before if case.measure is RUNS else 0.0
+    durations: list[float] = document["durations"]
+    if len(durations) != case.count:
+        raise Broken(f"the client measured {len(durations):,} of {case.count:,}")
+    return client_figures(case, float(document["seconds"]), durations, used)
+
+
+def client_figures(case: Case, seconds: float, durations: Sequence[float], used: float) -> dict[str, float]:
+    """The figures of the case's measure, from the seconds of everything and of each operation, and the workers'
+    processor time `used` in seconds."""
+    return figures_of(
+        case.measure,
+        {
+            "seconds": seconds,
+            "runs_per_second": case.count / seconds,
+            "cpu_ms": used * 1000 / case.count,
+            **spread_figures(durations),
+        },
+    )
+
+
 class Anabranch:
     """Anabranch with one process of each service. All results are stored in Kafka (acks=all) and in Redis."""
 
     name = "Anabranch"
-    _services = ("agency", "taskgroup", "eventmanager")
+    measures = (FANOUT, RUNS, SINGLE, JOIN_LAG)
+    _services = ("agency", "taskgroup --agents anabranch.cli.bench.agents", "eventmanager")
 
     def __init__(self, libraries: str) -> None:
         self.settings = f"{libraries}; one process of each service: `anabranch {'`, `'.join(self._services)}`"
@@ -132,28 +177,41 @@ class Anabranch:
     def prepare(self) -> None:
         """Does nothing: Anabranch is installed in the current environment."""
 
-    def workers(self, servers: Servers, folder: Path, unique: str) -> AbstractContextManager[object]:
+    @contextmanager
+    def workers(self, servers: Servers, folder: Path, unique: str) -> Iterator[Workers]:
         environ = self._environ(servers, unique)
         created = subprocess.run(
             _anabranch("topics", "create"), env=environ, capture_output=True, text=True, check=False
         )
         if created.returncode:
             raise Broken(created.stderr)
-        stack = ExitStack()
-        for service in self._services:
-            stack.enter_context(Process(_anabranch(service), environ, folder / f"anabranch-{service}.log"))
-        return stack
+        with ExitStack() as stack:
+            processes = [
+                stack.enter_context(
+                    Process(_anabranch(*words), environ, APPS, folder / f"anabranch-{words[0]}.log")
+                )
+                for words in map(str.split, self._services)
+            ]
+            workers = Workers(servers, unique, tuple(process.pid for process in processes))
+            self.measure(workers, WARM_UP, START_SECONDS)
+            yield workers
 
-    def fan_out(self, servers: Servers, unique: str, tasks: int, limit: float) -> float:
-        command = _anabranch("bench", "fanout", "--tasks", str(tasks), "--timeout", f"{limit:g}s", "--json")
-        environ = self._environ(servers, unique)
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-        document = json.loads(done.stdout or "{}")
-        if "seconds" in document:
-            return float(document["seconds"])
-        if any(error["code"] == "timed_out" for error in document.get("errors", ())):
-            raise OverLimit
-        raise Broken(done.stderr)
+    def measure(self, workers: Workers, case: Case, limit: float) -> dict[str, float]:
+        idle_seconds(workers.pids)
+        command = _anabranch("bench", *bench_arguments(case, workers.pids), "--timeout", f"{limit:g}s", "--json")
+        environ = self._environ(workers.servers, workers.unique)
+        try:
+            done = subprocess.run(
+                command,
+                env=environ,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=2 * (limit + START_SECONDS + GRACE_SECONDS),
+            )
+        except subprocess.TimeoutExpired:
+            raise OverLimit from None
+        return bench_figures(case, json.loads(done.stdout or "{}"), done.stderr, limit)
 
     def _environ(self, servers: Servers, unique: str) -> dict[str, str]:
         return {
@@ -164,57 +222,36 @@ class Anabranch:
         }
 
 
-class Process(AbstractContextManager["Process"]):
-    """A program and its child processes, in their own session, with their output in a file."""
-
-    def __init__(self, command: list[str], environ: Mapping[str, str], log: Path) -> None:
-        with log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                command, env=environ, cwd=APPS, stdout=output, stderr=output, start_new_session=True
-            )
-
-    def __exit__(self, *_: object) -> None:
-        self._popen.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(STOP_SECONDS)
-        try:  # remaining child processes, and the program itself if it did not end
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self._popen.wait()
+def bench_arguments(case: Case, pids: Sequence[int]) -> list[str]:
+    """Arguments of `anabranch bench` that measure a case."""
+    size, count = str(case.size), str(case.count)
+    return {
+        FANOUT.name: ["fanout", "--tasks", size],
+        RUNS.name: ["runs", "--at-once", size, "--runs", count, "--cpu", ",".join(map(str, pids))],
+        SINGLE.name: ["latency", "--requests", count],
+        JOIN_LAG.name: ["join-lag", "--members", size, "--requests", count],
+    }[case.measure.name]
 
 
-def _driven(command: list[str], environ: Mapping[str, str], limit: float) -> float:
-    """Run a client and return the seconds that it prints. It starts to count once it has printed `ready`."""
-    popen = subprocess.Popen(
-        command, env=environ, cwd=APPS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_pass_on, args=(popen.stdout, lines), daemon=True).start()
-    try:
-        if _line(popen, lines, START_SECONDS, f"the client was not ready within {START_SECONDS:g} s") != "ready":
-            raise Broken("the client did not print `ready`")
-        return float(json.loads(_line(popen, lines, limit, ""))["seconds"])
-    finally:
-        popen.kill()
-        popen.communicate()
+def bench_figures(case: Case, document: Mapping[str, Any], errors: str, limit: float) -> dict[str, float]:
+    """The figures of the case's measure in the document of `anabranch bench`; `errors` is its standard error.
 
-
-def _pass_on(stream: IO[str] | Any, lines: queue.Queue[str]) -> None:
-    for line in stream:
-        lines.put(line.strip())
-    lines.put("")
-
-
-def _line(popen: subprocess.Popen[str], lines: queue.Queue[str], seconds: float, late: str) -> str:
-    try:
-        line = lines.get(timeout=seconds)
-    except queue.Empty:
-        raise (Broken(late) if late else OverLimit) from None
-    if not line:
-        assert popen.stderr is not None
-        raise Broken(popen.stderr.read()[-2000:])
-    return line
+    Raises:
+        OverLimit: a run was not complete in time, or all together took longer.
+        Broken: anything else was measured than the case, or nothing.
+    """
+    if any(error["code"] == "timed_out" for error in document.get("errors", ())):
+        raise OverLimit("a run did not end")
+    if document.get("errors") or not document:
+        raise Broken(errors)
+    asked = {FANOUT: ("tasks", case.size), RUNS: ("runs", case.count)}.get(case.measure, ("requests", case.count))
+    if document[asked[0]] != asked[1]:
+        raise Broken(f"bench measured {document[asked[0]]} {asked[0]} instead of {asked[1]}")
+    if document.get("clock", "agents") != "agents":
+        raise Broken("no worker has the bench's agent, so the join lag is only an upper bound")
+    if document.get("seconds", 0.0) > limit:
+        raise OverLimit
+    return figures_of(case.measure, document)
 
 
 def _anabranch(*arguments: str) -> list[str]:
@@ -231,21 +268,22 @@ def all_systems(environments: Path, libraries: str) -> list[System]:
         Peer(
             "Celery",
             "celery",
-            "chord, Redis as broker and backend, a prefetch of 64",
+            "fan-outs as a chord, runs as a chain of groups (chained chords), Redis as broker and backend, a "
+            "prefetch of 64",
             ["celery", *celery.split(), *quiet.split()],
             environments,
         ),
         Peer(
             "Dramatiq",
             "dramatiq",
-            "group with results, Redis",
+            "fan-outs as a group with results, runs as groups whose completion callback starts the next; Redis",
             ["dramatiq", "dramatiq_app", "--processes", "2", "--threads", "4"],
             environments,
         ),
         Peer(
             "Taskiq",
             "taskiq",
-            "Redis streams and results, gathered by 500",
+            "Redis streams and results; fan-outs gathered by 500, the groups of runs gathered by the client",
             ["taskiq", *taskiq.split()],
             environments,
         ),
