@@ -71,6 +71,8 @@ KEPT = {
     EDGES_FROM
     + 428396: "an owner restored the record of an ended run without its end, and ended the run as lost again",
     EDGES_FROM + 1027712: "a part of the store was older than a run's end: the run ended again, as lost",
+    EDGES_FROM
+    + 1035256: "a topic was created again during a takeover, so that the next owner ran a forgotten run again",
     77367: "a key that could not be subscribed to was taken for subscribed, and stayed after its run",
 }
 """Seeds that found bugs, and what these were. What a seed does changes with the product; they are cheap."""

@@ -64,6 +64,10 @@ a clock would look like thousands of round trips. A power of two, so that sums a
 QUIET_FROM, QUIET_UNTIL = 0.3, 0.7
 """In this part of a second services do no periodic work."""
 
+WARM_SECONDS = 90
+"""Age of the system when the counted request arrives. A session's owner asks the store about each run that was
+submitted within its first minute."""
+
 NOT_FINAL = (b"run.accepted", b"result.published")
 
 Counts = Mapping[str, float]
@@ -125,11 +129,11 @@ class _CountedSystem:
             process.start()
         await self._until(5 + QUIET_FROM)
         await self._ask(single_request(), "before")
-        await self._until(10 + QUIET_FROM)
+        await self._until(WARM_SECONDS + QUIET_FROM)
         self._work.clear()
         with watched or contextlib.nullcontext():
             path = {PATH: await self._ask(request, "counted") / 2} if request is not None else {}
-            await self._until(10 + QUIET_UNTIL)
+            await self._until(WARM_SECONDS + QUIET_UNTIL)
         assert self._trouble + self.loop.errors == []
         return {**self._work, **path}
 

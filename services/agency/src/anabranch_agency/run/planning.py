@@ -34,7 +34,7 @@ def open_run(submit: SubmitRun, plan: Plan, run: Run, limits: RunLimits | None) 
         retry_of=submit.retry_of,
         reserved_keys=tuple(reserved_keys(plan)),
         shared=shared,
-        submitted_at=run.tombstone.accepted_at if shared else None,
+        submitted_at=run.tombstone.accepted_at,
         admission=run.admission,
         # On the log with the run, so that a restart with other settings does not change how its records are
         # decided.

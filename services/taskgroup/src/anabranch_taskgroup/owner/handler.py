@@ -82,8 +82,9 @@ class GroupsHandler:
         """Read the tombstones of runs that the records open and that are not in memory: they may have ended, or
         been stopped, before the first record of the replay. A tombstone counts for records that follow its own
         only."""
-        asked = {run_id for record in records if (run_id := _opened(record)) is not None}
-        unknown = [run_id for run_id in asked if run_id not in state.runs and run_id not in state.tombstones]
+        state.begin(records[0].timestamp)
+        opened = dict(filter(None, map(_opened, records)))
+        unknown = [run_id for run_id, at in opened.items() if state.may_be_unknown(run_id, at)]
         if not unknown:
             return
         found = await recall([self._names.in_session(run_id) for run_id in unknown])
@@ -91,7 +92,7 @@ class GroupsHandler:
             known = orjson.loads(value) if value is not None else None
             first = log_position(state.generation, records[0].offset)
             if known is not None and known["offset"] < first:
-                state.add_tombstone(run_id, known["reason"], known.get("admission", 0))
+                state.add_tombstone(run_id, known["reason"], known.get("admission", 0), records[0].timestamp)
 
     def decide(
         self, state: PartitionState, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
@@ -247,9 +248,9 @@ def _ids(state: PartitionState, message: Message) -> dict[str, str]:
     return ids_of(message, run.traceparent if run is not None else None)
 
 
-def _opened(record: Incoming) -> str | None:
-    """The id of the run that a record opens. Searches the header's bytes first: nearly every record is of another
-    type, and decoding it twice would cost more than the search."""
+def _opened(record: Incoming) -> tuple[str, float | None] | None:
+    """Id and time of submission of the run that a record opens. Searches the header's bytes first: nearly every
+    record is of another type, and decoding it twice would cost more than the search."""
     end = record.value.find(b"\n")
     if record.value.find(OPENS, 0, end if end >= 0 else len(record.value)) < 0:
         return None
@@ -257,4 +258,4 @@ def _opened(record: Incoming) -> str | None:
         message = GROUPS.decode(record.value).message
     except Undecodable:
         return None
-    return message.run_id if isinstance(message, OpenRun) else None
+    return (message.run_id, message.submitted_at) if isinstance(message, OpenRun) else None

@@ -113,5 +113,5 @@ def _close_run(turn: Turn, run: Run) -> None:
     turn.partition.forget(run.run_id)
     # In memory and in the store: a late record that opens or stops the run must find it ended, at any later
     # owner.
-    turn.partition.add_tombstone(run.run_id, "ended", run.admission)
+    turn.partition.add_tombstone(run.run_id, "ended", run.admission, turn.at)
     turn.store_tombstone(run.run_id, "ended", run.opened_at_offset, run.admission)

@@ -86,7 +86,7 @@ def remember_early_stop(turn: Turn, message: StopRun) -> None:
     admission = message.admission or 0
     # An end must not be replaced by a stop, and of two stops the first reason is kept.
     if message.run_id not in partition.runs and message.run_id not in partition.tombstones:
-        partition.add_tombstone(message.run_id, message.reason, admission)
+        partition.add_tombstone(message.run_id, message.reason, admission, turn.at)
         turn.store_tombstone(message.run_id, message.reason, turn.offset, admission)
     partition.drop("stop of a run that is not open")
     answer_lost(turn, message.run_id, message.admission)
@@ -96,7 +96,7 @@ def abandon_incomplete(turn: Turn, run: Run) -> None:
     """Abandon a run that is stopped a second time and still lacks groups: their records preceded both stops on the
     log, so they are lost."""
     abandon(turn, run)
-    turn.partition.add_tombstone(run.run_id, ENDED, run.admission)
+    turn.partition.add_tombstone(run.run_id, ENDED, run.admission, turn.at)
     turn.store_tombstone(run.run_id, ENDED, run.opened_at_offset, run.admission)
     answer_lost(turn, run.run_id, run.admission)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 
 from anabranch.core.bounded import BoundedDict
 from anabranch.core.due import DueQueue
 from anabranch_taskgroup.session.state import Run
 
+SKEW_SECONDS = 60.0
+"""Seconds by which the brokers' clocks may differ; `/readyz` reports a larger skew."""
 MAX_TOMBSTONES = 20_000
 """Tombstones kept in memory. They let the owner recognize a message that comes late."""
 
@@ -20,6 +23,8 @@ class EndedRun:
 
     reason: str
     admission: int
+    at: float = 0.0
+    """When the tombstone was added, in seconds since the epoch."""
 
 
 @dataclass(slots=True)
@@ -34,14 +39,38 @@ class PartitionState:
     tombstones: BoundedDict[str, EndedRun] = field(default_factory=partial(BoundedDict, MAX_TOMBSTONES))
     """By run id: runs that ended, and runs that are to stop and have not been opened yet. Read by `tombstone`
     only: a read by `get` would change the order of eviction, which is part of the fold."""
+    complete_from: float = inf
+    """Seconds since the epoch: the fold knows each run that a record from then on opened or stopped."""
     dues: DueQueue[str] = field(default_factory=DueQueue)
     """Open runs by the time at which their earliest timer is due."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Messages that changed nothing, counted by reason."""
 
-    def add_tombstone(self, run_id: str, reason: str, admission: int) -> None:
+    def add_tombstone(self, run_id: str, reason: str, admission: int, at: float) -> None:
         """Remember that a run ended or is to stop, and evict the oldest tombstone if there are too many."""
-        self.tombstones[run_id] = EndedRun(reason, admission)
+        if len(self.tombstones) >= MAX_TOMBSTONES:
+            oldest = next(iter(self.tombstones.values()))
+            self.complete_from = max(self.complete_from, oldest.at)
+        self.tombstones[run_id] = EndedRun(reason, admission, at)
+
+    def begin(self, at: float) -> None:
+        """Note the time of the first record that is folded."""
+        if self.complete_from == inf:
+            self.complete_from = at
+
+    def may_be_unknown(self, run_id: str, submitted_at: float | None) -> bool:
+        """True if the fold may lack what happened to a run before: then the store has to be asked.
+
+        All records about an admission are on the log after its submission, so the fold lacks none of them if it
+        began earlier than that, by the clocks of the brokers.
+
+        Args:
+            submitted_at: when the run was submitted, in seconds since the epoch; None if an earlier release opens
+                it.
+        """
+        if run_id in self.runs or run_id in self.tombstones:
+            return False
+        return submitted_at is None or submitted_at - SKEW_SECONDS < self.complete_from
 
     def tombstone(self, run_id: str) -> EndedRun | None:
         """The tombstone of a run; None where the owner has none."""

@@ -14,5 +14,6 @@ def drop_ended(partition: PartitionState, open_from: int) -> None:
     """
     for run in [each for each in partition.runs.values() if each.opened_at_offset < open_from]:
         partition.forget(run.run_id)
-        partition.add_tombstone(run.run_id, ENDED, run.admission)
+        # Only repetitions of this opening have to find the tombstone: they have the same time of submission.
+        partition.add_tombstone(run.run_id, ENDED, run.admission, run.submitted_at)
         partition.drop("run that had ended, opened by a repetition")

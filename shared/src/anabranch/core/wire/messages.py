@@ -168,7 +168,7 @@ class OpenRun(Message):
     shared: dict[str, SharedKey] = {}
     """Keys with a policy, and their producers."""
     submitted_at: float | None = None
-    """Time of admission in seconds since the epoch; only set if keys have a policy."""
+    """Time of admission in seconds since the epoch. None from an earlier release if no key has a policy."""
     admission: int = 0
     """Distinguishes this run from an earlier, forgotten one with the same id: a number that rises with each
     admission (see `core.admissions`). 0 from an earlier release."""

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from anabranch.core.admissions import offset_of
-from anabranch.core.errors import Fenced
+from anabranch.core.errors import Fenced, ServerUnavailable
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ClaimPartition
 from anabranch.ports import Committed, Outgoing
@@ -85,6 +85,12 @@ class PartitionClaims(Generic[S]):
         guard = PoisonRecordGuard(self._store, self._names.deciding(topic, partition, generation))
         await guard.load()
         epoch, claimed = await self._claim(partition)
+        # Between the two reads the topic may have been created again. Commits of this owner would then have the
+        # generation before, the next owner would discard them, and runs that are long over would run again.
+        if await generation_of(self._log, self._store, self._names, topic, noted) != generation:
+            raise ServerUnavailable(
+                "Kafka", f"{topic}/{partition}", "the topic was created again during a takeover"
+            )
         found, committed = committed, discard_stale_commit(committed, generation, epoch)
         replay = replay_of(committed, store, is_intact=is_intact, generation=generation)
         if committed is not found:
