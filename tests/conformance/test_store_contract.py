@@ -156,7 +156,7 @@ async def test_delete_counts_what_existed(store: StateStore, prefix: str) -> Non
 async def test_an_index_is_read_from_the_highest_score(store: StateStore, prefix: str) -> None:
     index = f"{prefix}runs"
     for member, score in [("a", 1.0), ("b", 3.0), ("c", 2.0), ("tie", 2.0)]:
-        await store.index_add(index, member, score, keep=10, ttl=60)
+        await store.index_add(index, {member: score}, keep=10, ttl=60)
 
     assert list(await store.index_top(index, 10)) == ["b", "tie", "c", "a"]
     assert list(await store.index_top(index, 2, offset=1)) == ["tie", "c"]
@@ -165,8 +165,8 @@ async def test_an_index_is_read_from_the_highest_score(store: StateStore, prefix
 
 async def test_an_index_keeps_the_highest_scores(store: StateStore, prefix: str) -> None:
     index = f"{prefix}runs"
-    await asyncio.gather(*(store.index_add(index, f"r{i}", i, keep=3, ttl=60) for i in range(8)))
-    await store.index_add(index, "r5", 100, keep=3, ttl=60)
+    await asyncio.gather(*(store.index_add(index, {f"r{i}": i}, keep=3, ttl=60) for i in range(8)))
+    await store.index_add(index, {"r5": 100, "low": -1}, keep=3, ttl=60)
     await store.index_remove(index, ["r7", "absent"])
 
     assert list(await store.index_top(index, 10)) == ["r5", "r6"]

@@ -72,7 +72,7 @@ async def test_a_user_with_the_documented_rights_can_do_all_that_services_do(pla
         assert await store.claim(["anabranch.{s}:claim:1"], "me", 60.0) == ["me"]
         await store.release(["anabranch.{s}:claim:1"], "me")
         await store.expire(["session:{s}:a"], 30.0)
-        await store.index_add("anabranch.{list}:runs", "r", 1.0, keep=10, ttl=60.0)
+        await store.index_add("anabranch.{list}:runs", {"r": 1.0}, keep=10, ttl=60.0)
         assert await store.delete(["session:{s}:a"]) == 1
         assert await store.identity()
         await store.check()

@@ -321,8 +321,9 @@ class StateStore(Protocol):
     async def delete(self, keys: Sequence[str]) -> int:
         """Delete keys of any hash tag; returns the number of those that existed."""
 
-    async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
-        """Add to (or move in) an ordered index and drop all but the `keep` highest scores."""
+    async def index_add(self, index: str, scores: Mapping[str, float], *, keep: int, ttl: float) -> None:
+        """Add members (at least one) with their scores to an ordered index, or move them in it, and drop all but
+        the `keep` highest scores."""
 
     async def index_top(self, index: str, count: int, offset: int = 0) -> Sequence[str]:
         """Members with the highest scores, highest first."""

@@ -21,6 +21,7 @@ from anabranch.dead_letters.reader import DeadLetter
 from anabranch.ports import Incoming, Outgoing
 from anabranch.testing import System
 from anabranch_eventmanager.projection.decisions import EventProjection, RecordPosition
+from anabranch_eventmanager.projection.documents import run_key
 from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway.runs.inspection import _Attempts
 from anabranch_gateway.runs.member_projection import RunMembers
@@ -38,7 +39,7 @@ def view_of(system: System, run_id: str) -> RunView:
     core, facts = EventProjection("ch"), {}
     for offset, batch in enumerate(batches_of(system, run_id)):
         facts |= core.apply(facts, batch, RecordPosition(0, offset, 0.0)).writes
-    return build_view(facts, run_id)
+    return build_view(facts[run_key(run_id)])
 
 
 async def odd_ones_fail(task: Task) -> int:

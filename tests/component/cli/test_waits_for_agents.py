@@ -52,7 +52,7 @@ def bounce(play: Play, seconds: float) -> None:
 
 def view_of(play: Play) -> RunView:
     batch = EventBatch(run_id="r", session_id="s", source="groups", entries=tuple(play.events))
-    return build_view(EventProjection("ch").apply({}, batch, RecordPosition(0, 0, 0.0)).writes, "r")
+    return build_view(EventProjection("ch").apply({}, batch, RecordPosition(0, 0, 0.0)).writes["run/r"])
 
 
 @pytest.mark.parametrize("members", [None, 40])

@@ -12,18 +12,14 @@ from eventmanager_records import WIDE, batch, cancelled_run, entry, subscribe, u
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anabranch.adapters.memory.broker import MemoryBroker
-from anabranch.adapters.memory.log import MemoryLog
-from anabranch.core.names import Names, run_id_for
+from anabranch.core.names import run_id_for
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.codec import Undecodable
 from anabranch.core.wire.events import EventSequence, decode_batch
-from anabranch.runtime.process.clock import SystemClock
-from anabranch_eventmanager.drivers.faust_driver import FaustDriver
 from anabranch_eventmanager.projection.decisions import Effect, EventProjection, RecordPosition, RunChanged
 from anabranch_eventmanager.projection.documents import Document
 from anabranch_eventmanager.projection.records import decode_record
-from anabranch_eventmanager.projection.run_views import build_view, document_keys
+from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_eventmanager.projection.subscriptions import Forward, is_wanted
 
 Facts = dict[str, Document]
@@ -50,7 +46,7 @@ def _forwarded(effects: Iterable[Effect], channel: str) -> list[dict[str, Any]]:
 def test_the_view_of_a_wide_run_counts_members() -> None:
     facts, _ = _fold(wide_run())
 
-    view = build_view(facts, "run-1").to_document()
+    view = build_view(facts["run/run-1"]).to_document()
 
     assert (view["status"], view["name"], view["labels"]) == ("failed", "demo", {"team": "a"})
     assert (view["submitted_at"], view["started_at"], view["ended_at"]) == (1, 10, 14)
@@ -67,7 +63,7 @@ def test_the_view_of_a_wide_run_counts_members() -> None:
 def test_tasks_of_an_accepted_run_are_shown_waiting() -> None:
     facts, _ = _fold(wide_run()[:1])
 
-    view = build_view(facts, "run-1").to_document()
+    view = build_view(facts["run/run-1"]).to_document()
 
     assert view["status"] == "accepted"
     assert {name: task["status"] for name, task in view["groups"]["g"]["tasks"].items()} == {
@@ -79,7 +75,7 @@ def test_tasks_of_an_accepted_run_are_shown_waiting() -> None:
 def test_open_tasks_of_a_cancelled_run_are_shown_as_cancelled() -> None:
     facts, _ = _fold(cancelled_run())
 
-    view = build_view(facts, "run-2").to_document()
+    view = build_view(facts["run/run-2"]).to_document()
 
     assert view["status"] == "cancelled"
     assert view["groups"]["g"]["status"] == "cancelled"
@@ -116,8 +112,8 @@ def test_a_run_never_leaves_its_final_status() -> None:
 
     facts, _ = _fold([*wide_run(), late, second_end])
 
-    assert build_view(facts, "run-1").to_document()["status"] == "failed"
-    assert build_view(facts, "run-1").to_document()["ended_at"] == 14
+    assert build_view(facts["run/run-1"]).to_document()["status"] == "failed"
+    assert build_view(facts["run/run-1"]).to_document()["ended_at"] == 14
 
 
 def test_a_member_that_completes_after_a_redrive_is_no_failure() -> None:
@@ -130,7 +126,7 @@ def test_a_member_that_completes_after_a_redrive_is_no_failure() -> None:
     )
     facts.update(applied.writes)
 
-    view = build_view(facts, "run-1").to_document()
+    view = build_view(facts["run/run-1"]).to_document()
     assert view["groups"]["g"]["tasks"]["wide"]["failed"] == 2
     assert [failure["index"] for failure in view["failures"]] == [WIDE - 2, WIDE - 1]
 
@@ -140,21 +136,15 @@ def test_failures_are_capped_and_counted() -> None:
 
     facts, _ = _fold([batch("r", "groups", 5, entry("task.expanded", 5, "g", "t", count=500), *failed)])
 
-    view = build_view(facts, "r").to_document()
+    view = build_view(facts["run/r"]).to_document()
     assert len(view["failures"]) == 10
     assert view["failure_count"] == 500
 
 
-def test_only_the_first_and_the_last_change_of_a_run_are_urgent() -> None:
+def test_only_the_end_of_a_run_is_urgent() -> None:
     _, effects = _fold(wide_run())
 
-    assert [each.urgent for each in effects if isinstance(each, RunChanged)] == [True, *[False] * 5, True]
-
-
-def test_the_runs_own_document_is_written_last() -> None:
-    applied = EventProjection("ch").apply({}, decode_record(wide_run()[0]), RecordPosition(0, 0, 0.0))
-
-    assert list(applied.writes)[-1] == "run/run-1"
+    assert [each.urgent for each in effects if isinstance(each, RunChanged)] == [*[False] * 6, True]
 
 
 def test_a_subscriber_gets_each_event_once_with_its_reading_order() -> None:
@@ -253,25 +243,3 @@ def test_an_invalid_record_is_refused_with_the_reason(value: bytes, said: str) -
 )
 def test_a_filter_is_exact_or_a_prefix(types: list[str], wanted: bool) -> None:
     assert is_wanted("task.failed", types) is wanted
-
-
-@pytest.mark.parametrize("kind", ["group/", "task/"])
-def test_a_view_can_be_built_without_lost_documents(kind: str) -> None:
-    facts, _ = _fold(wide_run())
-    left = {key: document for key, document in facts.items() if not key.startswith(kind)}
-
-    view = build_view(left, "run-1").to_document()
-
-    assert view["status"] == "failed"
-    assert [task for group in view["groups"].values() for task in group["tasks"]] == []
-    assert list(document_keys(left, "run-1"))[-1] == "run/run-1"
-
-
-async def test_the_documents_that_a_run_refers_to_are_on_the_changelog_before_it() -> None:
-    """Two batches of a run are collected: the document of the later one's task is sent before the run's."""
-    driver = FaustDriver(MemoryLog(MemoryBroker(), SystemClock()), Names("t."), "broker:1", {})
-    for key in ("run/r", "task/r/g/t", "group/r/g", "run/r", "run/other"):
-        driver._persist(0, key, {})
-
-    assert [key for _, key in driver._unwritten] == ["task/r/g/t", "group/r/g", "run/r", "run/other"]
-    driver._write()

@@ -102,8 +102,8 @@ async def _status(world: World, run: str, status: str) -> RunView:
 @pytest.fixture
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr("anabranch_eventmanager.service.TICK_SECONDS", 0.005)
-    monkeypatch.setattr("anabranch_eventmanager.sinks.FLUSH_SECONDS", 0.005)
-    monkeypatch.setattr("anabranch_eventmanager.sinks.RETRY_SECONDS", 0.005)
+    monkeypatch.setattr("anabranch_eventmanager.view_writer.WINDOW_SECONDS", 0.005)
+    monkeypatch.setattr("anabranch_eventmanager.view_writer.RETRY_SECONDS", 0.005)
     world = World()
     await world.log.create_topics([TopicSpec(topic, 3) for topic in NAMES.topics])
     yield world
@@ -228,10 +228,10 @@ async def test_a_record_that_triggers_a_bug_is_dead_lettered_and_the_others_are_
 
     original = decisions.apply_entry
 
-    def faulty(draft: Any, run: Any, entry: Any) -> None:
+    def faulty(draft: Any, entry: Any) -> None:
         if entry.type == "task.started":
             raise LookupError("a bug")
-        original(draft, run, entry)
+        original(draft, entry)
 
     monkeypatch.setattr(decisions, "apply_entry", faulty)
     manager = await world.manager()

@@ -33,7 +33,7 @@ class Runs:
             value = orjson.dumps(view.to_document())
             lookup = Write(NAMES.run_lookup(view.run_id), b"s", 60)
             await self.store.put([lookup, Write(NAMES.view("s", view.run_id), value, 60)])
-            await self.store.index_add(NAMES.run_list, view.run_id, float(number), keep=10_000, ttl=60)
+            await self.store.index_add(NAMES.run_list, {view.run_id: float(number)}, keep=10_000, ttl=60)
 
     async def pages(self, wanted: RunFilter, limit: int) -> Sequence[list[str]]:
         pages, cursor = [], None

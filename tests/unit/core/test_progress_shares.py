@@ -43,7 +43,7 @@ def views_of(records: list[bytes]) -> list[RunView]:
     core, facts, views = EventProjection("ch"), {}, []
     for offset, value in enumerate(records):
         facts |= core.apply(facts, decode_batch(value), RecordPosition(0, offset, 0.0)).writes
-        views.append(build_view(facts, "r"))
+        views.append(build_view(facts["run/r"]))
     return views
 
 

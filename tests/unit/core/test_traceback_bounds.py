@@ -293,7 +293,7 @@ def test_a_view_has_one_traceback_of_a_task_and_few_bytes_of_all() -> None:
         ]
         facts = applied(facts, [entry("task.expanded", 5, "g", f"t{task}", count=5), *failed])
 
-    failures = build_view(facts, "r").failures
+    failures = build_view(facts["run/r"]).failures
 
     kept = [each for each in failures if "traceback" in each]
     assert MAX_TRACEBACKS_IN_A_VIEW == 1
@@ -307,8 +307,7 @@ def applied(facts: Documents, entries: list[object]) -> Documents:
 
     told = [each for each in entries if isinstance(each, EventEntry)]
     found = decode_batch(batch("r", "groups", 5, *told))
-    draft = Draft(facts)
-    run = draft.open(run_key("r"), lambda: new_run(found))
+    draft = Draft(facts.get(run_key("r"), new_run(found)))
     for each in found.entries:
-        apply_entry(draft, run, each)
-    return {**facts, **draft.writes}
+        apply_entry(draft, each)
+    return {run_key("r"): draft.run}

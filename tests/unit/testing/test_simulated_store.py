@@ -31,11 +31,11 @@ async def test_a_rolled_back_store_is_that_of_a_second_ago_even_if_it_was_emptie
     server = RevertibleServer(clock, lambda *_: None)
     store = MemoryStore(server)
     await store.put([Write("a", b"1", 100), Write("b", b"1", 100)])
-    await store.index_add("i", "first", 1.0, keep=5, ttl=100)
+    await store.index_add("i", {"first": 1.0}, keep=5, ttl=100)
     before = await contents(server)
     clock.time += LOST_SECOND + 0.1
     await store.put([Write("a", b"2", 100)])
-    await store.index_add("i", "second", 2.0, keep=5, ttl=100)
+    await store.index_add("i", {"second": 2.0}, keep=5, ttl=100)
     server.restart()
     emptied = await contents(server)
     await store.put([Write("a", b"3", 100)])

@@ -1,8 +1,8 @@
 """Projects the events of the partitions that this process has assigned.
 
-For each record it applies the pure projection, stores the changed documents, and passes the effects to the
-sinks. A driver delivers partitions and records and keeps the durable copy of the documents. The event manager
-owns no run: while it is down, views, forwarding and nudges are delayed, and the runs continue.
+It applies the pure projection to each record, stores the documents that a batch of records changed, and passes
+the effects to the sinks. A driver delivers partitions and records and keeps the durable copy of the documents.
+The event manager owns no run: while it is down, views, forwarding and nudges are delayed, and the runs continue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.ownership.watchdog import Progress
 from anabranch_eventmanager.projection.decisions import (
-    Effect,
+    NOTHING_APPLIED,
+    Applied,
     EventProjection,
     RecordPosition,
     RunChanged,
@@ -32,11 +33,10 @@ from anabranch_eventmanager.projection.documents import Document, run_key
 from anabranch_eventmanager.projection.nudges import NEVER, NUDGE_AFTER, OVERDUE_SECONDS, NudgeSchedule
 from anabranch_eventmanager.projection.records import decode_record
 from anabranch_eventmanager.projection.retention import RetentionSchedule, keep_until
-from anabranch_eventmanager.projection.run_views import document_keys
 from anabranch_eventmanager.projection.subscriptions import Forward, run_subscriptions_key
 
 Persist = Callable[[int, str, Document | None], None]
-"""Store a document of a partition durably, or delete it (None), before the record's offset is committed."""
+"""Store a document of a partition durably, or delete it (None), before the offsets of the batch are committed."""
 
 _log = logging.getLogger("anabranch.eventmanager")
 
@@ -109,12 +109,13 @@ class Projector:
         """
         partition = ProjectedPartition(DocumentStore(documents), persist, NudgeSchedule(self._nudge_after))
         self._partitions[number] = partition
+        now = self._clock.now()
         for key, document in documents.items():
-            self._schedule(partition, key, document)
-            if key != run_key(document.get("run_id", "")):
+            self._schedule(partition, key, document, now)
+            if not key.startswith("run/"):
                 continue
             if document["settled"]:
-                partition.documents.compress(list(document_keys(partition.documents, document["run_id"])))
+                partition.documents.compress(key)
             else:
                 self._sinks.view_changed(number, document["run_id"], urgent=False)
 
@@ -147,25 +148,45 @@ class Projector:
         """The number of runs that have not ended."""
         return sum(len(each.nudges) for each in self._partitions.values())
 
-    def handle(self, record: Incoming, *, replayed: bool = False) -> None:
-        """Apply one record. A record that cannot be applied becomes a dead letter, and the next one is handled.
+    def handle(self, number: int, records: Sequence[Incoming], *, replayed_until: int = 0) -> None:
+        """Apply records of a partition, in offset order. A record that cannot be applied becomes a dead letter.
 
         Args:
-            replayed: the record was handled before and only rebuilds the documents: its events are not forwarded.
+            replayed_until: records before this offset were handled before and only rebuild the documents: their
+                events are not forwarded.
         """
-        partition = self._partitions.get(record.partition)
-        if partition is None:
+        partition = self._partitions.get(number)
+        if partition is None or not records:
             return
-        # Before decoding: a record that cannot be applied is progress too, else the watchdog would end the
-        # process.
-        partition.progress.advance(1, record.offset)
+        changed: dict[str, Document] = {}
+        runs: dict[str, bool] = {}
+        for record in records:
+            applied = self._apply(partition.documents, record)
+            partition.documents.update(applied.writes)
+            changed.update(applied.writes)
+            for effect in applied.effects:
+                if isinstance(effect, RunChanged):
+                    runs[effect.run_id] = effect.urgent or runs.get(effect.run_id, False)
+                elif record.offset >= replayed_until:
+                    self._sinks.forward(effect)
+        # Once for a batch: a document that several of its records change is stored and scheduled as the last one
+        # leaves it.
+        now = self._clock.now()
+        for key, document in changed.items():
+            partition.persist(number, key, document)
+            self._schedule(partition, key, document, now)
+        for run_id, urgent in runs.items():
+            self._sinks.view_changed(number, run_id, urgent=urgent)
+        # Records that cannot be applied are progress too, else the watchdog would end the process.
+        partition.progress.advance(len(records), records[-1].offset)
+
+    def _apply(self, documents: Mapping[str, Document], record: Incoming) -> Applied:
         try:
             decoded = decode_record(record.value)
             at = RecordPosition(record.partition, record.offset, record.timestamp)
-            applied = self._projection.apply(partition.documents, decoded, at)
+            return self._projection.apply(documents, decoded, at)
         except Undecodable as error:
             self._dead_letter(record, str(error))
-            return
         except Exception as error:  # noqa: BLE001 - a bug must not stop the views of all other runs
             _log.exception(
                 "internal error of the event manager at %s/%d/%d, the record becomes a dead letter",
@@ -174,12 +195,7 @@ class Projector:
                 record.offset,
             )
             self._dead_letter(record, f"{type(error).__name__}: {error}")
-            return
-        # In this order: the document of the run is the last, see `run_key`.
-        for key, document in applied.writes.items():
-            self._store(partition, record.partition, key, document)
-        for effect in applied.effects:
-            self._emit(record.partition, effect, replayed)
+        return NOTHING_APPLIED
 
     def view_written(self, number: int, run_id: str, offset: int) -> None:
         """The view of a run was written as of `offset`.
@@ -187,11 +203,14 @@ class Projector:
         An ended run is then settled: its view is not written again.
         """
         partition = self._partitions.get(number)
-        run = partition.documents.get(run_key(run_id)) if partition else None
+        key = run_key(run_id)
+        run = partition.documents.get(key) if partition else None
         # A newer offset means that the run has changed since: its next view settles it.
         if partition and run and run["offset"] == offset and has_ended(run) and not run["settled"]:
-            self._store(partition, number, run_key(run_id), run | {"settled": True})
-            partition.documents.compress(list(document_keys(partition.documents, run_id)))
+            settled = run | {"settled": True}
+            partition.documents[key] = settled
+            partition.documents.compress(key)
+            partition.persist(number, key, settled)
 
     def tick(self) -> None:
         """Nudge the owners of silent runs, and drop documents whose retention is over."""
@@ -202,28 +221,18 @@ class Projector:
             for key in partition.retention.due(now):
                 self._drop(partition, number, key)
 
-    def _emit(self, number: int, effect: Effect, replayed: bool) -> None:
-        if isinstance(effect, RunChanged):
-            self._sinks.view_changed(number, effect.run_id, urgent=effect.urgent)
-        elif not replayed:
-            self._sinks.forward(effect)
-
-    def _store(self, partition: ProjectedPartition, number: int, key: str, document: Document) -> None:
-        partition.documents[key] = document
-        partition.persist(number, key, document)
-        self._schedule(partition, key, document)
-
-    def _schedule(self, partition: ProjectedPartition, key: str, document: Document) -> None:
+    def _schedule(self, partition: ProjectedPartition, key: str, document: Document, now: float) -> None:
         until = keep_until(key, document, self._result_ttl)
         if until is not None:
             partition.retention.keep(key, until)
-        if key.startswith("run/"):
-            if has_ended(document):
-                partition.nudges.remove(document["run_id"])
-            elif document.get("quiet") and not _has_missed_events(document):
-                partition.nudges.observe_idle(document["run_id"], self._clock.now(), document.get("deadline"))
-            else:
-                partition.nudges.observe(document["run_id"], self._clock.now(), document.get("deadline"))
+        if not key.startswith("run/"):
+            return
+        if has_ended(document):
+            partition.nudges.remove(document["run_id"])
+        elif document.get("quiet") and not _has_missed_events(document):
+            partition.nudges.observe_idle(document["run_id"], now, document.get("deadline"))
+        else:
+            partition.nudges.observe(document["run_id"], now, document.get("deadline"))
 
     def _drop(self, partition: ProjectedPartition, number: int, key: str) -> None:
         document = partition.documents.get(key)
@@ -232,9 +241,7 @@ class Projector:
         keys = [key]
         if key.startswith("run/"):
             run_id = document["run_id"]
-            # The run's document lists its groups and tasks, so all keys are collected before the first one is
-            # deleted.
-            keys = [*document_keys(partition.documents, run_id), run_subscriptions_key(run_id)]
+            keys.append(run_subscriptions_key(run_id))
             partition.nudges.remove(run_id)
             self._sinks.view_dropped(run_id)
         for each in keys:

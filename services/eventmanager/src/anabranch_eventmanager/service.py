@@ -12,7 +12,8 @@ from anabranch.runtime.ownership.watchdog import Watchdog
 from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.resources import Resources
 from anabranch_eventmanager.projector import Projector
-from anabranch_eventmanager.sinks import ServerSinks, ViewWriter
+from anabranch_eventmanager.sinks import ServerSinks
+from anabranch_eventmanager.view_writer import ViewWriter
 
 TICK_SECONDS = 1.0
 

@@ -8,7 +8,7 @@ completed, because a redrive runs it again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from anabranch.core.wire.run_view import RunView, TaskView
 
@@ -54,12 +54,16 @@ def share_of_task(task: TaskView) -> float:
     return task_share(task.status, task.members, task.ended - task.held)
 
 
+def known_run_share(status: str, shares: Sequence[float], tasks: int | None) -> float | None:
+    """As `run_share`, but None for a run that failed and has no shares."""
+    if status in _ENDED_RUNS and status != "completed" and not shares:
+        return None  # its view has expired, and with it the shares of its tasks
+    return run_share(status, shares, tasks)
+
+
 def share_of_run(view: RunView) -> float | None:
     """Completed share of the run of a view."""
-    tasks = [task for _, _, task in view.tasks()]
-    if view.status in _ENDED_RUNS and view.status != "completed" and not tasks:
-        return None  # its view has expired, and with it the shares of its tasks
-    return run_share(view.status, map(share_of_task, tasks), view.tasks_total)
+    return known_run_share(view.status, [share_of_task(task) for _, _, task in view.tasks()], view.tasks_total)
 
 
 def percent(share: float | None) -> str:

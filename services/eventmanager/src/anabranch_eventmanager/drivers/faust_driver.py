@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import faust
-import orjson
 
 from anabranch.core.errors import ServerUnavailable
-from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.ports import EventLog, Headers, Incoming, TopicSpec
 from anabranch_eventmanager.drivers.faust_security import faust_options
 from anabranch_eventmanager.projection.documents import Document
+from anabranch_eventmanager.projection.table_records import TableRecords
 from anabranch_eventmanager.projector import Projector
 
 TABLE = "facts"
@@ -73,6 +72,7 @@ class FaustDriver:
         self._directory: Path | None = None
         self._projector: Projector | None = None
         self._recovered = asyncio.Event()
+        self._records: dict[int, TableRecords] = {}
         self._unwritten: dict[tuple[int, str], Document | None] = {}
         self._unacknowledged: list[Any] = []
         self._write_timer: asyncio.TimerHandle | None = None
@@ -165,18 +165,17 @@ class FaustDriver:
 
     def _handle(self, message: Any) -> None:
         if self._projector is not None:
-            self._projector.handle(
-                Incoming(
-                    message.topic,
-                    message.partition,
-                    message.offset,
-                    message.key,
-                    message.value or b"",
-                    _headers(message.headers),
-                    message.timestamp,
-                    message.value is None,
-                )
+            record = Incoming(
+                message.topic,
+                message.partition,
+                message.offset,
+                message.key,
+                message.value or b"",
+                _headers(message.headers),
+                message.timestamp,
+                message.value is None,
             )
+            self._projector.handle(message.partition, [record])
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
         """Drop revoked partitions at once, so that no older view overwrites a newer one of the next owner."""
@@ -190,14 +189,15 @@ class FaustDriver:
             return
         assigned = [each for each in self._app.consumer.assignment() if each.topic == self._names.events]
         await self._seek_uncommitted(assigned)
-        documents: dict[int, dict[str, Document]] = {each.partition: {} for each in assigned}
+        stored: dict[int, dict[str, bytes]] = {each.partition: {} for each in assigned}
         for key, value in self._table.data.items():
             partition, _, name = key.decode().partition("|")
-            if value and int(partition) in documents:
-                documents[int(partition)][name] = orjson.loads(value)
-        for partition, known in documents.items():
-            self._projector.open(partition, known, self._persist)
-        _log.info("the event manager has recovered the partitions %s of %s", sorted(documents), self._names.events)
+            if value and int(partition) in stored:
+                stored[int(partition)][name] = value
+        for partition, values in stored.items():
+            records = self._records[partition] = TableRecords()
+            self._projector.open(partition, records.load(values), self._persist)
+        _log.info("the event manager has recovered the partitions %s of %s", sorted(stored), self._names.events)
         # Also set if no partition was assigned: a process above the number of partitions is a healthy standby.
         self._recovered.set()
 
@@ -220,14 +220,13 @@ class FaustDriver:
     def _close(self, partition: int) -> None:
         if self._projector is not None:
             self._projector.close(partition)
+        self._records.pop(partition, None)
         prefix = f"{partition}|".encode()
         for key in [key for key in self._table.data if key.startswith(prefix)]:
             del self._table.data[key]
 
     def _persist(self, partition: int, key: str, document: Document | None) -> None:
         """See `projector.Persist`. Of several writes to a key only the last one is sent."""
-        # Moved to the end, as the last write: the document of a run has to follow the documents that it refers to.
-        self._unwritten.pop((partition, key), None)
         self._unwritten[partition, key] = document
         self._schedule_write()
 
@@ -244,21 +243,20 @@ class FaustDriver:
             return  # stopped: the next owner reads these records again, as after a crash
         unwritten, self._unwritten = self._unwritten, {}
         for (partition, key), document in unwritten.items():
-            self._write_one(partition, f"{partition}|{key}".encode(), document)
+            for name, value in self._records[partition].changes(key, document):
+                self._write_one(partition, f"{partition}|{name}".encode(), value)
         acknowledged, self._unacknowledged = self._unacknowledged, []
         for event in acknowledged:
             event.ack()
 
-    def _write_one(self, partition: int, name: bytes, document: Document | None) -> None:
+    def _write_one(self, partition: int, name: bytes, value: bytes | None) -> None:
         """Write to the table's memory and changelog directly, because outside of an agent the table refuses
         writes."""
-        if document is None:
+        if value is None:
             self._table.data.pop(name, None)
-            self._table.send_changelog(partition, name, None)
         else:
-            value = dumps(document)  # as JSON, because the table keeps it for a day
             self._table.data[name] = value
-            self._table.send_changelog(partition, name, value)
+        self._table.send_changelog(partition, name, value)
 
 
 def _headers(headers: Any) -> Headers:

@@ -85,9 +85,8 @@ class _Listener:
         if records[0].offset < self._next.get(partition, 0):
             self._forwarded[partition] = 0
             self._projector.open(partition, {}, _do_not_persist)
-        for record in records:
-            self._projector.handle(record, replayed=record.offset < self._forwarded[partition])
-            self._next[partition] = record.offset + 1
+        self._projector.handle(partition, records, replayed_until=self._forwarded[partition])
+        self._next[partition] = records[-1].offset + 1
 
 
 def _do_not_persist(_partition: int, _key: str, _document: Document | None) -> None:

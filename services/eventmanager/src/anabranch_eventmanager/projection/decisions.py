@@ -21,7 +21,7 @@ from anabranch_eventmanager.projection.documents import (
     run_key,
 )
 from anabranch_eventmanager.projection.records import EventRecord
-from anabranch_eventmanager.projection.subscriptions import Forward, apply_subscription, forwards
+from anabranch_eventmanager.projection.subscriptions import Forward, forwards, subscription_key, with_subscription
 
 _ENDED_RANK = RUN_RANKS["completed"]
 
@@ -39,7 +39,7 @@ class RecordPosition:
 class RunChanged:
     """The view of a run has changed.
 
-    `urgent`: people may be waiting for it, because the run has started or ended.
+    `urgent`: people may be waiting for it, because the run has ended.
     """
 
     run_id: str
@@ -51,10 +51,13 @@ Effect = Forward | RunChanged
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The documents to replace, in the order in which to store them, and the effects to execute."""
+    """The documents to replace and the effects to execute."""
 
     writes: Mapping[str, Document]
     effects: Sequence[Effect]
+
+
+NOTHING_APPLIED = Applied({}, ())
 
 
 class EventProjection:
@@ -69,14 +72,13 @@ class EventProjection:
 
     def apply(self, documents: Documents, record: EventRecord, at: RecordPosition) -> Applied:
         """The new documents and effects. `documents` is not changed: the caller stores the writes."""
-        draft = Draft(documents)
         if not isinstance(record, EventBatch):
-            apply_subscription(draft, record, at.timestamp)
-            return Applied(draft.writes, ())
+            key = subscription_key(record)
+            return Applied({key: with_subscription(documents.get(key), record, at.timestamp)}, ())
         known = documents.get(run_key(record.run_id))
         if known is not None and at.offset <= known["offset"]:
-            return Applied({}, ())
-        return _apply_batch(draft, documents, record, at, self._channels)
+            return NOTHING_APPLIED
+        return _apply_batch(documents, known, record, at, self._channels)
 
 
 def has_ended(run: Document) -> bool:
@@ -85,15 +87,14 @@ def has_ended(run: Document) -> bool:
 
 
 def _apply_batch(
-    draft: Draft, documents: Documents, batch: EventBatch, at: RecordPosition, channels: str
+    documents: Documents, known: Document | None, batch: EventBatch, at: RecordPosition, channels: str
 ) -> Applied:
-    key = run_key(batch.run_id)
-    run = draft.open(key, lambda: new_run(batch))
-    ended_before = has_ended(run)
+    draft = Draft(new_run(batch) if known is None else known)
+    run = draft.run
     entries = _numbered(run, batch)
     for entry, _ in entries:
-        apply_entry(draft, run, entry)
-    if key not in documents:
+        apply_entry(draft, entry)
+    if known is None:
         run["events_from"] = at.offset
     run["offset"] = at.offset
     # Only the session's owner knows whether events are expected; in batches of the Agency the field has no
@@ -103,17 +104,9 @@ def _apply_batch(
     # Its view has to be written again; `view_written` settles an ended run.
     run["settled"] = False
     run["request_id"] = run["request_id"] or batch.request_id
-    urgent = key not in documents or has_ended(run) != ended_before
+    urgent = has_ended(run) and not (known is not None and has_ended(known))
     forwarded = forwards(documents, batch, entries, known_project(run), channels)
-    effects: tuple[Effect, ...] = (*forwarded, RunChanged(batch.run_id, urgent))
-    return Applied(_changes(draft, documents, last=key), effects)
-
-
-def _changes(draft: Draft, documents: Documents, last: str) -> Mapping[str, Document]:
-    """The documents that have changed, with `last` at the end: see `run_key`."""
-    # An event may leave a document equal to its original: writing it again would only grow the changelog.
-    changes = {key: document for key, document in draft.writes.items() if documents.get(key) != document}
-    return changes | {last: changes.pop(last)}
+    return Applied({run_key(batch.run_id): run}, (*forwarded, RunChanged(batch.run_id, urgent)))
 
 
 def _numbered(run: Document, batch: EventBatch) -> list[tuple[EventEntry, int]]:
@@ -122,13 +115,14 @@ def _numbered(run: Document, batch: EventBatch) -> list[tuple[EventEntry, int]]:
     An event that an owner repeats after a crash has a cause that was seen before: see `core.wire.events`. The
     end of an open run is applied whatever its cause, because causes start again if both log and store were lost.
     """
-    last = run["causes"].get(batch.source, -1)
-    fresh = [entry for entry in batch.entries if entry.cause > last or _ends(run, entry)]
+    last, seq = run["causes"].get(batch.source, -1), run["seq"]
     numbered = []
-    for entry in fresh:
-        numbered.append((entry, run["seq"] + 1))
-        run["seq"] += _width(entry)
-    if fresh:
+    for entry in batch.entries:
+        if entry.cause > last or _ends(run, entry):
+            numbered.append((entry, seq + 1))
+            seq += 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)
+    if numbered:
+        run["seq"] = seq
         run["causes"] = run["causes"] | {batch.source: max(last, batch.entries[-1].cause)}
     return numbered
 
@@ -137,8 +131,3 @@ def _ends(run: Document, entry: EventEntry) -> bool:
     kind, _, action = entry.type.partition(".")
     is_end = kind == "run" and RUN_RANKS.get(action) == _ENDED_RANK
     return is_end and not has_ended(run) and entry.time >= (run["submitted_at"] or 0.0)
-
-
-def _width(entry: EventEntry) -> int:
-    """The number of single events of an entry."""
-    return 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)

@@ -3,7 +3,7 @@ read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 
 import orjson
 
@@ -15,37 +15,39 @@ class DocumentStore(MutableMapping[str, Document]):
     """Documents by key. A compressed one takes a seventh of the memory, and is decoded on each read."""
 
     def __init__(self, known: Mapping[str, Document]) -> None:
-        self._open: dict[str, Document] = dict(known)
-        self._compressed: dict[str, bytes] = {}
+        self._kept: dict[str, Document | bytes] = dict(known)
 
-    def compress(self, keys: Iterable[str]) -> None:
-        """Keep these documents as JSON until they are written again; unknown keys are ignored."""
-        for key in keys:
-            document = self._open.pop(key, None)
-            if document is not None:
-                self._compressed[key] = dumps(document)
+    def compress(self, key: str) -> None:
+        """Keep this document as JSON until it is written again; an unknown key is ignored."""
+        document = self._kept.get(key)
+        if isinstance(document, dict):
+            self._kept[key] = dumps(document)
+
+    def get(self, key: str, default: Document | None = None) -> Document | None:  # type: ignore[override]
+        """The document under `key`; not inherited, because most look-ups are of keys without a document."""
+        kept = self._kept.get(key, default)
+        return _decoded(kept) if isinstance(kept, bytes) else kept
 
     def __getitem__(self, key: str) -> Document:
-        document = self._open.get(key)
-        if document is not None:
-            return document
-        found: Document = orjson.loads(self._compressed[key])
-        return found
+        kept = self._kept[key]
+        return _decoded(kept) if isinstance(kept, bytes) else kept
 
     def __setitem__(self, key: str, document: Document) -> None:
-        self._compressed.pop(key, None)
-        self._open[key] = document
+        self._kept[key] = document
 
     def __delitem__(self, key: str) -> None:
-        if self._open.pop(key, None) is None:
-            del self._compressed[key]
+        del self._kept[key]
 
     def __contains__(self, key: object) -> bool:
-        return key in self._open or key in self._compressed
+        return key in self._kept
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._open
-        yield from self._compressed
+        return iter(self._kept)
 
     def __len__(self) -> int:
-        return len(self._open) + len(self._compressed)
+        return len(self._kept)
+
+
+def _decoded(kept: bytes) -> Document:
+    document: Document = orjson.loads(kept)
+    return document

@@ -1,13 +1,13 @@
-"""Documents about runs, groups and tasks, by key, and how an event changes each.
+"""The document of a run, with its groups and tasks, and how an event changes it.
 
 Events may be applied twice: a status only rises in rank, members are sets, times are the earliest or latest. No
-event increments a counter. Documents are replaced and never changed in place, because others hold them
-meanwhile: a table, a view that is being written.
+event increments a counter. Documents and their parts are replaced and never changed in place, because others hold
+them meanwhile: a table, a view that is being written, a newer version of the document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anabranch.core.project import DEFAULT_PROJECT
@@ -34,25 +34,16 @@ GROUP_RANKS = {"waiting": 0, "running": 1, "completed": 2, "failed": 2, "cancell
 # "completed" outranks "failed", because a failed task may complete after a redrive.
 TASK_RANKS = {"waiting": 0, "running": 1, "cancelled": 2, "skipped": 2, "failed": 3, "completed": 4}
 
-_STATUS_OF = {"started": "running"}
+_NOT_STARTED = ("accepted", "waiting")
+_ONLY_MEMBER = ((0, 1),)
+"""The members of a task without an expansion, as spans."""
+_AT_MOST_ONLY_MEMBER: Sequence[list[list[int]]] = ([], [[0, 1]])
+_ENDS_OF_ATTEMPTS = ("retrying", "completed", "failed", "cancelled")
 
 
 def run_key(run_id: str) -> str:
-    """Key of a run's document.
-
-    It is written last of a batch: if it is stored, so are the batch's other documents.
-    """
+    """Key of a run's document."""
     return f"run/{run_id}"
-
-
-def group_key(run_id: str, group: str) -> str:
-    """Key of a group's document."""
-    return f"group/{run_id}/{group}"
-
-
-def task_key(run_id: str, group: str, task: str) -> str:
-    """Key of a task's document; names have no `/`, so two tasks cannot share one."""
-    return f"task/{run_id}/{group}/{task}"
 
 
 def new_run(batch: EventBatch) -> Document:
@@ -73,7 +64,7 @@ def new_run(batch: EventBatch) -> Document:
         "project": None,
         "events_from": None,
         "tasks_total": None,
-        "groups": [],
+        "groups": {},
         "offset": -1,
         "seq": 0,
         "causes": {},
@@ -89,74 +80,91 @@ def known_project(run: Document) -> str | None:
     return run.get("project") or (None if run["submitted_at"] is None else DEFAULT_PROJECT)
 
 
-def new_group() -> Document:
-    """The document of a group that has not started."""
-    return {"status": "waiting", "started_at": None, "ended_at": None, "tasks": []}
+NEW_GROUP: Document = {"status": "waiting", "started_at": None, "ended_at": None, "tasks": {}}
+"""The document of a group that has not started."""
 
-
-def new_task() -> Document:
-    """The document of a task that has not started. `members` is 1 until an expansion changes it."""
-    return {
-        "status": "waiting",
-        "started_at": None,
-        "ended_at": None,
-        "expanded": False,
-        "members": 1,
-        "attempts": 0,
-        "attempt": None,
-        "lacks_agent": None,
-        "started": [],
-        "completed": [],
-        "failed": [],
-        "held": [],
-        "failures": {},
-        "progress": {},
-    }
+NEW_TASK: Document = {
+    "status": "waiting",
+    "started_at": None,
+    "ended_at": None,
+    "expanded": False,
+    "members": 1,
+    "attempts": 0,
+    "attempt": None,
+    "lacks_agent": None,
+    "started": [],
+    "completed": [],
+    "failed": [],
+    "held": [],
+    "failures": {},
+    "progress": {},
+}
+"""The document of a task that has not started, shared by all of them. `members` is 1 until an expansion changes
+it."""
 
 
 class Draft:
-    """Collects changes: a document is copied when it is first opened, and the original stays as it is."""
+    """A copy of a run's document that may be changed; the original stays as it is.
 
-    def __init__(self, documents: Documents) -> None:
-        self._documents = documents
-        self.writes: dict[str, Document] = {}
+    A group or task is copied when it is first opened; the others are shared with the original.
 
-    def open(self, key: str, new: Callable[[], Document]) -> Document:
-        """The copy of the document under `key`, whose top level may be changed; made by `new` if it is missing."""
-        document = self.writes.get(key)
-        if document is None:
-            document = dict(self._documents[key]) if key in self._documents else new()
-            self.writes[key] = document
-        return document
+    Attributes:
+        run: the copy. Its top level may be changed, and that of what `group` and `task` return.
+    """
+
+    __slots__ = ("_groups", "_tasks", "run")
+
+    def __init__(self, run: Document) -> None:
+        self.run: Document = {**run, "groups": dict(run["groups"])}
+        self._groups: dict[str, Document] = {}
+        self._tasks: dict[tuple[str, str], Document] = {}
+
+    def group(self, name: str) -> Document:
+        """The group; a new one if the run has none of this name."""
+        group = self._groups.get(name)
+        if group is None:
+            known = self.run["groups"].get(name, NEW_GROUP)
+            group = {**known, "tasks": dict(known["tasks"])}
+            self._groups[name] = self.run["groups"][name] = group
+        return group
+
+    def task(self, group_name: str, name: str) -> Document:
+        """The task of a group; a new one if the group has none of this name."""
+        task = self._tasks.get((group_name, name))
+        if task is None:
+            tasks = self.group(group_name)["tasks"]
+            task = dict(tasks.get(name, NEW_TASK))
+            self._tasks[group_name, name] = tasks[name] = task
+        return task
 
 
-def apply_entry(draft: Draft, run: Document, entry: EventEntry) -> None:
-    """Apply one entry of a batch to the documents of its run, group and task."""
-    _apply_to_run(draft, run, entry)
+def apply_entry(draft: Draft, entry: EventEntry) -> None:
+    """Apply one entry of a batch to its run, group and task."""
+    run, time = draft.run, entry.time
+    run["last_fact_at"] = max(run["last_fact_at"], time)
+    kind, _, action = entry.type.partition(".")
+    if kind == "run":
+        _apply_to_run(draft, action, entry)
+        return
+    # There is no event `run.started`: the first event of a group or task starts the run.
+    _start(run, time)
     if entry.group is None:
         return
-    group = _open_group(draft, run, entry.group)
+    group = draft.group(entry.group)
     if entry.task is None:
-        _apply_to_group(group, entry)
+        _apply_to_group(group, action, entry)
         return
     # A task that has started implies a group that has, even if the event of the group was missed.
-    _raise(group, "running", GROUP_RANKS)
-    _earliest(group, "started_at", entry.time)
-    _apply_to_task(_open_task(draft, run["run_id"], group, entry.group, entry.task), entry)
+    _start(group, time)
+    if action == "started" and (worker := entry.data.get("worker")):
+        _update_workers(run, worker)
+    _apply_to_task(draft.task(entry.group, entry.task), action, entry)
 
 
-def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
-    run["last_fact_at"] = max(run["last_fact_at"], entry.time)
-    kind, _, action = entry.type.partition(".")
-    if entry.type == "task.started" and (worker := entry.data.get("worker")):
-        known = [each for each in run.get("workers", ()) if each != worker]
-        run["workers"] = [*known, worker][-MAX_WORKERS:]
-    if kind != "run":
-        # There is no event `run.started`: the first event of a group or task starts the run.
-        _raise(run, "running", RUN_RANKS)
-        _earliest(run, "started_at", entry.time)
-    elif action == "accepted":
-        _accept(draft, run, entry)
+def _apply_to_run(draft: Draft, action: str, entry: EventEntry) -> None:
+    run = draft.run
+    if action == "accepted":
+        _accept(draft, entry)
     elif action in ("paused", "resumed"):
         run["paused"] = action == "paused"
     elif action in RUN_RANKS and _raise(run, action, RUN_RANKS):
@@ -167,77 +175,53 @@ def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
         run["request_id"] = run["request_id"] or str(entry.data.get("request_id", ""))
 
 
-def _accept(draft: Draft, run: Document, entry: EventEntry) -> None:
+def _accept(draft: Draft, entry: EventEntry) -> None:
+    run, data = draft.run, entry.data
     run["submitted_at"] = entry.time
-    run["deadline"] = entry.data.get("deadline")
-    run["name"] = entry.data.get("name")
-    run["labels"] = entry.data.get("labels") or {}
-    run["retry_of"] = entry.data.get("retry_of")
-    run["project"] = entry.data.get("project")
-    run["tasks_total"] = entry.data.get("tasks")
-    groups = entry.data.get("groups")
+    run["deadline"] = data.get("deadline")
+    run["name"] = data.get("name")
+    run["labels"] = data.get("labels") or {}
+    run["retry_of"] = data.get("retry_of")
+    run["project"] = data.get("project")
+    run["tasks_total"] = data.get("tasks")
+    groups = data.get("groups")
     for name, tasks in groups.items() if isinstance(groups, dict) else ():
-        group = _open_group(draft, run, name)
-        for task in tasks:
-            _open_task(draft, run["run_id"], group, name, task)
+        group = draft.group(name)
+        group["tasks"] = dict.fromkeys(tasks, NEW_TASK) | group["tasks"]
 
 
-def _open_group(draft: Draft, run: Document, name: str) -> Document:
-    run["groups"] = _with(run["groups"], name)
-    return draft.open(group_key(run["run_id"], name), new_group)
+def _update_workers(run: Document, worker: str) -> None:
+    workers = run["workers"]
+    if not workers or workers[-1] != worker:
+        run["workers"] = [*(each for each in workers if each != worker), worker][-MAX_WORKERS:]
 
 
-def _open_task(draft: Draft, run_id: str, group: Document, group_name: str, name: str) -> Document:
-    key = task_key(run_id, group_name, name)
-    group["tasks"] = _with(group["tasks"], name)
-    return draft.open(key, new_task)
-
-
-def _apply_to_group(group: Document, entry: EventEntry) -> None:
-    status = _status(entry)
-    if status == "running":
-        _earliest(group, "started_at", entry.time)
-    if status in GROUP_RANKS and _raise(group, status, GROUP_RANKS) and status != "running":
+def _apply_to_group(group: Document, action: str, entry: EventEntry) -> None:
+    if action == "started":
+        _start(group, entry.time)
+    elif action in GROUP_RANKS and _raise(group, action, GROUP_RANKS):
         group["ended_at"] = entry.time
 
 
-def _apply_to_task(task: Document, entry: EventEntry) -> None:
-    action = entry.type.partition(".")[2]
+def _apply_to_task(task: Document, action: str, entry: EventEntry) -> None:
     if action == "log":
         return  # a log line does not change the state of the task
     task["lacks_agent"] = entry.data.get("agent") if action == "waiting" else None
     if action == "waiting":
         return
-    if entry.index is None and entry.spans is None:
-        _update_attempt(task, action, entry)
     if action == "expanded":
         task["expanded"], task["members"] = True, entry.data.get("count")
-        _start(task, entry)
+        _start_task(task, entry)
     elif action == "progress":
         _update_progress(task, entry)
     elif action == "joined":
-        _end(task, joined_status(entry.data), entry)
-    elif entry.index is not None or entry.spans is not None:
-        _apply_to_members(task, action, entry)
-    elif action in ("started", "retrying"):
-        _start(task, entry)
-        _add_members(task, "started", ((0, 1),))
-        _update_held(task, action, ((0, 1),), entry)
-    elif action == "failed" and entry.data.get("held"):
-        _hold_whole(task, entry)
-    elif action in TASK_RANKS:
+        _end_task(task, joined_status(entry.data), entry)
+    elif entry.spans is not None:
+        _apply_to_members(task, action, entry.spans, entry)
+    elif entry.index is not None:
+        _apply_to_members(task, action, ((entry.index, entry.index + 1),), entry)
+    else:
         _apply_to_whole(task, action, entry)
-
-
-def _update_attempt(task: Document, action: str, entry: EventEntry) -> None:
-    """Update the latest attempt of a task without an expansion."""
-    if action == "started":
-        started = {"number": entry.attempt or 1, "started_at": entry.time, "ended_at": None}
-        task["attempt"] = started | {"worker": entry.data.get("worker")}
-    elif action in ("retrying", "completed", "failed", "cancelled"):
-        known = task.get("attempt")
-        if known is not None and known["ended_at"] is None:
-            task["attempt"] = known | {"ended_at": entry.time}
 
 
 def _update_progress(task: Document, entry: EventEntry) -> None:
@@ -249,16 +233,15 @@ def _update_progress(task: Document, entry: EventEntry) -> None:
     task["progress"] = dict([*known.items(), (name, progress)][-MAX_PROGRESS:])
 
 
-def _apply_to_members(task: Document, action: str, entry: EventEntry) -> None:
+def _apply_to_members(task: Document, action: str, spans: Iterable[tuple[int, int]], entry: EventEntry) -> None:
     task["expanded"] = True
     if task["members"] == 1 and not task["started"]:
         task["members"] = None  # its `task.expanded` event has not been read yet
-    spans = entry.spans if entry.spans is not None else ((entry.index or 0, (entry.index or 0) + 1),)
-    _start(task, entry)
+    _start_task(task, entry)
     if action in ("started", "completed", "failed"):
         _add_members(task, action, spans)
     if action == "failed":
-        _add_failure(task, str(spans[0][0]) if spans else "", entry)
+        _add_failure(task, next((str(start) for start, _ in spans), ""), entry)
     _update_held(task, action, spans, entry)
 
 
@@ -268,49 +251,63 @@ def _update_held(task: Document, action: str, spans: Iterable[tuple[int, int]], 
     Unlike the rest of this module it depends on the order of events. This is safe, because these events have one
     source, the session's owner, whose events are ordered.
     """
-    held, named = Ranges.from_pairs(task.get("held", [])), Ranges(spans)
-    if action == "failed" and entry.data.get("held"):
+    known, data = task.get("held", []), entry.data
+    if not known and "held" not in data and "redriven" not in data:
+        return
+    held, named = Ranges.from_pairs(known), Ranges(spans)
+    if action == "failed" and data.get("held"):
         held.update(named)
     elif action in ("failed", "completed"):
         held = held.difference(named)
-    elif action == "retrying" and entry.data.get("redriven"):
+    elif action == "retrying" and data.get("redriven"):
         held = held.difference(named)
         task["failed"] = Ranges.from_pairs(task["failed"]).difference(named).pairs()
     task["held"] = held.pairs()
 
 
-def _apply_to_whole(task: Document, status: str, entry: EventEntry) -> None:
-    if "conflict" in entry.data:  # its members completed; their values conflict with those of other tasks
+def _apply_to_whole(task: Document, action: str, entry: EventEntry) -> None:
+    """Apply an event that names no member: of an ordinary task, or the end of a task with members."""
+    if action == "started":
+        started = {"number": entry.attempt or 1, "started_at": entry.time, "ended_at": None}
+        task["attempt"] = started | {"worker": entry.data.get("worker")}
+    elif action in _ENDS_OF_ATTEMPTS and (attempt := task.get("attempt")) and attempt["ended_at"] is None:
+        task["attempt"] = attempt | {"ended_at": entry.time}
+    if action in ("started", "retrying"):
+        _start_task(task, entry)
+        _add_members(task, "started", _ONLY_MEMBER)
+        if action == "retrying":
+            _update_held(task, action, _ONLY_MEMBER, entry)
+    elif action == "failed" and entry.data.get("held"):
+        # The only member of an ordinary task is held: the task itself has not failed.
+        _add_members(task, "failed", _ONLY_MEMBER)
         _add_failure(task, "", entry)
-        return
-    if status in ("completed", "failed") and not task["expanded"]:
-        _add_members(task, status, ((0, 1),))
-    if status == "failed":
+        _update_held(task, "failed", _ONLY_MEMBER, entry)
+        _start_task(task, entry)
+    elif "conflict" in entry.data:  # its members completed; their values conflict with those of other tasks
         _add_failure(task, "", entry)
-    _end(task, status, entry)
+    elif action in TASK_RANKS:
+        if action in ("completed", "failed") and not task["expanded"]:
+            _add_members(task, action, _ONLY_MEMBER)
+        if action == "failed":
+            _add_failure(task, "", entry)
+        _end_task(task, action, entry)
 
 
-def _hold_whole(task: Document, entry: EventEntry) -> None:
-    """Apply the failure of the only member of an ordinary task, which is held: the task itself has not failed."""
-    _add_members(task, "failed", ((0, 1),))
-    _add_failure(task, "", entry)
-    _update_held(task, "failed", ((0, 1),), entry)
-    _start(task, entry)
-
-
-def _start(task: Document, entry: EventEntry) -> None:
-    _raise(task, "running", TASK_RANKS)
-    _earliest(task, "started_at", entry.time)
+def _start_task(task: Document, entry: EventEntry) -> None:
+    _start(task, entry.time)
     task["attempts"] = max(task["attempts"], entry.attempt or 0)
 
 
-def _end(task: Document, status: str, entry: EventEntry) -> None:
+def _end_task(task: Document, status: str, entry: EventEntry) -> None:
     task["attempts"] = max(task["attempts"], entry.attempt or 0)
     if status in TASK_RANKS and _raise(task, status, TASK_RANKS):
         task["ended_at"] = entry.time
 
 
 def _add_members(task: Document, action: str, spans: Iterable[tuple[int, int]]) -> None:
+    if spans is _ONLY_MEMBER and task[action] in _AT_MOST_ONLY_MEMBER:  # most tasks have no other members
+        task[action] = _AT_MOST_ONLY_MEMBER[-1]
+        return
     members = Ranges.from_pairs(task[action])
     for start, stop in spans:
         members.add(start, stop)
@@ -333,14 +330,18 @@ def _add_failure(task: Document, index: str, entry: EventEntry) -> None:
 
 
 def _may_keep_traceback(task: Document, index: str) -> bool:
-    """Limit the tracebacks of a task, because every batch of its events rewrites its document."""
+    """Limit the tracebacks of a task, because every batch of its run's events may rewrite its document."""
     kept = [each for each, failure in task["failures"].items() if "traceback" in failure and each != index]
     return len(kept) < MAX_TRACEBACKS
 
 
-def _status(entry: EventEntry) -> str:
-    action = entry.type.partition(".")[2]
-    return _STATUS_OF.get(action, action)
+def _start(document: Document, time: float) -> None:
+    """Apply the start of a run, group or task, or any event that implies it."""
+    known = document["started_at"]
+    if known is None or time < known:
+        document["started_at"] = time
+    if document["status"] in _NOT_STARTED:
+        document["status"] = "running"
 
 
 def _raise(document: Document, status: str, ranks: Mapping[str, int]) -> bool:
@@ -349,12 +350,3 @@ def _raise(document: Document, status: str, ranks: Mapping[str, int]) -> bool:
         return False
     document["status"] = status
     return True
-
-
-def _earliest(document: Document, field: str, time: float) -> None:
-    known = document[field]
-    document[field] = time if known is None else min(known, time)
-
-
-def _with(names: list[str], name: str) -> list[str]:
-    return names if name in names else [*names, name]

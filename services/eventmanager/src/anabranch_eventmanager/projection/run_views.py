@@ -1,26 +1,19 @@
-"""Builds the view of a run from its documents; see `anabranch.core.wire.run_view`. Pure.
+"""Builds the view of a run from its document; see `anabranch.core.wire.run_view`. Pure.
 
 A task or group that had not ended when its run ended is shown as cancelled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
-from anabranch.core.progress import share_of_run, share_of_task
+from anabranch.core.progress import known_run_share, task_share
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.run_view import AttemptView, GroupView, RunView, TaskView
 from anabranch_eventmanager.projection.decisions import has_ended
-from anabranch_eventmanager.projection.documents import (
-    Document,
-    Documents,
-    group_key,
-    known_project,
-    run_key,
-    task_key,
-)
+from anabranch_eventmanager.projection.documents import Document, known_project
 
 MAX_FAILURES = 50
 MAX_TRACEBACK_BYTES = 100_000
@@ -41,79 +34,68 @@ _SHOWN = (
 _OPEN = ("waiting", "running")
 
 
-def build_view(documents: Documents, run_id: str) -> RunView:
-    """The view of a run that has a document."""
-    run = documents[run_key(run_id)]
-    failures = list(_failures(documents, run))
-    shown = list(_limit_tracebacks(failures[:MAX_FAILURES]))
-    view = RunView(
+def build_view(run: Document) -> RunView:
+    """The view of a run."""
+    ended = has_ended(run)
+    groups = {name: _group_view(ended, group) for name, group in run["groups"].items()}
+    tasks = [task for group in groups.values() for task in group.tasks.values()]
+    return RunView(
         **{field: run[field] for field in _SHOWN},
-        paused=bool(run.get("paused")) and not has_ended(run),
+        paused=bool(run.get("paused")) and not ended,
         retry_of=run.get("retry_of"),
         project=known_project(run),
         events_from=run.get("events_from"),
         tasks_total=run.get("tasks_total"),
-        groups={name: _group_view(documents, run, name, group) for name, group in _groups(documents, run)},
+        groups=groups,
         workers=list(run.get("workers", ())),
-        failures=shown,
-        failure_count=sum(_failure_count(task) for _, _, task in _tasks(documents, run)) + ("failure" in run),
+        failures=list(_limit_tracebacks(islice(_failures(run), MAX_FAILURES))),
+        # A task that failed as a whole, without a failed member, counts as one failure.
+        failure_count=sum([task.failed or task.status == "failed" for task in tasks]) + ("failure" in run),
+        share=known_run_share(run["status"], [task.share for task in tasks], run.get("tasks_total")),
     )
-    return replace(view, share=share_of_run(view))
 
 
-def document_keys(documents: Documents, run_id: str) -> Iterator[str]:
-    """The keys of all documents of a run, its own last."""
-    run = documents[run_key(run_id)]
-    for name in run["groups"]:
-        group = documents.get(group_key(run_id, name))
-        if group is not None:
-            yield from (task_key(run_id, name, task) for task in group["tasks"])
-            yield group_key(run_id, name)
-    yield run_key(run_id)
-
-
-def _groups(documents: Documents, run: Document) -> Iterator[tuple[str, Document]]:
-    """The groups with a document. If one was lost the view lacks that group, and nothing else."""
-    for name in run["groups"]:
-        group = documents.get(group_key(run["run_id"], name))
-        if group is not None:
-            yield name, group
-
-
-def _tasks_of(documents: Documents, run: Document, name: str, group: Document) -> Iterator[tuple[str, Document]]:
-    for task_name in group["tasks"]:
-        task = documents.get(task_key(run["run_id"], name, task_name))
-        if task is not None:
-            yield task_name, task
-
-
-def _group_view(documents: Documents, run: Document, name: str, group: Document) -> GroupView:
+def _group_view(ended: bool, group: Document) -> GroupView:
+    """The view of a group. `ended`: whether its run has ended."""
     return GroupView(
-        status=_status(run, group),
+        status=_status(ended, group),
         started_at=group["started_at"],
         ended_at=group["ended_at"],
-        tasks={each: _task_view(run, task) for each, task in _tasks_of(documents, run, name, group)},
+        tasks={name: _task_view(ended, task) for name, task in group["tasks"].items()},
     )
 
 
-def _task_view(run: Document, task: Document) -> TaskView:
+def _task_view(ended: bool, task: Document) -> TaskView:
+    """The view of a task. `ended`: whether its run has ended."""
+    status, members, completed = _status(ended, task), task["members"], _count(task["completed"])
+    failed = _count(task["failed"]) and len(_failed(task))
+    # After a task has ended, none of its failed members waits for a redrive or dismissal.
+    held = _count(task.get("held", ())) if status in _OPEN else 0
     attempt = task.get("attempt")
-    view = TaskView(
-        status=_status(run, task),
+    return TaskView(
+        status=status,
         started_at=task["started_at"],
         ended_at=task["ended_at"],
         expanded=task["expanded"],
-        members=task["members"],
-        started=len(Ranges.from_pairs(task["started"])),
-        completed=len(Ranges.from_pairs(task["completed"])),
-        failed=len(_failed(task)),
-        held=len(_held(run, task)),
+        members=members,
+        started=_count(task["started"]),
+        completed=completed,
+        failed=failed,
+        held=held,
         attempts=task["attempts"],
         attempt=None if attempt is None else AttemptView.from_document(attempt),
-        lacks_agent=None if has_ended(run) else task.get("lacks_agent"),
-        progress=list(_progress(task)),
+        lacks_agent=None if ended else task.get("lacks_agent"),
+        progress=list(_progress(task)) if task.get("progress") else [],
+        share=task_share(status, members, completed + failed - held),
     )
-    return replace(view, share=share_of_task(view))
+
+
+def _count(pairs: Iterable[Sequence[int]]) -> int:
+    """The number of members in pairs that do not overlap, as documents have them."""
+    total = 0
+    for start, stop in pairs:
+        total += stop - start
+    return total
 
 
 def _progress(task: Document) -> Iterator[dict[str, Any]]:
@@ -121,14 +103,14 @@ def _progress(task: Document) -> Iterator[dict[str, Any]]:
     if task["ended_at"] is not None:
         return
     ended = Ranges.from_pairs([*task["completed"], *task["failed"]])
-    for index, progress in task.get("progress", {}).items():
+    for index, progress in task["progress"].items():
         if not index or int(index) not in ended:
             yield {"index": int(index) if index else None, **progress}
 
 
-def _status(run: Document, document: Document) -> str:
-    """The status of a group or task of the run."""
-    return "cancelled" if has_ended(run) and document["status"] in _OPEN else str(document["status"])
+def _status(ended: bool, document: Document) -> str:
+    """The status of a group or task. `ended`: whether its run has ended."""
+    return "cancelled" if ended and document["status"] in _OPEN else str(document["status"])
 
 
 def _failed(task: Document) -> Ranges:
@@ -136,26 +118,22 @@ def _failed(task: Document) -> Ranges:
     return Ranges.from_pairs(task["failed"]).difference(Ranges.from_pairs(task["completed"]))
 
 
-def _held(run: Document, task: Document) -> Ranges:
-    """Failed members that wait for a redrive or dismissal; none after the task has ended."""
-    return Ranges() if _status(run, task) not in _OPEN else Ranges.from_pairs(task.get("held", []))
-
-
-def _failure_count(task: Document) -> int:
-    """Number of failed members; 1 for a task that failed as a whole without a failed member."""
-    return len(_failed(task)) or int(task["status"] == "failed")
-
-
-def _failures(documents: Documents, run: Document) -> Iterator[dict[str, Any]]:
+def _failures(run: Document) -> Iterator[dict[str, Any]]:
     if "failure" in run:
         yield {"group": "", "task": "", "index": None, **run["failure"]}
-    for group, name, task in _tasks(documents, run):
-        failed = _failed(task)
-        for index, failure in task["failures"].items():
-            # The document keeps the failure of a member that completed after a redrive; only the view omits it.
-            if index and int(index) not in failed:
-                continue
-            yield {"group": group, "task": name, "index": int(index) if index else None, **failure}
+    for group_name, group in run["groups"].items():
+        for name, task in group["tasks"].items():
+            if task["failures"]:
+                yield from _failures_of(group_name, name, task)
+
+
+def _failures_of(group_name: str, name: str, task: Document) -> Iterator[dict[str, Any]]:
+    failed = _failed(task)
+    for index, failure in task["failures"].items():
+        # The document keeps the failure of a member that completed after a redrive; only the view omits it.
+        if index and int(index) not in failed:
+            continue
+        yield {"group": group_name, "task": name, "index": int(index) if index else None, **failure}
 
 
 def _limit_tracebacks(failures: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -163,9 +141,3 @@ def _limit_tracebacks(failures: Iterable[dict[str, Any]]) -> Iterator[dict[str, 
     for failure in failures:
         bytes_left -= len(failure.get("traceback") or "")
         yield failure if bytes_left >= 0 else {name: failure[name] for name in failure if name != "traceback"}
-
-
-def _tasks(documents: Documents, run: Document) -> Iterator[tuple[str, str, Document]]:
-    for group_name, group in _groups(documents, run):
-        for name, task in _tasks_of(documents, run, group_name, group):
-            yield group_name, name, task

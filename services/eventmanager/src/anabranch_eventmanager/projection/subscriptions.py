@@ -14,7 +14,7 @@ from anabranch.core.json_documents import dumps
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.events import EventBatch, EventEntry, explode, is_wanted
-from anabranch_eventmanager.projection.documents import Document, Documents, Draft
+from anabranch_eventmanager.projection.documents import Document, Documents
 from anabranch_eventmanager.projection.records import Subscribe, Unsubscribe
 
 Channels: TypeAlias = Mapping[str, Sequence[str]]
@@ -45,13 +45,14 @@ def subscription_key(record: Subscribe | Unsubscribe) -> str:
     return run_subscriptions_key(run_id) if run_id else session_subscriptions_key(record.session_id or "")
 
 
-def apply_subscription(draft: Draft, record: Subscribe | Unsubscribe, at: float) -> None:
-    """Apply a subscription or its end. `at`: the record's time, the start of its retention.
+def with_subscription(known: Document | None, record: Subscribe | Unsubscribe, at: float) -> Document:
+    """The document under `subscription_key` after a subscription or its end. `at`: the record's time, the start of
+    its retention.
 
     Each project has its own channels for a run or session, so a project cannot change or end subscriptions of
     another one.
     """
-    document = draft.open(subscription_key(record), lambda: {"channels": {}, "at": at})
+    document: Document = dict(known) if known is not None else {"channels": {}, "at": at}
     document["at"] = max(document["at"], at)
     project = record.project or DEFAULT_PROJECT
     channels = _changed(_channels_of(document, project), record)
@@ -59,6 +60,7 @@ def apply_subscription(draft: Draft, record: Subscribe | Unsubscribe, at: float)
         document["channels"] = channels
     else:
         document["projects"] = {**document.get("projects", {}), project: channels}
+    return document
 
 
 def _changed(channels: Channels, record: Subscribe | Unsubscribe) -> Channels:
@@ -106,16 +108,14 @@ def _channels(
     gets the union of both filters, each event once."""
     merged: dict[str, Sequence[str]] = {}
     for key in (run_subscriptions_key(batch.run_id), session_subscriptions_key(batch.session_id)):
-        for channel, types in _channels_of(documents.get(key, _NONE), project).items():
+        document = documents.get(key)
+        for channel, types in _channels_of(document, project).items() if document is not None else ():
             # The prefix keeps a subscription from publishing into channels that the system itself uses.
             if channel.startswith(prefix):
                 known = merged.get(channel, types)
                 # An empty filter matches all types, and so does its union with any other.
                 merged[channel] = [*known, *types] if known and types else ()
     return list(merged.items())
-
-
-_NONE: Document = {"channels": {}}
 
 
 def _forward(batch: EventBatch, entry: EventEntry, first: int, channels: Sequence[str]) -> Iterator[Forward]:

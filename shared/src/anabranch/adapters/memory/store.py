@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.ports import Fence, History, HistoryEntry, Write
@@ -60,11 +60,10 @@ class MemoryStore:
         self._server.check_writable("delete")
         return sum(self._server.delete(key) for key in keys)
 
-    async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
+    async def index_add(self, index: str, scores: Mapping[str, float], *, keep: int, ttl: float) -> None:
         """See `ports.StateStore`."""
         self._server.check_writable("index_add")
-        members = self._server.index(index)
-        members[member] = score
+        members = {**self._server.index(index), **scores}
         if len(members) > keep:
             for name in _highest_first(members)[keep:]:
                 del members[name]

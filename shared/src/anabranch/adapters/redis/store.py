@@ -94,10 +94,10 @@ class RedisStore:
         # UNLINK frees the memory in the background; DEL of a large value would block the server.
         return sum(await self._link.ask("delete", [("UNLINK", key) for key in keys]))
 
-    async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
+    async def index_add(self, index: str, scores: Mapping[str, float], *, keep: int, ttl: float) -> None:
         """See `ports.StateStore`."""
         commands: list[Command] = [
-            ("ZADD", index, score, member),
+            ("ZADD", index, *(part for member, score in scores.items() for part in (score, member))),
             ("ZREMRANGEBYRANK", index, 0, -keep - 1),
             ("PEXPIRE", index, _milliseconds(ttl)),
         ]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from anabranch.core.admissions import log_position
 from anabranch.core.json_documents import dumps
@@ -70,7 +70,7 @@ class EventEntry(BaseModel):
     index: int | None = None
     spans: Spans | None = None
     attempt: int | None = None
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"default": {}})
     """Further fields, by type of event: `count`, `error_type`, `message`, `traceback`, `status`,
     `result_keys`, `name`, `labels`."""
 

@@ -36,7 +36,7 @@ from anabranch.sdk.references import resolve
 from anabranch_agency.run.turn import DecisionConfig as RunConfig
 from anabranch_eventmanager.projection.decisions import has_ended
 from anabranch_eventmanager.projection.documents import Document, run_key
-from anabranch_eventmanager.sinks import ViewWriter
+from anabranch_eventmanager.view_writer import ViewWriter
 from anabranch_taskgroup.owner.context_store import add_to, writes_of
 from anabranch_taskgroup.owner.derived_keys import derived_writes
 from anabranch_taskgroup.session.turn import DecisionConfig as SessionConfig

@@ -168,9 +168,9 @@ class InstrumentedStore:
         with self._counting_failures("delete"):
             return await self._inner.delete(keys)
 
-    async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
+    async def index_add(self, index: str, scores: Mapping[str, float], *, keep: int, ttl: float) -> None:
         with self._counting_failures("index_add"):
-            await self._inner.index_add(index, member, score, keep=keep, ttl=ttl)
+            await self._inner.index_add(index, scores, keep=keep, ttl=ttl)
 
     async def index_top(self, index: str, count: int, offset: int = 0) -> Sequence[str]:
         with self._counting_failures("index_top"):

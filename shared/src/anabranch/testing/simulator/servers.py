@@ -137,9 +137,9 @@ class SimStore:
     async def delete(self, keys: Sequence[str]) -> int:
         return await self._call("put", self._inner.delete, keys)  # type: ignore[no-any-return]
 
-    async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
+    async def index_add(self, index: str, scores: Mapping[str, float], *, keep: int, ttl: float) -> None:
         def add() -> None:
-            finished(self._inner.index_add(index, member, score, keep=keep, ttl=ttl))
+            finished(self._inner.index_add(index, scores, keep=keep, ttl=ttl))
 
         await self._wire.call("put", add)
 
