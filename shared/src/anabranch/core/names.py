@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 from uuid import UUID, uuid5
 
 from anabranch.core.lanes import DEFAULT_LANE, Lane
@@ -127,9 +128,19 @@ def split_reference(address: str) -> tuple[str, str]:
     return session_id, key
 
 
+_SUFFIX = "suffix"
+"""Key in the metadata of a field of `Names` that is the prefix and this suffix."""
+
+
+def _built_once(suffix: str) -> Any:
+    return field(init=False, repr=False, compare=False, metadata={_SUFFIX: suffix})
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """The names of one installation. All private keys start with the prefix and carry the session's hash tag.
+
+    The names that depend on the prefix only are built once: some are read for each record.
 
     Raises:
         ValueError: the prefix cannot start a Kafka topic and a consumer group.
@@ -137,52 +148,53 @@ class Names:
 
     prefix: str = DEFAULT_PREFIX
 
+    # Topics -----------------------------------------------------------------------------------------
+
+    requests: str = _built_once("requests")
+    runs: str = _built_once("runs")
+    groups: str = _built_once("groups")
+    events: str = _built_once("events")
+    results: str = _built_once("results")
+    dead_letters: str = _built_once("dead-letters")
+    audit: str = _built_once("audit")
+    """Audit log of the gateway's callers; key: project. Runs do not use it."""
+    webhooks: str = _built_once("webhooks")
+    """Webhook subscriptions of the gateway; compacted, key: subscription id."""
+
+    # Consumer groups and the Faust application --------------------------------------------------------
+
+    agency_requests: str = _built_once("agency-requests")
+    agency_runs: str = _built_once("agency-runs")
+    taskgroup_groups: str = _built_once("taskgroup-groups")
+    taskgroup_tasks: str = _built_once("taskgroup-tasks")
+    gateway_webhooks: str = _built_once("gateway-webhooks")
+    eventmanager: str = _built_once("eventmanager")
+    """The Faust application's id, which is its consumer group and the stem of its changelog topics."""
+
+    # Redis: one key or channel of the installation ----------------------------------------------------
+
+    halt_channel: str = _built_once("halt")
+    """Channel that wakes workers when a run has to stop; the stop flag has the reason."""
+    pause_channel: str = _built_once("pause")
+    """Channel that wakes workers when a run is paused (`+<run id>`) or resumed (`-<run id>`)."""
+    subscriber_channels: str = _built_once("sub:")
+    """Required prefix of channels for forwarded events. Channels of the system and of results do not have it."""
+    run_list: str = _built_once("{list}:runs")
+    """Sorted set: recent run ids by time, for ``list``."""
+
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise ValueError(
                 f"the prefix {self.prefix!r} cannot start a topic name: use up to 100 letters, digits, "
                 "dots, dashes and underscores, the first a letter or digit"
             )
-
-    # Topics -----------------------------------------------------------------------------------------
-
-    @property
-    def requests(self) -> str:
-        return f"{self.prefix}requests"
-
-    @property
-    def groups(self) -> str:
-        return f"{self.prefix}groups"
+        for each in fields(self):
+            if (suffix := each.metadata.get(_SUFFIX)) is not None:
+                object.__setattr__(self, each.name, f"{self.prefix}{suffix}")
 
     def tasks(self, lane: Lane = DEFAULT_LANE) -> str:
         """The topic of the offers of one lane."""
         return f"{self.prefix}tasks{lane.suffix}"
-
-    @property
-    def runs(self) -> str:
-        return f"{self.prefix}runs"
-
-    @property
-    def events(self) -> str:
-        return f"{self.prefix}events"
-
-    @property
-    def results(self) -> str:
-        return f"{self.prefix}results"
-
-    @property
-    def dead_letters(self) -> str:
-        return f"{self.prefix}dead-letters"
-
-    @property
-    def audit(self) -> str:
-        """Audit log of the gateway's callers; key: project. Runs do not use it."""
-        return f"{self.prefix}audit"
-
-    @property
-    def webhooks(self) -> str:
-        """Webhook subscriptions of the gateway; compacted, key: subscription id."""
-        return f"{self.prefix}webhooks"
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -197,79 +209,52 @@ class Names:
             self.dead_letters,
         )
 
-    # Consumer groups and the Faust application --------------------------------------------------------
-
-    @property
-    def agency_requests(self) -> str:
-        return f"{self.prefix}agency-requests"
-
-    @property
-    def agency_runs(self) -> str:
-        return f"{self.prefix}agency-runs"
-
-    @property
-    def taskgroup_groups(self) -> str:
-        return f"{self.prefix}taskgroup-groups"
-
-    @property
-    def taskgroup_tasks(self) -> str:
-        return f"{self.prefix}taskgroup-tasks"
-
-    @property
-    def gateway_webhooks(self) -> str:
-        return f"{self.prefix}gateway-webhooks"
-
-    @property
-    def eventmanager(self) -> str:
-        """The Faust application's id, which is its consumer group and the stem of its changelog topics."""
-        return f"{self.prefix}eventmanager"
-
     # Redis, private: one session, one slot -----------------------------------------------------------
 
     def value_manifest(self, session_id: str, run_id: str, key: str) -> str:
         """String: the manifest of a large value: the list of its pages, its count and its bytes."""
-        return self._private(session_id, "value", run_id, key)
+        return f"{self.prefix}{{{session_id}}}:value:{run_id}:{key}"
 
     def value_page(self, session_id: str, run_id: str, key: str, page: str | int) -> str:
         """String: one page of a large value."""
-        return self._private(session_id, "page", run_id, str(page), key)
+        return f"{self.prefix}{{{session_id}}}:page:{run_id}:{page}:{key}"
 
     def context(self, session_id: str) -> str:
         """History: the changes of a session's shared context, see `versions`."""
-        return self._private(session_id, "context")
+        return f"{self.prefix}{{{session_id}}}:context"
 
     def fold(self, session_id: str, key: str, policy: str) -> str:
         """String: the contributions of a session's runs to a key with a policy."""
-        return self._private(session_id, "fold", policy, key)
+        return f"{self.prefix}{{{session_id}}}:fold:{policy}:{key}"
 
     def task_document(self, session_id: str, run_id: str, group: str, task: str) -> str:
         """String: the task document, fixed when the task became ready, for the workers of its chunks."""
-        return self._private(session_id, "task", run_id, f"{group}/{task}")
+        return f"{self.prefix}{{{session_id}}}:task:{run_id}:{group}/{task}"
 
     def chunk_items(self, session_id: str, run_id: str, chunk: str) -> str:
         """String: the items of an offer's members, if they are too large for the record."""
-        return self._private(session_id, "items", run_id, chunk)
+        return f"{self.prefix}{{{session_id}}}:items:{run_id}:{chunk}"
 
     def outcome(self, session_id: str, run_id: str, group: str = "", task: str = "") -> str:
         """String: the outcomes of a task's members in a run that did not complete, for a retry; without group and
         task, the values from outside that the run used."""
-        return self._private(session_id, "outcome", run_id, f"{group}/{task}")
+        return f"{self.prefix}{{{session_id}}}:outcome:{run_id}:{group}/{task}"
 
     def claim(self, session_id: str, run_id: str, chunk: str) -> str:
         """String: the worker incarnation that holds a delivery of a chunk; it expires unless it is renewed."""
-        return self._private(session_id, "claim", run_id, chunk)
+        return f"{self.prefix}{{{session_id}}}:claim:{run_id}:{chunk}"
 
     def stop_flag(self, session_id: str, run_id: str) -> str:
         """String: the reason to stop the members of this run; workers read it between members."""
-        return self._private(session_id, "stop", run_id)
+        return f"{self.prefix}{{{session_id}}}:stop:{run_id}"
 
     def pause_flag(self, session_id: str, run_id: str) -> str:
         """String: set while the run is paused; workers then start no further members of it."""
-        return self._private(session_id, "pause", run_id)
+        return f"{self.prefix}{{{session_id}}}:pause:{run_id}"
 
     def fence(self, session_id: str) -> str:
         """String: the epoch of the session's owner, checked by each script on the session's keys."""
-        return self._private(session_id, "fence")
+        return f"{self.prefix}{{{session_id}}}:fence"
 
     def run_fence(self, run_id: str) -> str:
         """String: the epoch of the run's owner, which need not be the owner of its session."""
@@ -277,11 +262,11 @@ class Names:
 
     def session_project(self, session_id: str) -> str:
         """String: the project that owns a session, set by the first request that names the session."""
-        return self._private(session_id, "project")
+        return f"{self.prefix}{{{session_id}}}:project"
 
     def view(self, session_id: str, run_id: str) -> str:
         """String: the view of a run for ``status`` and ``list``; see `wire.run_view`."""
-        return self._private(session_id, "view", run_id)
+        return f"{self.prefix}{{{session_id}}}:view:{run_id}"
 
     def worker(self, incarnation: str) -> str:
         """String with a short time to live, present while the worker lives. The worker's id is the hash tag."""
@@ -324,32 +309,8 @@ class Names:
         loss."""
         return f"{self.prefix}{{{topic}}}:kept:{partition}"
 
-    @property
-    def halt_channel(self) -> str:
-        """Channel that wakes workers when a run has to stop; the stop flag has the reason."""
-        return f"{self.prefix}halt"
-
-    @property
-    def pause_channel(self) -> str:
-        """Channel that wakes workers when a run is paused (`+<run id>`) or resumed (`-<run id>`)."""
-        return f"{self.prefix}pause"
-
-    @property
-    def subscriber_channels(self) -> str:
-        """Required prefix of channels for forwarded events. Channels of the system and of results do not have
-        it."""
-        return f"{self.prefix}sub:"
-
     def subscriber_channel_problem(self, channel: str) -> str | None:
         """Why events cannot be forwarded to a channel; None if they can."""
         if not channel.startswith(self.subscriber_channels) or channel == self.subscriber_channels:
             return f"{_shown(channel)} does not begin with {self.subscriber_channels!r} and a name of its own"
         return _text_problem(channel, "{}")
-
-    @property
-    def run_list(self) -> str:
-        """Sorted set: recent run ids by time, for ``list``."""
-        return f"{self.prefix}{{list}}:runs"
-
-    def _private(self, session_id: str, *parts: str) -> str:
-        return f"{self.prefix}{{{session_id}}}:" + ":".join(parts)
