@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anabranch.core.errors import RequestRefused
 from anabranch.core.json_documents import load_document
@@ -218,3 +221,25 @@ def test_a_file_without_an_end_is_refused() -> None:
         read_document(Path("/dev/zero"))
 
     assert [problem.code for problem in refused.value.errors] == ["too_large"]
+
+
+PAIRS = st.recursive(
+    st.sampled_from(["1", '"x"', r'"a\"b"', r'"\u0022"', r'"\\u0022"', "null"]),
+    lambda inner: st.lists(
+        st.tuples(st.sampled_from(["a", "b", r"\u0061", r"\"", r"\u0022", "ü"]), inner), max_size=3
+    ).map(lambda pairs: "{" + ",".join(f'"{key}": {value}' for key, value in pairs) + "}"),
+    max_leaves=6,
+)
+"""JSON whose objects may have a key twice, also in two spellings."""
+
+
+@given(PAIRS)
+def test_a_key_twice_is_found_in_each_spelling(text: str) -> None:
+    found: list[bool] = []
+    json.loads(text, object_pairs_hook=lambda pairs: found.append(len(dict(pairs)) < len(pairs)))
+
+    if any(found):
+        with pytest.raises(RequestRefused, match="twice"):
+            load_document(text)
+    else:
+        assert load_document(text) == json.loads(text)
