@@ -1,7 +1,8 @@
 """`python -m call_counts` (with tests/support on the path): Python calls of a request, by component.
 
 Counted with `sys.setprofile` in the system of `work_counts`: each call of a Python function and each resumption of
-a coroutine, from the request's record until all services are idle again. Calls of C functions are not counted.
+a coroutine, from the request's record until all services are idle again. A request of the same shape has run
+before, as most have; `--first` counts the first one of its shape. Calls of C functions are not counted.
 Neither are those of the simulated servers, the loop and the counters, which no installation has. A call within a
 library belongs to the project's function that led to it.
 
@@ -71,10 +72,14 @@ class CallCounter:
             at = at.f_back
 
 
-def calls_of(shape: str) -> CallCounter:
-    """Count the calls of one request of a shape of `work_counts`. Raises as `counts_of` does."""
+def calls_of(shape: str, *, first: bool = False) -> CallCounter:
+    """Count the calls of one request of a shape of `work_counts`. Raises as `counts_of` does.
+
+    Args:
+        first: it is the first of its shape; otherwise one of the same shape has run before.
+    """
     counter = CallCounter()
-    counts_of(SHAPES[shape], counter)
+    counts_of(SHAPES[shape], counter, before=None if first else SHAPES[shape])
     return counter
 
 
@@ -82,10 +87,11 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m call_counts", description=__doc__)
     parser.add_argument("--shape", choices=tuple(TASKS), default="three by three")
+    parser.add_argument("--first", action="store_true", help="count the first request of its shape")
     parser.add_argument("--component", help="print the most called functions of the components with this prefix")
     parser.add_argument("--most", type=int, default=40, help="the number of functions to print (default: 40)")
     arguments = parser.parse_args()
-    counter = calls_of(arguments.shape)
+    counter = calls_of(arguments.shape, first=arguments.first)
     if arguments.component is not None:
         chosen = {name: n for name, n in counter.functions.items() if name.startswith(arguments.component)}
         for name, count in Counter(chosen).most_common(arguments.most):

@@ -75,12 +75,15 @@ Counts = Mapping[str, float]
 
 
 def counts_of(
-    request: Mapping[str, Any] | None, watched: contextlib.AbstractContextManager[Any] | None = None
+    request: Mapping[str, Any] | None,
+    watched: contextlib.AbstractContextManager[Any] | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> Counts:
     """Return the cost of a request for a system that has run another before. None: of an idle system.
 
     Args:
         watched: entered while the counted request runs.
+        before: the request that has run before; by default one of one task.
 
     Raises:
         AssertionError: the request did not complete, or a service failed.
@@ -88,7 +91,9 @@ def counts_of(
     """
     system = _CountedSystem()
     try:
-        found: Counts = system.loop.run_until_complete(system.count(request, watched))
+        found: Counts = system.loop.run_until_complete(
+            system.count(request, watched, single_request() if before is None else before)
+        )
         return found
     finally:
         system.close()
@@ -100,6 +105,7 @@ class _CountedSystem:
     def __init__(self) -> None:
         self.loop = SimLoop()  # type: ignore[abstract]  # it has no sockets, signals or child processes
         self._settings = Settings()
+        self._names = self._settings.names
         self._clock = VirtualClock(self.loop)
         self._broker = ObservedBroker(self._appended)
         self._ended: asyncio.Future[Incoming] = self.loop.create_future()
@@ -120,7 +126,10 @@ class _CountedSystem:
         ]
 
     async def count(
-        self, request: Mapping[str, Any] | None, watched: contextlib.AbstractContextManager[Any] | None
+        self,
+        request: Mapping[str, Any] | None,
+        watched: contextlib.AbstractContextManager[Any] | None,
+        before: Mapping[str, Any],
     ) -> Counts:
         """See `counts_of`."""
         for spec in topic_specs(self._settings):
@@ -128,7 +137,7 @@ class _CountedSystem:
         for process in self._processes:
             process.start()
         await self._until(5 + QUIET_FROM)
-        await self._ask(single_request(), "before")
+        await self._ask(before, "before")
         await self._until(WARM_SECONDS + QUIET_FROM)
         self._work.clear()
         with watched or contextlib.nullcontext():
@@ -146,7 +155,7 @@ class _CountedSystem:
         self._ended = self.loop.create_future()
         began = self.loop.time()
         value = orjson.dumps({"request_id": request_id, **request})
-        self._broker.append([Outgoing(self._settings.names.requests, None, value)], self._clock.now())
+        self._broker.append([Outgoing(self._names.requests, None, value)], self._clock.now())
         async with asyncio.timeout(4):  # virtual seconds: otherwise a run that hangs would continue for ever
             final = await self._ended
         assert dict(final.headers)["ce_type"] == b"run.completed", final.value
@@ -154,7 +163,7 @@ class _CountedSystem:
 
     def _appended(self, record: Incoming) -> None:
         kind = dict(record.headers).get("ce_type")
-        is_final = record.topic == self._settings.names.results and kind not in NOT_FINAL
+        is_final = record.topic == self._names.results and kind not in NOT_FINAL
         if is_final and not self._ended.done():
             self._ended.set_result(record)
 

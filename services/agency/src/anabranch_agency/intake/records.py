@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, get_args
 
 from anabranch.core.errors import RequestRefused
@@ -13,7 +13,9 @@ from anabranch.core.project import project_named
 from anabranch.core.request.admission import Limits
 from anabranch.core.request.envelope import is_envelope, unwrap
 from anabranch.core.request.models import ControlType
+from anabranch.core.request.shape import Shape, shape_of
 from anabranch.ports import Incoming, Outgoing
+from anabranch_agency.intake.known_shapes import KnownShapes
 
 CONTROL_TYPES = get_args(ControlType)
 
@@ -25,12 +27,14 @@ class RequestContext:
     Attributes:
         agents: names of the agents that a request may use; None if they are not known.
         event_partitions: partitions of the topic `events`, to each of which a subscription of a session goes.
+        known: accepted requests by shape. Each context has its own: what it keeps holds for its limits and agents.
     """
 
     names: Names
     limits: Limits
     agents: Collection[str] | None
     event_partitions: int
+    known: KnownShapes = field(default_factory=KnownShapes, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,15 @@ def document_of(value: bytes, limits: Limits) -> Any:
 def is_control(document: Any) -> bool:
     """Whether a document is a control record: it has a `type`, and no envelope around it."""
     return isinstance(document, Mapping) and "type" in document and not is_envelope(document)
+
+
+def shape_in(document: Any) -> Shape | None:
+    """The shape of the request in a document; None if there is none, or if its envelope leads to a warning or an
+    error, which are those of one request."""
+    if not isinstance(document, Mapping):
+        return None
+    sent = unwrap(document)
+    return None if sent.errors or sent.warnings else shape_of(sent.request)
 
 
 def project_of(document: Any) -> str | None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anabranch.core.errors import RecordTooLarge
-from anabranch.core.request.admission import session_candidates
 from anabranch.core.request.envelope import unwrap
 from anabranch.ports import Incoming
 from anabranch.runtime.fitted_log import size_of
@@ -16,7 +15,15 @@ from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.until_available import until_available
 from anabranch_agency.intake.control_records import refuse_subscription, subscription_of
-from anabranch_agency.intake.records import Decision, RequestContext, Submit, document_of, is_control, origin_of
+from anabranch_agency.intake.records import (
+    Decision,
+    RequestContext,
+    Submit,
+    document_of,
+    is_control,
+    origin_of,
+    shape_in,
+)
 from anabranch_agency.intake.refusals import refuse_session, refuse_unprocessable
 from anabranch_agency.intake.requests import decide
 from anabranch_agency.intake.sessions import Sessions
@@ -95,8 +102,10 @@ class RequestConsumer:
             return await self._decide_control(record, document)
         # Anything else is refused by `decide`, which needs no session for that.
         request = unwrap(document).request if isinstance(document, Mapping) else {}
-        keys = await self._sessions.keys_of(request, session_candidates(document))
-        decision = decide(self._context, record, document, keys)
+        shape = shape_in(document)
+        candidates = self._context.known.candidates(document, shape)
+        keys = await self._sessions.keys_of(request, candidates)
+        decision = decide(self._context, record, document, keys, shape)
         if isinstance(decision, Submit):
             # The size is checked before the session is claimed: a refused request must not own a session.
             await self._check_size(decision)

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from pydantic import ValidationError
+
+from anabranch.core.json_documents import compact_size, dumps
 from anabranch.core.names import request_id_for, run_id_for
-from anabranch.core.request.admission import ValidationResult, parse_request, read_request
+from anabranch.core.request.admission import parse_request, read_request
 from anabranch.core.request.request_hash import body_hash
-from anabranch.core.wire.codec import encode
+from anabranch.core.request.shape import FreeFields, Shape
+from anabranch.core.wire import codec
 from anabranch.core.wire.messages import SubmitRun
 from anabranch.ports import Incoming, Outgoing
 from anabranch_agency.intake.control_records import decide_control
@@ -29,16 +33,24 @@ from anabranch_agency.intake.refusals import refuse
 
 
 def decide(
-    context: RequestContext, record: Incoming, document: Any, session_keys: Collection[str] = ()
+    context: RequestContext,
+    record: Incoming,
+    document: Any,
+    session_keys: Collection[str] = (),
+    shape: Shape | None = None,
 ) -> Decision:
     """Decide whether a request or control record is submitted, forwarded or refused.
 
     Args:
         document: the result of `document_of`.
         session_keys: those keys which the request depends on and does not produce that its session has.
+        shape: the result of `shape_in`; None to examine the request whatever is known of its shape.
     """
+    session_keys = tuple(sorted(session_keys))  # a request that is read again becomes the same bytes
     if is_control(document):
         return decide_control(context, record, document)
+    if shape is not None and (submission := _known(context, record, document, session_keys, shape)) is not None:
+        return Submit((submission,))
     if document is None:
         result = parse_request(record.value, limits=context.limits, agents=context.agents)
     else:
@@ -59,27 +71,55 @@ def decide(
             project=project_of(document),
             warnings=result.warnings,
         )
-    return Submit((_submission(context, record, result, session_keys),))
+    if shape is not None:
+        context.known.keep(result, shape, session_keys)
+    document = result.request.to_document()
+    return Submit((_submission(context, record, document, body_hash(document), result.warnings, session_keys),))
+
+
+def _known(
+    context: RequestContext, record: Incoming, document: Any, session_keys: tuple[str, ...], shape: Shape
+) -> Outgoing | None:
+    """The submission of a request whose shape is known. None if it has to be examined, for that or because
+    something outside its shape may be invalid."""
+    accepted = context.known.accepted(shape, session_keys)
+    if accepted is None or len(record.value) > context.limits.request_bytes or compact_size(document) is None:
+        return None
+    try:
+        free = FreeFields.model_validate(shape.free).to_document()
+    except ValidationError:
+        return None
+    body, digest = accepted.document(free, shape), accepted.body_hash(free, shape)
+    return _submission(context, record, body, digest, accepted.warnings, session_keys)
 
 
 def _submission(
-    context: RequestContext, record: Incoming, result: ValidationResult, session_keys: Collection[str]
+    context: RequestContext,
+    record: Incoming,
+    document: dict[str, Any],
+    digest: str,
+    warnings: tuple[str, ...],
+    session_keys: tuple[str, ...],
 ) -> Outgoing:
-    request = result.required()
-    request_id = request.request_id or request_id_for(record.topic, record.partition, record.offset)
+    """The record that submits a request to the owner of its run.
+
+    Args:
+        document: the canonical document of the request, possibly with a fragment of JSON in it.
+        digest: its hash.
+    """
+    request_id = document.pop("request_id", None) or request_id_for(record.topic, record.partition, record.offset)
     run_id = run_id_for(request_id)
-    document = request.to_document()
-    document.pop("request_id", None)
     submit = SubmitRun(
         run_id=run_id,
         request_id=request_id,
-        session_id=request.session_id or run_id,
-        body_hash=body_hash(document),
-        request=document,
-        # Sorted: a request that is processed again has to become the same bytes.
-        session_keys=tuple(sorted(session_keys)),
-        warnings=result.warnings,
+        session_id=document.get("session_id") or run_id,
+        body_hash=digest,
+        request={},
+        session_keys=session_keys,
+        warnings=warnings,
         origin=origin_of(record),
         traceparent=header_of(record, "traceparent"),
     )
-    return Outgoing(context.names.runs, run_id, encode(submit))
+    header = codec.header_of(submit)
+    header["request"] = document
+    return Outgoing(context.names.runs, run_id, dumps(header))

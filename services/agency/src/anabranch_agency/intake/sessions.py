@@ -52,12 +52,13 @@ class Sessions:
             request.get("request_id"),
             project_named(request),
         )
-        own = None if request_id is None else run_id_for(request_id)
-        if session_id is None or session_id == own:
-            return await self._check_own(request_id, own, project)
+        if session_id is None:
+            return await self._check_own(request_id, project)
         # A run id can be computed from a guessed request id, so a session of that form cannot be claimed by
         # naming it.
         if is_run_id(session_id):
+            if request_id is not None and session_id == run_id_for(request_id):
+                return await self._check_own(request_id, project)
             return (await self._owner(session_id)).problem(project)
         claimed = Write(self._names.session_project(session_id), project.encode(), self._ttl)
         # One atomic command: of two projects that name the session at the same time, one gets it.
@@ -75,15 +76,16 @@ class Sessions:
             return None if run is None else run.project == project
         return (await self._owner(session_id or "")).project == project
 
-    async def _check_own(self, request_id: str | None, run_id: str | None, project: str) -> Problem | None:
+    async def _check_own(self, request_id: str | None, project: str) -> Problem | None:
         """Check the session of a request without `session_id`, which is that of its run id.
 
         Another project owns that session only if it had a run of the same id that has expired, and later runs of
         it used the session. The default project skips the check and its round trip; the gateway checks all
         projects.
         """
-        if project == DEFAULT_PROJECT or request_id is None or run_id is None or is_random_id(request_id):
+        if project == DEFAULT_PROJECT or request_id is None or is_random_id(request_id):
             return None
+        run_id = run_id_for(request_id)
         [claim] = await self._store.get([self._names.session_project(run_id)])
         return None if claim in (None, project.encode()) else own_session_conflict(run_id)
 

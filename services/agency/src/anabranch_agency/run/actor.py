@@ -11,8 +11,6 @@ from typing import Any
 
 from anabranch.core.admissions import parts_of
 from anabranch.core.errors import RequestRefused
-from anabranch.core.request.models import Request
-from anabranch.core.request.planning import Plan, plan
 from anabranch.core.request.request_hash import has_other_body, request_id_conflict, request_id_ended
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.messages import (
@@ -41,7 +39,8 @@ from anabranch_agency.run.ending import (
     publish_final,
     republish_end,
 )
-from anabranch_agency.run.planning import open_run, start_groups
+from anabranch_agency.run.known_plans import PlannedRequest
+from anabranch_agency.run.opening import open_run, start_groups
 from anabranch_agency.run.state import PartitionState, Run
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
 
@@ -100,8 +99,7 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
         turn.partition.drop("admitted before")
         return
     try:
-        request = Request.model_validate(submit.request)
-        planned = plan(request, submit.session_keys)
+        planned = turn.config.plans.of(submit)
     except RequestRefused as refusal:
         refuse(turn, submit, list(refusal.errors), submit.warnings)
         return
@@ -110,40 +108,40 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
     turn.store_record(run.run_id, run.tombstone, run.deadline)
     # A session that is named after its run belongs to the project in the record of the run.
     if run.session_id != run.run_id:
-        turn.store_project(run.session_id, request.project, run.deadline)
+        turn.store_project(run.session_id, planned.plan.project, run.deadline)
     turn.event(run.run_id, run.tombstone, "run.accepted", **_accepted_data(run, planned))
     _accept(turn, run.run_id, run.tombstone, run.traceparent)
     _start(turn, submit, planned, run)
 
 
-def _accepted_data(run: Run, planned: Plan) -> dict[str, Any]:
+def _accepted_data(run: Run, planned: PlannedRequest) -> dict[str, Any]:
     data = {
-        "project": planned.request.project,
+        "project": planned.plan.project,
         "name": run.name,
         "labels": run.labels,
         "task_groups": len(run.waiting),
-        "tasks": len(planned.tasks),
+        "tasks": planned.plan.tasks,
         "deadline": run.deadline,
     }
     return data | ({"retry_of": run.retry_of} if run.retry_of is not None else {})
 
 
-def _new_run(turn: Turn, submit: SubmitRun, planned: Plan) -> Run:
-    request = planned.request
-    deadline = turn.at + request.timeout
-    groups = {group.name for group in request.task_groups}
+def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
+    plan, free = planned.plan, planned.free
+    deadline = turn.at + plan.timeout
+    groups = {group.name for group in plan.groups}
     accepted = {
         "request_id": submit.request_id,
         "run_id": submit.run_id,
         "session_id": submit.session_id,
         "status": "running",
-        "project": request.project,
-        "name": request.name,
-        "labels": dict(request.labels),
+        "project": plan.project,
+        "name": free.name,
+        "labels": dict(free.labels),
         "accepted_at": rfc3339(turn.at),
         "deadline": rfc3339(deadline),
         "task_groups": len(groups),
-        "tasks": len(planned.tasks),
+        "tasks": plan.tasks,
         "warnings": list(submit.warnings),
         "retry_of": submit.retry_of,
     }
@@ -159,8 +157,8 @@ def _new_run(turn: Turn, submit: SubmitRun, planned: Plan) -> Run:
         run_id=submit.run_id,
         tombstone=tombstone,
         deadline=deadline,
-        name=request.name,
-        labels=dict(request.labels),
+        name=free.name,
+        labels=dict(free.labels),
         waiting=groups,
         warnings=submit.warnings,
         traceparent=submit.traceparent,
@@ -169,11 +167,11 @@ def _new_run(turn: Turn, submit: SubmitRun, planned: Plan) -> Run:
     )
 
 
-def _start(turn: Turn, submit: SubmitRun, planned: Plan, run: Run) -> None:
+def _start(turn: Turn, submit: SubmitRun, planned: PlannedRequest, run: Run) -> None:
     groups = turn.config.names.groups
     turn.publish(groups, run.session_id, open_run(submit, planned, run, turn.config.limits))
     for start in start_groups(run, planned):
-        turn.publish(groups, run.session_id, start)
+        turn.publish_encoded(groups, run.session_id, start)
     # Applied after the messages that open the run: the session's owner drops the pause of a run that is not
     # open.
     early = turn.partition.pop_early(submit.run_id)

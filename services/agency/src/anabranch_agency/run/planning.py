@@ -1,46 +1,107 @@
-"""The messages that open a run at its session's owner and start its groups. Pure."""
+"""Compiles the plan of a request to what the owner of a run needs of it, for each request of its shape. Pure.
+
+A plan depends on the shape of its request (see `core.request.shape`) and on the keys that its session has, but on
+no value of its context. The orders of its tasks are encoded once: the records that start a run take them as they
+are, with the values of that run in their gaps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from anabranch.core.request.models import TaskGroup
 from anabranch.core.request.planning import Plan, PlannedTask
-from anabranch.core.wire.messages import Need, OpenRun, SharedKey, StartGroup, SubmitRun, TaskOrder
-from anabranch_agency.run.state import Run
-from anabranch_agency.run.turn import RunLimits
+from anabranch.core.request.shape import Stencil
+from anabranch.core.wire.codec import header_of
+from anabranch.core.wire.messages import Need, SharedKey, StartGroup, TaskOrder
 
 MAX_CHUNKS = 4_096
 """The most chunks of a task at once. If members take long, a chunk is one member, so this bounds how many run at
 once. The number is part of the record: a later release with another number still reads old records in the same
 way."""
-PART_BYTES = 600_000
-"""Bytes of tasks in one StartGroup record."""
+_OVERHEAD = 500
+"""Bytes of a plan or a group beside its JSON, roughly."""
 
 
-def open_run(submit: SubmitRun, plan: Plan, run: Run, limits: RunLimits | None) -> OpenRun:
-    """The first message about a run for its session's owner."""
-    shared = shared_keys(plan)
-    return OpenRun(
-        run_id=submit.run_id,
-        request_id=submit.request_id,
-        session_id=submit.session_id,
-        groups=tuple(group.name for group in plan.request.task_groups),
-        context=plan.visible_context(),
-        deadline=run.deadline,
-        traceparent=submit.traceparent,
-        retry_of=submit.retry_of,
-        reserved_keys=tuple(reserved_keys(plan)),
+@dataclass(frozen=True, slots=True)
+class CompiledGroup:
+    """A group of a plan.
+
+    Attributes:
+        start: the header of its StartGroup; `run_id`, `tasks` and `admission` are those of each run.
+        orders: its tasks, each a TaskOrder as JSON.
+        tasks: all of them as one JSON array.
+    """
+
+    name: str
+    start: Mapping[str, Any]
+    orders: tuple[Stencil, ...]
+    tasks: Stencil
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPlan:
+    """What a run's owner needs of the plan of a request.
+
+    Attributes:
+        timeout: of the run, in seconds.
+        tasks: their number.
+        produced: the result keys of all tasks, which hide keys of the context.
+        reserved_keys, shared: see OpenRun.
+    """
+
+    project: str
+    timeout: float
+    tasks: int
+    groups: tuple[CompiledGroup, ...]
+    produced: frozenset[str]
+    reserved_keys: tuple[str, ...]
+    shared: Mapping[str, SharedKey]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, roughly."""
+        return _OVERHEAD + sum(_OVERHEAD + 2 * group.tasks.size for group in self.groups)
+
+
+def compiled(planned: Plan, *, with_gaps: bool) -> CompiledPlan:
+    """Compile a plan. With gaps, its request has the names of the gaps of its shape."""
+    shared = shared_keys(planned)
+    numbers = {
+        key: {place: number for number, place in enumerate(found.producers)} for key, found in shared.items()
+    }
+    by_group: dict[str, list[bytes]] = {group.name: [] for group in planned.request.task_groups}
+    for task in planned.tasks:
+        order = order_of(task, numbers).model_dump(mode="json", exclude_defaults=True)
+        by_group[task.group].append(orjson.dumps(order))
+    return CompiledPlan(
+        project=planned.request.project,
+        timeout=planned.request.timeout,
+        tasks=len(planned.tasks),
+        groups=tuple(_group(each, by_group[each.name], with_gaps) for each in planned.request.task_groups),
+        produced=frozenset(key for task in planned.tasks for key in task.spec.result_keys),
+        reserved_keys=tuple(reserved_keys(planned)),
         shared=shared,
-        submitted_at=run.tombstone.accepted_at,
-        admission=run.admission,
-        # On the log with the run, so that a restart with other settings does not change how its records are
-        # decided.
-        inline_limit=limits.inline_bytes if limits is not None else None,
-        member_limit=limits.members if limits is not None else None,
     )
+
+
+def _group(group: TaskGroup, orders: list[bytes], with_gaps: bool) -> CompiledGroup:
+    start = StartGroup(
+        run_id="",
+        admission=0,
+        group=group.name,
+        tasks=(),
+        timeout=group.timeout,
+        max_concurrency=group.max_concurrency,
+        most_chunks=MAX_CHUNKS,
+    )
+    stencil = Stencil.of if with_gaps else Stencil.whole
+    tasks = b"[" + b",".join(orders) + b"]"
+    return CompiledGroup(group.name, header_of(start), tuple(map(stencil, orders)), stencil(tasks))
 
 
 def shared_keys(plan: Plan) -> dict[str, SharedKey]:
@@ -79,45 +140,6 @@ def _endings(key: str) -> Iterator[str]:
 
 Numbers = Mapping[str, Mapping[tuple[str, str], int]]
 """Key with a policy -> (group, task) -> its number among the producers."""
-
-
-def start_groups(run: Run, plan: Plan) -> Iterator[StartGroup]:
-    """A StartGroup message for each group, in several parts if its tasks do not fit into one record."""
-    numbers = {
-        key: {place: number for number, place in enumerate(found.producers)}
-        for key, found in shared_keys(plan).items()
-    }
-    by_group: dict[str, list[PlannedTask]] = {}
-    for task in plan.tasks:
-        by_group.setdefault(task.group, []).append(task)
-    for group in plan.request.task_groups:
-        yield from _parts(run, group, by_group[group.name], numbers)
-
-
-def _parts(run: Run, group: TaskGroup, tasks: list[PlannedTask], numbers: Numbers) -> Iterator[StartGroup]:
-    parts: list[list[TaskOrder]] = [[]]
-    size = 0
-    for task in tasks:
-        order = order_of(task, numbers)
-        length = len(orjson.dumps(order.model_dump(mode="json", exclude_defaults=True)))
-        # A single task above the limit gets a record of its own, which is published in fragments.
-        if parts[-1] and size + length > PART_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(order)
-        size += length
-    for number, orders in enumerate(parts):
-        yield StartGroup(
-            run_id=run.run_id,
-            admission=run.admission,
-            group=group.name,
-            tasks=tuple(orders),
-            part=number,
-            parts=len(parts),
-            timeout=group.timeout,
-            max_concurrency=group.max_concurrency,
-            most_chunks=MAX_CHUNKS,
-        )
 
 
 def order_of(task: PlannedTask, numbers: Numbers) -> TaskOrder:

@@ -21,6 +21,7 @@ from anabranch.core.wire.results import RunRejected
 from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.effects import Effect, PublishAfter, StorePut
+from anabranch_agency.run.known_plans import KnownPlans
 from anabranch_agency.run.state import PartitionState, Run
 
 
@@ -42,6 +43,8 @@ class DecisionConfig:
     """The most bytes of the body of a record on the results topic."""
     limits: RunLimits | None = None
     """Limits that each admitted run carries; if None, the session's owner uses its own."""
+    plans: KnownPlans = field(default_factory=KnownPlans, init=False, repr=False, compare=False)
+    """Compiled plans. They change no decision, only what it costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,10 @@ class Turn:
     """The runs that ended in this turn, with their status."""
 
     def publish(self, topic: str, key: str, message: Message) -> None:
-        self.effects.append(PublishAfter(Outgoing(topic, key, encode(message))))
+        self.publish_encoded(topic, key, encode(message))
+
+    def publish_encoded(self, topic: str, key: str, value: bytes) -> None:
+        self.effects.append(PublishAfter(Outgoing(topic, key, value)))
 
     @property
     def position(self) -> int:

@@ -19,6 +19,7 @@ from anabranch.core.json_documents import Format, compact_size, is_deep, load_do
 from anabranch.core.json_values import NotJson, as_json
 from anabranch.core.names import key_problem, session_id_problem
 from anabranch.core.request import validation
+from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import Sent, unwrap
 from anabranch.core.request.graph import Graph, SessionKeys, build_graph
 from anabranch.core.request.member_counts import MemberForecast
@@ -70,6 +71,8 @@ class ValidationResult:
     bytes: int = 0
     task_groups: int = 0
     tasks: int = 0
+    reads_context: bool = True
+    """Whether a value of the request's context was read, so that other values may have another result."""
 
     def required(self) -> Request:
         """The request.
@@ -215,11 +218,13 @@ def _examined(
     tasks = [task for group in groups for _, task in group.tasks]
     context = _object(sent.request, "context")
     graph = build_graph(tasks, context, environment.session_keys, _object(sent.request, "context_policies"))
-    members = forecast_all(graph, context)
-    errors = _first(chain(sent.errors, schema, _semantic_problems(groups, graph, members, sent, environment)))
+    visible = ContextView(context, graph.producers)
+    members = forecast_all(graph, visible)
+    semantic = _semantic_problems(groups, graph, members, visible, sent, environment)
+    errors = _first(chain(sent.errors, schema, semantic))
     warnings = [*sent.warnings, *(() if errors else validation.warnings_of(graph, members, context))]
     plan = assemble(request, graph, members) if request and not errors else None
-    without_value = unprovided(plan, graph, sent.pointer) if plan else []
+    without_value = unprovided(plan, graph, visible, sent.pointer) if plan else []
     if plan and environment.strict:
         without_value += [Problem(Code.UNKNOWN_PLACEHOLDER, "", warning, "") for warning in plan.warnings]
     if without_value and environment.strict:
@@ -235,6 +240,7 @@ def _examined(
         warnings=(*warnings, *(plan.warnings if plan else ())),
         task_groups=len(groups),
         tasks=len(tasks),
+        reads_context=visible.was_read,
     )
 
 
@@ -250,14 +256,15 @@ def _semantic_problems(
     groups: Sequence[GroupOutline],
     graph: Graph,
     members: Sequence[MemberForecast],
+    visible: ContextView,
     sent: Sent,
     environment: _Environment,
 ) -> Iterator[Problem]:
     pointer = sent.pointer
     yield from validation.duplicate_names(groups, pointer)
     yield from validation.duplicate_result_keys(graph, pointer)
-    policies, context = _object(sent.request, "context_policies"), _object(sent.request, "context")
-    yield from validation.context_policies(graph, policies, context, pointer)
+    policies = _object(sent.request, "context_policies")
+    yield from validation.context_policies(graph, policies, visible, pointer)
     yield from validation.unknown_agents(graph.tasks, environment.agents, pointer)
     yield from validation.expansions(graph.tasks, pointer)
     yield from validation.tolerances(graph.tasks, pointer)

@@ -6,7 +6,7 @@ validates the request and builds the plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from anabranch.core.errors import Problem, RequestRefused
 from anabranch.core.expansion.members import Expanded, Member, member_name
 from anabranch.core.json_documents import compact_size
 from anabranch.core.names import leading_keys
+from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import json_pointer
 from anabranch.core.request.graph import Dependency, Graph, SessionKeys, build_graph
 from anabranch.core.request.member_counts import AT_RUN_TIME, ORDINARY, MemberForecast, forecast_members
@@ -187,7 +188,8 @@ def plan(request: Request, session_keys: SessionKeys = ()) -> Plan:
         # Again from the document: the outlines of a valid request lack the paths that the errors need.
         graph = _graph(read_outline(request.to_document()), request, session_keys)
         raise RequestRefused([*unknown_keys(graph, json_pointer), *cycles(graph, json_pointer)])
-    return assemble(request, graph, forecast_all(graph, request.context))
+    visible = ContextView(request.context, graph.producers)
+    return assemble(request, graph, forecast_all(graph, visible))
 
 
 def _graph(groups: Sequence[GroupOutline], request: Request, session_keys: SessionKeys) -> Graph:
@@ -195,9 +197,8 @@ def _graph(groups: Sequence[GroupOutline], request: Request, session_keys: Sessi
     return build_graph(tasks, request.context, session_keys, request.context_policies)
 
 
-def forecast_all(graph: Graph, context: Mapping[str, Any]) -> list[MemberForecast]:
+def forecast_all(graph: Graph, visible: ContextView) -> list[MemberForecast]:
     """Forecast the members of each task of the graph."""
-    visible = {key: value for key, value in context.items() if key not in graph.producers}
     return [_forecast(task, keys, visible) for task, keys in zip(graph.tasks, graph.array_keys, strict=True)]
 
 
@@ -244,7 +245,7 @@ class _Mentions:
     """Finds keys that templates mention without declaring them: keys of the context, or by mistake of another
     task."""
 
-    def __init__(self, graph: Graph, context: Mapping[str, Any]) -> None:
+    def __init__(self, graph: Graph, context: Collection[str]) -> None:
         self.warnings: list[str] = []
         self._graph = graph
         self._context = context

@@ -12,6 +12,7 @@ from typing import Any
 
 from anabranch.core.errors import Code, Problem
 from anabranch.core.names import leading_keys
+from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import Path as Place
 from anabranch.core.request.graph import Graph
 from anabranch.core.request.planning import Plan, PlannedTask, own_names
@@ -28,9 +29,8 @@ _CODE_BEFORE = re.compile(r"(\$|[\^_}]|\\\w+)$")
 """Characters before braces of shell or LaTeX syntax."""
 
 
-def unprovided(plan: Plan, graph: Graph, pointer: Callable[[Place], str]) -> list[Problem]:
+def unprovided(plan: Plan, graph: Graph, context: ContextView, pointer: Callable[[Place], str]) -> list[Problem]:
     """The problem of each placeholder that will not be replaced, with its path in the request."""
-    context = plan.visible_context()
     found: list[Problem] = []
     for index, task in enumerate(plan.tasks):
         names = _Names(task, graph, context)
@@ -65,7 +65,7 @@ def _written(template: Any) -> Iterator[str]:
 class _Names:
     """Names that a task's templates may use."""
 
-    def __init__(self, task: PlannedTask, graph: Graph, context: Mapping[str, Any]) -> None:
+    def __init__(self, task: PlannedTask, graph: Graph, context: ContextView) -> None:
         self._needs = {need.key for need in task.needs if need.kind != "context"}
         self._own = own_names(task.spec)
         self._graph = graph
@@ -74,7 +74,8 @@ class _Names:
 
     def may_have_value(self, name: str) -> bool:
         """True if a placeholder has a value before the run, or may get one during the run."""
-        if name in SYSTEM_NAMES or Path(name).find(self._context) is not MISSING:
+        # The key of a context is looked up before its value: most names are keys, and need no value.
+        if name in SYSTEM_NAMES or name in self._context or Path(name).find(self._context) is not MISSING:
             return True
         keys = set(leading_keys(name))
         if keys & self._needs or any(key in self._graph.producers for key in keys):

@@ -16,6 +16,7 @@ from typing import Any
 from anabranch.core.errors import Code, Problem
 from anabranch.core.expansion.members import check_config
 from anabranch.core.policies import number_problem
+from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import Path
 from anabranch.core.request.graph import Graph, find_cycles
 from anabranch.core.request.member_counts import MemberForecast
@@ -66,7 +67,7 @@ def duplicate_result_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
 
 
 def context_policies(
-    graph: Graph, policies: Mapping[str, Any], context: Mapping[str, Any], pointer: Pointer
+    graph: Graph, policies: Mapping[str, Any], context: ContextView, pointer: Pointer
 ) -> Iterator[Problem]:
     """Policies of keys that nothing writes, and values of the context that contradict their policy."""
     for count, (key, policy) in enumerate(policies.items()):

@@ -35,12 +35,18 @@ class Decoded(Generic[M]):
     segments: tuple[bytes, ...]
 
 
-def encode(message: Message, segments: Sequence[bytes] = ()) -> bytes:
-    """The record value of a message and its payload."""
+def header_of(message: Message) -> dict[str, Any]:
+    """The header of a message without a payload, in the order of its fields. Its JSON is the record value."""
     header = message.model_dump(mode="json", exclude_defaults=True)
     header["v"] = WIRE_VERSION
     # `exclude_defaults` leaves `type` out, because it always has its default.
     header["type"] = message.__class__.model_fields["type"].default
+    return header
+
+
+def encode(message: Message, segments: Sequence[bytes] = ()) -> bytes:
+    """The record value of a message and its payload."""
+    header = header_of(message)
     if not segments:
         return dumps(header)
     header["segments"] = [len(segment) for segment in segments]

@@ -1,0 +1,72 @@
+"""The messages that open a run at its session's owner and start its groups. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import orjson
+
+from anabranch.core.json_documents import dumps
+from anabranch.core.wire.messages import OpenRun, SubmitRun
+from anabranch_agency.run.known_plans import PlannedRequest
+from anabranch_agency.run.planning import CompiledGroup
+from anabranch_agency.run.state import Run
+from anabranch_agency.run.turn import RunLimits
+
+PART_BYTES = 600_000
+"""Bytes of tasks in one StartGroup record."""
+
+
+def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLimits | None) -> OpenRun:
+    """The first message about a run for its session's owner."""
+    plan = planned.plan
+    return OpenRun(
+        run_id=submit.run_id,
+        request_id=submit.request_id,
+        session_id=submit.session_id,
+        groups=tuple([group.name for group in plan.groups]),
+        context=planned.visible_context(),
+        deadline=run.deadline,
+        traceparent=submit.traceparent,
+        retry_of=submit.retry_of,
+        reserved_keys=plan.reserved_keys,
+        shared=dict(plan.shared),
+        submitted_at=run.tombstone.accepted_at,
+        admission=run.admission,
+        # On the log with the run, so that a restart with other settings does not change how its records are
+        # decided.
+        inline_limit=limits.inline_bytes if limits is not None else None,
+        member_limit=limits.members if limits is not None else None,
+    )
+
+
+def start_groups(run: Run, planned: PlannedRequest) -> Iterator[bytes]:
+    """A StartGroup record for each group, in several parts if its tasks do not fit into one."""
+    for group in planned.plan.groups:
+        tasks = group.tasks.fill(planned.gaps)
+        parts = [tasks] if len(tasks) <= PART_BYTES else list(_parts(group, planned.gaps))
+        for number, part in enumerate(parts):
+            header = {
+                **group.start,
+                "run_id": run.run_id,
+                "admission": run.admission,
+                "tasks": orjson.Fragment(part),
+            }
+            if len(parts) > 1:
+                header |= {"part": number, "parts": len(parts)}
+            yield dumps(header)
+
+
+def _parts(group: CompiledGroup, gaps: Sequence[bytes]) -> Iterator[bytes]:
+    """The tasks of a group as JSON arrays, each within the limit unless it has a single task."""
+    part: list[bytes] = []
+    size = 0
+    for order in group.orders:
+        task = order.fill(gaps)
+        # A single task above the limit gets a record of its own, which is published in fragments.
+        if part and size + len(task) > PART_BYTES:
+            yield b"[" + b",".join(part) + b"]"
+            part, size = [], 0
+        part.append(task)
+        size += len(task)
+    yield b"[" + b",".join(part) + b"]"
