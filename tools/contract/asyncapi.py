@@ -86,14 +86,14 @@ def _topic_channel(topic: Topic) -> Node:
         "bindings": {
             "kafka": {
                 "partitions": DEFAULT_PARTITIONS[topic.name.replace("-", "_")],
-                "topicConfiguration": _kept(topic.retention_seconds),
+                "topicConfiguration": _retention(topic.retention_seconds),
                 "bindingVersion": _KAFKA_BINDING,
             }
         },
     }
 
 
-def _kept(seconds: int | None) -> Node:
+def _retention(seconds: int | None) -> Node:
     if seconds is None:
         return {"cleanup.policy": ["compact"]}
     return {"cleanup.policy": ["delete"], "retention.ms": seconds * 1000}
@@ -171,6 +171,7 @@ def _operation(action: str, topic: Topic) -> Node:
 
 
 def _messages() -> Node:
+    # Reversed: a message on several topics has the key of the first one.
     keys = {name: topic.key for topic in reversed(TOPICS) for name in topic.messages}
     special = {
         **{name: _result(kind, name, schema, text) for kind, (name, schema, text) in RESULT_MESSAGES.items()},

@@ -59,8 +59,8 @@ def drift(folder: Path) -> Iterator[str]:
 
 
 def _stale(folder: Path, files: Mapping[str, str]) -> list[str]:
-    there = (path.relative_to(folder).as_posix() for path in (folder / SCHEMA_FOLDER).rglob("*.json"))
-    return sorted(path for path in there if path not in files)
+    found = (path.relative_to(folder).as_posix() for path in (folder / SCHEMA_FOLDER).rglob("*.json"))
+    return sorted(path for path in found if path not in files)
 
 
 def _difference(path: str, found: str, expected: str) -> str:
@@ -69,8 +69,8 @@ def _difference(path: str, found: str, expected: str) -> str:
     shown = [f"    {line}" for line in changed[:SHOWN_LINES]]
     if len(changed) > SHOWN_LINES:
         shown.append(f"    ... and {len(changed) - SHOWN_LINES} lines more")
-    gone = sum(line.startswith("-") for line in changed)
-    return "\n".join([f"{path}: {len(changed) - gone} lines to add, {gone} to remove", *shown])
+    removed = sum(line.startswith("-") for line in changed)
+    return "\n".join([f"{path}: {len(changed) - removed} lines to add, {removed} to remove", *shown])
 
 
 def _read(path: Path) -> str | None:

@@ -15,7 +15,7 @@ from anabranch.core.wire.results import RESULT_KINDS, ChannelMessage
 from anabranch.runtime.ownership.dead_letter import REASON_BYTES
 from contract.schemas import Schema, accepted, headed, promised
 
-LETTER_CODES = (MEMBER_FAILED, MEMBERS_OMITTED, WEBHOOK_FAILED, DISMISSED, REDRIVEN)
+DEAD_LETTER_CODES = (MEMBER_FAILED, MEMBERS_OMITTED, WEBHOOK_FAILED, DISMISSED, REDRIVEN)
 
 UNDECODABLE = "undecodable"
 """Code of a dead letter that cannot be decoded as a message."""
@@ -123,7 +123,7 @@ def dead_letter_headers_schema() -> Schema:
             ],
             "properties": {
                 "anabranch_code": {
-                    "enum": [UNDECODABLE, *(str(code) for code in Code), *LETTER_CODES],
+                    "enum": [UNDECODABLE, *(str(code) for code in Code), *DEAD_LETTER_CODES],
                     "description": (
                         f"`{UNDECODABLE}`, or the code of the first error of a rejected request. "
                         f"`{MEMBER_FAILED}`: the value is not an original record but describes the failed member; "

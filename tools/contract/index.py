@@ -79,8 +79,7 @@ The interface that users' code may depend on. Everything except the examples is 
 * `examples/`: one valid document for each schema
 
 Schemas of documents that you send are closed: an unknown field is refused, with its path. Schemas of documents
-    that
-you receive are open: later versions may add fields, but rename and remove none, so ignore unknown fields.
+that you receive are open: later versions may add fields, but rename and remove none, so ignore unknown fields.
 
 A JSON Schema describes the form of a document. The Agency, and `anabranch plan`, also check a request as a whole:
 for keys that no task produces, cycles, unknown agents, and limits.

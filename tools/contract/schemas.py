@@ -26,6 +26,7 @@ class _Generator(GenerateJsonSchema):
     """Pydantic's generator with attribute docstrings and without titles of fields."""
 
     def generate(self, schema: CoreSchema, mode: JsonSchemaMode = "validation") -> JsonSchemaValue:
+        # Pydantic uses a generator for one document only, so the models of others are not mixed in.
         self._models: dict[str, type[BaseModel]] = {}
         document = super().generate(schema, mode)
         for part in (document, *document.get("$defs", {}).values()):
@@ -43,6 +44,7 @@ class _Generator(GenerateJsonSchema):
         """In documents that services send, a field is always present, unless its default is null."""
         if self.mode != _SENT_BY_US:
             return super().field_is_required(field, total)
+        # Pydantic wraps the schema of a field with a default value.
         inner = field["schema"]
         return inner["type"] != "default" or inner.get("default", ...) is not None
 

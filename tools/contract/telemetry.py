@@ -1,6 +1,6 @@
 """Generates the tables of docs/telemetry.md from the registry of metrics, spans and attributes. Pure.
 
-`python -m contract --tables docs/telemetry.md` updates them between their marks.
+`python -m contract --tables docs/telemetry.md` updates them between their HTML comments.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 def with_tables(document: str) -> str:
-    """A document with updated tables. Raises KeyError for a mark without a table."""
+    """A document with updated tables. Raises KeyError for a comment that names no table."""
     return _TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}", document)
 
 

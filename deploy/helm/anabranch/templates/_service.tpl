@@ -15,6 +15,7 @@ metadata:
     {{- include "anabranch.labels" $root | nindent 4 }}
     app.kubernetes.io/component: {{ .component }}
 spec:
+  {{- /* With an autoscaler, a fixed number would undo its choice at each upgrade. */}}
   {{- if not $own.autoscaling.enabled }}
   replicas: {{ $own.replicas }}
   {{- end }}
