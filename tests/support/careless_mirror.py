@@ -65,25 +65,26 @@ class Mirror:
             headers=record.headers(),
             partition=record.partition() or 0,
         )
-        self._producer.poll(0)
+        self._producer.poll(0)  # serves delivery reports, which would fill the queue
 
     def _ends(self, topic: str) -> dict[int, int]:
         name = self.cluster.prefix + topic
         found = self._consumer.list_topics(name, timeout=30).topics[name].partitions
-        places = [TopicPartition(name, number) for number in found]
-        return {each.partition: self._consumer.get_watermark_offsets(each, timeout=10)[1] for each in places}
+        partitions = [TopicPartition(name, number) for number in found]
+        return {each.partition: self._consumer.get_watermark_offsets(each, timeout=10)[1] for each in partitions}
 
-    def _records(self, place: TopicPartition, end: int) -> Iterator[Message]:
+    def _records(self, partition: TopicPartition, end: int) -> Iterator[Message]:
         """All records of a partition up to `end`."""
-        self._consumer.assign([place])
+        self._consumer.assign([partition])
         got: list[Message] = []
 
         def is_read() -> bool:
             got.extend(each for each in self._consumer.consume(1_000, timeout=0.1) if each.error() is None)
-            position = self._consumer.position([place])[0].offset
+            position = self._consumer.position([partition])[0].offset
             return end == 0 or position >= end
 
         await_true(is_read, 60, self.cluster.logs)
+        # Records from `end` on are copies by this mirror, or new: copying them, too, would not end.
         return (each for each in got if (each.offset() or 0) < end)
 
     def _committed(self, topic: str) -> int:

@@ -79,7 +79,7 @@ class Injector:
     _later: list[tuple[Callable[[], bool], Callable[[], object]]] = field(default_factory=list)
     _leaving: set[int] = field(default_factory=set)
     _frozen: set[int] = field(default_factory=set)
-    _buried: set[int] = field(default_factory=set)
+    _replaced: set[int] = field(default_factory=set)
 
     @property
     def is_quiet(self) -> bool:
@@ -108,8 +108,8 @@ class Injector:
         for _, action in due:
             action()
         for process in list(self.cluster.processes):
-            if process.popen.poll() is not None and process.popen.pid not in self._buried:
-                self._buried.add(process.popen.pid)
+            if process.popen.poll() is not None and process.popen.pid not in self._replaced:
+                self._replaced.add(process.popen.pid)
                 self._replace(process)
 
     def settle(self, seconds: float) -> None:
@@ -140,6 +140,7 @@ class Injector:
         victim = self._victim(mortal=True)
         if victim is not None:
             self.done[f"kill {victim.service}"] += 1
+            # First: otherwise `step` reports it as ended by itself, and starts another successor.
             self._leaving.add(victim.popen.pid)
             victim.kill()
             self._start(victim.service)
@@ -187,4 +188,5 @@ class Injector:
 
 
 def _is_up(process: Process) -> bool:
+    # A successor that ended counts, too: otherwise its predecessor would never be stopped.
     return b" ready" in process.log.read_bytes() or process.popen.poll() is not None

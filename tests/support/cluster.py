@@ -164,17 +164,18 @@ class User:
         self._assign([cluster.prefix + topic for topic in topics])
 
     def _assign(self, topics: list[str]) -> None:
+        # Assigned at the ends, not subscribed: no wait for a rebalance, and no records of earlier tests.
         metadata = self.consumer.list_topics(timeout=30)
         parts = [TopicPartition(t, p) for t in topics for p in metadata.topics[t].partitions]
         self.consumer.assign([TopicPartition(p.topic, p.partition, self._end_of(p)) for p in parts])
 
-    def _end_of(self, place: TopicPartition) -> int:
+    def _end_of(self, partition: TopicPartition) -> int:
         """The next offset. Waits for a leader of a new partition, or of one whose broker was just unavailable."""
         found: list[int] = []
 
         def answered() -> bool:
             try:
-                found.append(self.consumer.get_watermark_offsets(place, timeout=10)[1])
+                found.append(self.consumer.get_watermark_offsets(partition, timeout=10)[1])
             except KafkaException:
                 return False
             return True

@@ -24,6 +24,7 @@ PRELOADED = (
     "anabranch.cli.commands.why",
     "anabranch.embedded",
 )
+# Without `site` and PYTHON variables (-SE) the client itself starts in milliseconds.
 _CLIENT = """#!{python} -SE
 import json, os, socket, sys
 link = socket.socket(socket.AF_UNIX)
@@ -61,6 +62,7 @@ def _serve(listening: socket.socket) -> None:
     """Fork for each call. The parent stays unchanged: no event loop, no thread, no connection."""
     for module in PRELOADED:
         importlib.import_module(module)
+    # The kernel reaps ended calls, so the zygote need not wait for them.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         link, _ = listening.accept()
@@ -71,7 +73,9 @@ def _serve(listening: socket.socket) -> None:
 
 def _call(link: socket.socket) -> None:
     """Run one call in its forked process, and send the exit code to the caller."""
+    # With the inherited SIG_IGN, `subprocess` could not get the exit codes of its children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # The streams come with the first bytes that were sent with them: exactly these four.
     size, streams, _, _ = socket.recv_fds(link, 4, 3)
     arguments, folder, environ = json.loads(link.makefile("rb").read(int.from_bytes(size, "big")))
     for number, stream in enumerate(streams):
@@ -90,6 +94,7 @@ def _call(link: socket.socket) -> None:
         sys.stderr.flush()
     finally:
         link.sendall(f"{code}\n".encode())
+        # After any exception, too: the child must not return to the accept loop of the zygote.
         os._exit(code)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from servers.process import LOOPBACK
 
+# SO_LINGER with a time of zero: `close` resets the connection instead of ending it in order.
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -63,10 +64,9 @@ class CuttingProxy:
 
     def close(self) -> None:
         """Accept no connections any more, and cut the present ones."""
+        # After `close` alone, a waiting `accept` would still accept one connection.
         with contextlib.suppress(OSError):
-            self._listener.shutdown(
-                socket.SHUT_RDWR
-            )  # after `close` alone, a waiting `accept` would still accept one connection
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
 
@@ -81,6 +81,7 @@ class CuttingProxy:
             except OSError:
                 client.close()
                 continue
+            # The timeout of the connect would apply to each `recv`, too.
             server.settimeout(None)
             with self._lock:
                 self._open |= {client, server}
@@ -109,6 +110,7 @@ class CuttingProxy:
             self.cuts += 1
         with contextlib.suppress(OSError):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            # `close` alone does not wake the thread that waits in `recv`.
             each.shutdown(socket.SHUT_RDWR)
         each.close()
 

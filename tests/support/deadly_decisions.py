@@ -26,4 +26,5 @@ def deadly(rules: DecisionConfig, partition: PartitionState, delivery: Delivered
     return decide(rules, partition, delivery)
 
 
+# Not in the module that defines it: the handler has imported the name already.
 anabranch_taskgroup.owner.handler.decide = deadly  # type: ignore[attr-defined]

@@ -52,7 +52,7 @@ class Page:
         self._replaced = replaced
         self._names: dict[str, Any] = {"__name__": "__main__"}
         self._services: list[tuple[subprocess.Popen[bytes], Path]] = []
-        self._said = ""
+        self._output = ""
         commands = folder / "bin"
         commands.mkdir()
         (commands / "anabranch").symlink_to(command)
@@ -63,11 +63,11 @@ class Page:
     def run(self, block: Block) -> None:
         """Run the block according to its language. Raises AssertionError if it does not work."""
         text = block.text
-        for said, there in self._replaced.items():
-            text = text.replace(said, there)
+        for address, there in self._replaced.items():
+            text = text.replace(address, there)
         if block.is_output:
-            lost = missing_lines(text, self._said)
-            assert not lost, f"not printed: {lost}\n--- printed:\n{self._said}"
+            lost = missing_lines(text, self._output)
+            assert not lost, f"not printed: {lost}\n--- printed:\n{self._output}"
             return
         if block.title:
             (self._folder / block.title).write_text(text, encoding="utf-8")
@@ -92,13 +92,14 @@ class Page:
         self._names["__name__"] = Path(block.title).stem if block.title else "__main__"
         known = set(self._names)
         code = compile("\n" * (block.line - 1) + text, str(block.path), "exec")
-        said = io.StringIO()
-        with self._here(), contextlib.redirect_stdout(said):
+        output = io.StringIO()
+        with self._here(), contextlib.redirect_stdout(output):
             exec(code, self._names)
+            # A block calls the tests that it defines, also again, but not those of the blocks before it.
             for name in [*self._names]:
                 if name.startswith("test_") and (name not in known or f"def {name}(" in text):
                     _call(self._names[name])
-        self._said = said.getvalue()
+        self._output = output.getvalue()
 
     @contextlib.contextmanager
     def _here(self) -> Iterator[None]:
@@ -110,6 +111,7 @@ class Page:
         finally:
             os.chdir(before)
             sys.path[:] = path
+            # Another page may have a module of the same name.
             for name in set(sys.modules) - modules:
                 file = getattr(sys.modules[name], "__file__", None) or ""
                 if file.startswith(str(self._folder)):
@@ -119,7 +121,7 @@ class Page:
 
     def _shell(self, text: str) -> None:
         lines: list[str] = []
-        self._said = ""
+        self._output = ""
         for line in text.splitlines():
             if line in RUNNING:
                 continue
@@ -135,6 +137,7 @@ class Page:
         if not any(line.strip() for line in lines):
             return
         kept = self._folder / ".environment"
+        # Exports of a block apply to the next ones. With -0 a value may have several lines.
         script = "\n".join(["set -euo pipefail", *lines, f"env -0 > {kept}"])
         done = subprocess.run(
             ["bash", "-c", script],
@@ -146,7 +149,7 @@ class Page:
             timeout=SHELL_SECONDS,
             check=False,
         )
-        self._said += done.stdout
+        self._output += done.stdout
         assert done.returncode == 0, f"exit code {done.returncode}:\n{done.stdout}"
         entries = kept.read_text().split("\0")
         self._environ = dict(entry.split("=", 1) for entry in entries if "=" in entry)
@@ -165,7 +168,7 @@ class Page:
             )
         self._services.append((process, log))
         await_true(lambda: process.poll() is not None or any(word in log.read_bytes() for word in READY), 90)
-        self._said += log.read_text()
+        self._output += log.read_text()
         assert process.poll() is None, f"{line} ended:\n{log.read_text()}"
 
     def _reach(self, *, dev: bool) -> None:
@@ -181,6 +184,7 @@ def _call(test: Any) -> None:
     fixtures = {}
     with contextlib.ExitStack() as stack:
         if "anabranch_system" in inspect.signature(test).parameters:
+            # pytest refuses to call a fixture itself.
             made = inspect.unwrap(anabranch_system)()
             fixtures["anabranch_system"] = stack.enter_context(contextlib.contextmanager(lambda: made)())
         marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
@@ -206,8 +210,8 @@ def _document(block: Block, text: str) -> None:
         reading = read_request(document)
         assert reading.errors == ()
         if text.startswith(_MEMBERS):
-            said = text.partition("\n")[0].removeprefix(_MEMBERS)
+            names = text.partition("\n")[0].removeprefix(_MEMBERS)
             [task] = reading.to_document(expand=True)["tasks"]
-            assert [member["message"] for member in task["expanded"]] == said.split()
+            assert [member["message"] for member in task["expanded"]] == names.split()
     elif isinstance(document, dict) and document.get("type") in get_args(ControlType):
         ControlRecord.model_validate(document)

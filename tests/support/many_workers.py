@@ -53,6 +53,7 @@ class Installation:
         return self.loop.run_until_complete(work)
 
     def resources(self) -> Resources:
+        # As in separate processes, only the servers, the clock and the ids are shared.
         return Resources(
             settings=self.settings,
             names=self.settings.names,
@@ -105,6 +106,7 @@ class Installation:
 
     def close(self) -> None:
         self.wait(self.stop())
+        # A loop, because tasks may start others while they are cancelled.
         while left := asyncio.all_tasks(self.loop):
             for task in left:
                 task.cancel()

@@ -56,6 +56,7 @@ def collecting() -> Iterator[Collector]:
             """Print nothing on standard error."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    # `shutdown` waits for one poll, half a second by default.
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     collector.url = f"http://127.0.0.1:{server.server_port}"

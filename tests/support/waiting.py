@@ -24,7 +24,7 @@ async def eventually(
 
 
 async def eventually_true(
-    ask: Callable[[], Awaitable[object]], timeout: float = 20.0, because: str = "the answer was never the one"
+    ask: Callable[[], Awaitable[object]], timeout: float = 20.0, because: str = "the condition never held"
 ) -> None:
     """The same for a condition that has to be awaited, such as a query over HTTP."""
     loop = asyncio.get_running_loop()

@@ -28,6 +28,7 @@ class MissingExtras:
 
 if __name__ == "__main__":
     sys.meta_path.insert(0, MissingExtras())
+    # Imported after the finder is installed: modules that are loaded already would not be refused.
     from anabranch.cli.main import main
 
     sys.exit(main())

@@ -89,6 +89,7 @@ class Controls:
     def _record(self, kind: str, about: str) -> dict[str, Any]:
         if kind != "retry":
             return {"type": kind, "request_id": about}
+        # Only the UUID of the first request: a retry of a retry must not get an ever longer id.
         self.ids.append(f"{about[:36]}-{self.sent}")
         return {"type": kind, "request_id": about, "failed": True, "new_request_id": self.ids[-1]}
 

@@ -36,6 +36,7 @@ SETTINGS: Mapping[str, str] = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "4",
+    # By default the first member of a group waits three seconds for others.
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     # A killed broker is admitted again only after its old session has expired.
@@ -63,6 +64,7 @@ def broker_jars() -> Path:
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     jars = cache / f"kafka-{VERSION}"
+    # Several test runs may start at once: one downloads, the others wait for it.
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not jars.exists():
@@ -95,6 +97,7 @@ def _fetch_jars(jars: Path) -> None:
     )
     if fetched.returncode != 0:
         raise ServerUnavailableError(f"mvn could not download the broker's jars: {fetched.stdout[-2000:]}")
+    # Renamed once complete: an interrupted download must not look like a finished one.
     partial.rename(jars)
 
 
@@ -134,12 +137,12 @@ def kafka_node(
 def _placed(
     directory: Path, address: str, listeners: Mapping[str, str], number: int, voters: Mapping[int, str]
 ) -> dict[str, str]:
-    public = ",".join(f"{name}://{place}" for name, place in {"PLAINTEXT": address, **listeners}.items())
+    public = ",".join(f"{name}://{host}" for name, host in {"PLAINTEXT": address, **listeners}.items())
     return {
         "node.id": str(number),
         "listeners": f"{public},CONTROLLER://{voters[number]}",
         "advertised.listeners": public,
-        "controller.quorum.voters": ",".join(f"{node}@{place}" for node, place in voters.items()),
+        "controller.quorum.voters": ",".join(f"{node}@{host}" for node, host in voters.items()),
         "log.dirs": str(directory),
     }
 

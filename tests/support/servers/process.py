@@ -173,6 +173,7 @@ class ServerProcess:
         child = self._child
         if child is None:
             return
+        # A frozen process does not handle SIGTERM.
         self.resume()
         child.send_signal(how)
         try:
