@@ -19,63 +19,61 @@ SEEDS = 200
 BLOCK = 50
 
 KEPT = {
-    8: "positions that could not be committed while the log was away were never committed",
-    38: "a batch that outlived a rebalance took the position of its group back",
-    51: "a sweep offered dependents before their dependency was in the store",
+    8: "positions whose commit failed during a log outage were never committed",
+    38: "a batch that outlived a rebalance moved the committed position of its group back",
+    51: "the claim monitor offered dependents before their dependency was stored",
     285: "a chunk that was claimed while its partition was lost stayed with a worker that did not run it",
-    287: "an owner that was fenced while the log was away stopped",
+    287: "an owner that was fenced during a log outage stopped",
     571: "the second bug, with a store that refused writes",
-    704: "the second bug, with a log that was away",
+    704: "the second bug, with a log outage",
     1278: "the second bug, with a store a second older",
     1451: "a run that had ended was opened again by a late repetition of its start",
     2306: "the same, with a store a second older",
-    2203: "a chunk that was taken over during a look at others was forgotten, and never offered: its join hung",
+    2203: "a chunk that was taken over during a check of others was never offered: its join hung",
     2338: "the same",
     2388: "the run that was opened again stayed open",
-    7722: "a reader of requests that stood still told a pause again, after its resume: the run waited for ever",
-    50683: "a claim was buried because owners died by chance while they decided about it",
-    63032: "an owner that joined anew kept a partition that it had lost, and joined anew each second from then on",
-    53398: "a position that a lost assignment did not commit was taken for committed in the next one",
-    79889: "the simulator's own store came back as one that it never was: emptied, and older in part",
-    85547: "a store that was emptied during a take-over was believed, before anybody noticed: a run began again",
-    EDGES_FROM + 13: "a value of 200 levels could not be read out of a task's document: its dependents failed",
+    7722: "a stalled reader of requests repeated a pause after its resume: the run waited for ever",
+    50683: "a claim was dead-lettered because owners died by chance while they decided about it",
+    63032: "an owner that rejoined kept a partition that it had lost, and rejoined each second from then on",
+    53398: "a position that a lost assignment did not commit counted as committed in the next one",
+    79889: "the simulator's own store got a state that it never had: emptied, and partly older",
+    85547: "a store that was emptied during a takeover was trusted before the loss was noticed: a run began again",
+    EDGES_FROM + 13: "a value of 200 levels could not be read from a task's document: its dependents failed",
     EDGES_FROM
-    + 112: "the end of a run was not heard where log and store had both begun again: it was nudged for ever",
+    + 112: "the end of a run was ignored after log and store were both recreated: it was nudged for ever",
     EDGES_FROM + 146: "a run that its owner had ended as lost stayed open with the owner of its session",
-    EDGES_FROM + 185: "a store that had lost the lives of a topic, and no fence, refused each owner for ever",
-    EDGES_FROM + 205: "an event of a topic that was created again was taken for one that was known",
-    EDGES_FROM + 350: "derived keys were told by the inline limit of the process, not by that of the run",
     EDGES_FROM
-    + 352: "a run that had ended long ago was opened again: the place to rebuild from stood still while idle",
+    + 185: "a store that had lost the generations of a topic, but no fence, refused each owner for ever",
+    EDGES_FROM + 205: "an event of a recreated topic was dropped as a repetition",
+    EDGES_FROM + 350: "derived keys were recognized by the inline limit of the process, not of the run",
+    EDGES_FROM + 352: "a run that had ended long ago was opened again: the replay start did not move while idle",
     EDGES_FROM + 389: "the same, and its members were called again",
-    EDGES_FROM
-    + 1063: "a position of a topic that was deleted was committed in the one after it: its records were skipped",
-    EDGES_FROM + 3176: "a run admitted by the first record of a topic was taken for one of an earlier release",
-    EDGES_FROM + 10213: "an owner began behind its own claim, at a position of a topic that was deleted",
-    EDGES_FROM + 11144: "a run that had ended as lost went on with the owner of its session until its deadline",
-    EDGES_FROM + 20249: "a topic that was created again before anything came of it was not noticed by its readers",
-    EDGES_FROM + 20527: "a refused request was admitted by an owner that replayed it once the store had forgotten",
-    EDGES_FROM
-    + 20796: "a fence of a topic that was deleted, and an old store without its life, refused each owner",
+    EDGES_FROM + 1063: "a position of a deleted topic was committed in the new one: its records were skipped",
+    EDGES_FROM + 3176: "a run admitted by the first record of a topic counted as one of an earlier release",
+    EDGES_FROM + 10213: "an owner started after its own claim, at a position of a deleted topic",
+    EDGES_FROM + 11144: "a run that had ended as lost stayed open at the owner of its session until its deadline",
+    EDGES_FROM + 20249: "a topic that was recreated before its first record was not noticed by its readers",
+    EDGES_FROM + 20527: "a refused request was admitted by an owner that replayed it after a loss of the store",
+    EDGES_FROM + 20796: "a fence of a deleted topic, and an old store without its generation, refused each owner",
     EDGES_FROM + 21063: "deadlines were late by as much as the clock of a machine had been set back",
-    EDGES_FROM + 21309: "the same of a request that had been answered again",
-    EDGES_FROM + 31857: "an older store was told the present progress, and a run that had ended was ended as lost",
-    EDGES_FROM + 1171: "nobody asked after a run that waits for a key, once its owner had lost it",
-    EDGES_FROM + 101918: "a run was ended as lost in a rebuild, which tells nobody: it never ended for its users",
+    EDGES_FROM + 21309: "the same for a request that had been answered again",
+    EDGES_FROM + 31857: "an older store got the present progress, and a run that had ended was ended as lost",
+    EDGES_FROM + 1171: "no owner queried a run that waits for a key, once its owner had lost it",
+    EDGES_FROM
+    + 101918: "a run was ended as lost in a rebuild, which publishes nothing: it never ended for its users",
     EDGES_FROM + 127600: "the same, by the end of a group",
     EDGES_FROM
-    + 102136: "a repetition of its opening, read from the place of an older store, ran an ended run again",
-    EDGES_FROM + 126401: "the same, read from a fragment whose message never became whole",
-    EDGES_FROM
-    + 200848: "what was read for a task before its topic was created again met the task while it waited",
+    + 102136: "a repetition of its opening, read from the position of an older store, ran an ended run again",
+    EDGES_FROM + 126401: "the same, read from a fragment whose message stayed incomplete",
+    EDGES_FROM + 200848: "an array that was read before its topic was recreated reached the task while it waited",
     EDGES_FROM
     + 428396: "an owner restored the record of an ended run without its end, and ended the run as lost again",
     EDGES_FROM + 1027712: "a part of the store was older than a run's end: the run ended again, as lost",
     EDGES_FROM
-    + 1035256: "a topic was created again during a takeover, so that the next owner ran a forgotten run again",
-    77367: "a key that could not be subscribed to was taken for subscribed, and stayed after its run",
+    + 1035256: "a topic was recreated during a takeover, so that the next owner ran a forgotten run again",
+    77367: "a key whose subscription failed counted as subscribed, and stayed after its run",
 }
-"""Seeds that found bugs, and what these were. What a seed does changes with the product; they are cheap."""
+"""Seeds that found bugs, with the bugs. The effects of a seed change with the product, but running it is cheap."""
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +91,7 @@ def test_every_promise_is_kept_under_every_fault(first: int) -> None:
         if violations := World(seed, FAULTS).run().violations:
             broken[seed] = violations
 
-    assert broken == {}, "play one again: python -m anabranch.testing.simulator --seeds SEED --history"
+    assert broken == {}, "reproduce one: python -m anabranch.testing.simulator --seeds SEED --history"
 
 
 def _in_order_of_arrival(shared: MergedKey) -> list[Contribution]:
