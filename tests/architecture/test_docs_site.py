@@ -28,9 +28,9 @@ def test_generated_pages_are_up_to_date() -> None:
 
 
 def test_every_setting_has_a_description() -> None:
-    told = attribute_notes(Settings)
+    notes = attribute_notes(Settings)
 
-    assert [each.name for each in fields(Settings) if each.name not in told] == []
+    assert [each.name for each in fields(Settings) if each.name not in notes] == []
 
 
 def test_every_public_name_is_in_the_reference() -> None:
@@ -62,8 +62,8 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_other_hosts(
 
 
 def test_output_is_compared_by_lines_in_order() -> None:
-    said = "├── level 1\n│   └── a [echo]   after x\nRun 4711 completed in 3.1 s: 5 of 5.\n"
+    output = "├── level 1\n│   └── a [echo]   after x\nRun 4711 completed in 3.1 s: 5 of 5.\n"
 
-    assert missing_lines("level 1\na [echo] after x\nRun … completed in …: 5 of 5.\n", said) == []
-    assert missing_lines("a [echo]\nlevel 1\n", said) == ["level 1"]
-    assert missing_lines("Run … completed in …: 4 of 5.\n", said) == ["Run … completed in …: 4 of 5."]
+    assert missing_lines("level 1\na [echo] after x\nRun … completed in …: 5 of 5.\n", output) == []
+    assert missing_lines("a [echo]\nlevel 1\n", output) == ["level 1"]
+    assert missing_lines("Run … completed in …: 4 of 5.\n", output) == ["Run … completed in …: 4 of 5."]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from lone_owners import NAMES, REQUEST, Runner, Session, finals, told
+from lone_owners import NAMES, REQUEST, Runner, Session, finals, published
 
 from anabranch.core.admissions import FENCES, admission_of, first_fence
 from anabranch.core.wire.codec import encode
@@ -46,12 +46,12 @@ from anabranch_taskgroup.session.turn import OfferChunk
 def test_a_run_opened_by_an_earlier_release_ends_under_this_one() -> None:
     """Its session's owner got no admission, but its run's owner has one."""
     session, runner = Session(), Runner(first=99)
-    session.opens(None)
-    runner.submits()
+    session.open(None)
+    runner.submit()
 
-    [ended] = told(session.completes(), GroupFinished)
+    [ended] = published(session.complete(), GroupFinished)
 
-    assert finals(runner.hears(ended)) == ["run.completed"]
+    assert finals(runner.receive(ended)) == ["run.completed"]
 
 
 @pytest.mark.parametrize(
@@ -59,32 +59,32 @@ def test_a_run_opened_by_an_earlier_release_ends_under_this_one() -> None:
 )
 def test_a_run_without_admission_matches_a_query_of_its_owner(question: Message) -> None:
     session = Session()
-    session.opens(None)
+    session.open(None)
 
-    assert not told(session.hears(question), FailRun)
+    assert not published(session.receive(question), FailRun)
 
 
 def test_a_run_without_admission_is_not_started_again_by_an_upgraded_owner() -> None:
     """It repeats the last messages of its predecessor, now with an admission."""
     session = Session()
-    session.opens(None)
+    session.open(None)
 
-    again = session.opens(100)
+    again = session.open(100)
 
     assert not [effect for effect in again if isinstance(effect, OfferChunk)]
-    assert told(session.completes(), GroupFinished)
+    assert published(session.complete(), GroupFinished)
 
 
 def test_an_ended_run_without_admission_is_not_started_again_and_its_owner_is_answered() -> None:
     """It may be another run of the same id, for which there would be no answer otherwise."""
     session = Session()
-    session.opens(None)
-    session.completes()
+    session.open(None)
+    session.complete()
 
-    again = session.opens(100)
+    again = session.open(100)
 
     assert not [effect for effect in again if isinstance(effect, OfferChunk)]
-    assert [(each.abandoned, each.admission) for each in told(again, FailRun)] == [(True, 100)]
+    assert [(each.abandoned, each.admission) for each in published(again, FailRun)] == [(True, 100)]
 
 
 # --- a request id that comes again ------------------------------------------------------------------------
@@ -92,9 +92,9 @@ def test_an_ended_run_without_admission_is_not_started_again_and_its_owner_is_an
 
 def test_a_stop_of_a_lost_run_does_not_stop_the_next_run_of_the_same_id() -> None:
     session = Session()
-    session.hears(StopRun(run_id="r", reason="cancelled", admission=7))
+    session.receive(StopRun(run_id="r", reason="cancelled", admission=7))
 
-    session.opens(100)
+    session.open(100)
 
     assert session.partition.runs["r"].groups["g"].tasks["t"].state is TaskState.RUNNING
 
@@ -102,23 +102,23 @@ def test_a_stop_of_a_lost_run_does_not_stop_the_next_run_of_the_same_id() -> Non
 @pytest.mark.parametrize("admission", [7, None])
 def test_a_stop_that_precedes_its_run_stops_it(admission: int | None) -> None:
     session = Session()
-    session.hears(StopRun(run_id="r", reason="cancelled", admission=admission))
+    session.receive(StopRun(run_id="r", reason="cancelled", admission=admission))
 
-    assert [each.status for each in told(session.opens(7), GroupFinished)] == ["cancelled"]
+    assert [each.status for each in published(session.open(7), GroupFinished)] == ["cancelled"]
 
 
 @pytest.mark.parametrize("action", ["cancel", "pause"])
 def test_a_control_record_that_precedes_a_run_applies_to_that_run_only(action: Any) -> None:
     runner = Runner()
-    runner.hears(ControlRun(run_id="r", action=action, origin="t.requests/0/1"))
-    runner.submits()
+    runner.receive(ControlRun(run_id="r", action=action, origin="t.requests/0/1"))
+    runner.submit()
     assert runner.partition.runs["r"].stopping == ("cancelled" if action == "cancel" else None)
     assert runner.partition.runs["r"].paused == (action == "pause")
     admission = runner.partition.runs["r"].admission
-    runner.hears(GroupFinished(run_id="r", group="g", status="cancelled", results={}, admission=admission))
-    runner.forgets()
+    runner.receive(GroupFinished(run_id="r", group="g", status="cancelled", results={}, admission=admission))
+    runner.forget()
 
-    runner.submits()
+    runner.submit()
 
     assert runner.partition.runs["r"].stopping is None
     assert not runner.partition.runs["r"].paused
@@ -134,8 +134,8 @@ def waits_for_an_array(session: Session, admission: int) -> Task:
         needs=(Need(key="x", kind="external"),),
         expansion={"type": "array", "array_mapping": {"n": "x"}},
     )
-    session.hears(opened)
-    session.hears(StartGroup(run_id="r", group="g", tasks=(order,), admission=admission))
+    session.receive(opened)
+    session.receive(StartGroup(run_id="r", group="g", tasks=(order,), admission=admission))
     return session.partition.runs["r"].groups["g"].tasks["t"]
 
 
@@ -144,8 +144,8 @@ def test_an_array_read_in_an_earlier_generation_does_not_reach_a_waiting_task() 
     session = Session()
     task = waits_for_an_array(session, 7)
 
-    for told_late in ({"error": "no list"}, {"count": 3}):
-        session.hears(ArrayCounted(run_id="r", group="g", task="t", admission=7, **told_late))
+    for late in ({"error": "no list"}, {"count": 3}):
+        session.receive(ArrayCounted(run_id="r", group="g", task="t", admission=7, **late))
 
     assert task.state is TaskState.WAITING
 
@@ -158,10 +158,10 @@ def test_the_array_of_an_earlier_run_of_the_id_is_not_used(admission: int | None
     session = Session()
     task = waits_for_an_array(session, 100)
     large = reference_document("s", "x", "r", 900, 900_000)
-    session.hears(ValueFound(run_id="r", key="x", value=large, is_reference=True))
+    session.receive(ValueFound(run_id="r", key="x", value=large, is_reference=True))
     assert task.state is TaskState.READY
 
-    session.hears(ArrayCounted(run_id="r", group="g", task="t", count=3, admission=admission))
+    session.receive(ArrayCounted(run_id="r", group="g", task="t", count=3, admission=admission))
 
     assert task.state is state
 
@@ -177,14 +177,14 @@ def test_a_chunk_that_is_handed_back_for_a_week_keeps_its_admission() -> None:
 def test_events_of_a_run_continue_after_the_topic_was_recreated() -> None:
     """Readers drop an event whose cause is no later than the last one of its source."""
     before = Runner(first=5_000)
-    accepted = before.hears_turn(
+    accepted = before.receive_turn(
         SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST)
     )
     after = Runner()
     after.partition.generation = 1
     after.partition.remember("r", before.partition.runs["r"].tombstone)
 
-    ended = after.hears_turn(ControlRun(run_id="r", action="cancel"))
+    ended = after.receive_turn(ControlRun(run_id="r", action="cancel"))
 
     [first], [last] = ([each.entry for each in turn.events] for turn in (accepted, ended))
     assert (first.type, last.type) == ("run.accepted", "run.failed")
@@ -204,7 +204,7 @@ OPENED = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), dead
 def test_a_run_whose_first_record_is_poison_is_answered() -> None:
     effects = list(give_up_group(GroupRules(NAMES), Groups(0), OPENED, opened_record(b""), "a bug"))
 
-    [answer] = told(effects, FailRun)
+    [answer] = published(effects, FailRun)
     assert (answer.abandoned, answer.admission) == (True, 9)
     assert "a bug" in answer.message
 
@@ -213,7 +213,7 @@ def test_a_run_whose_first_record_is_undecodable_is_answered() -> None:
     large = OPENED.model_copy(update={"context": {"k": "x" * 9_000}})
     for value in (encode(OPENED), encode(large), encode(OPENED).replace(b'"deadline":', b'"deadlines":')):
         effects = list(fail_named(GroupRules(NAMES), Groups(0), opened_record(value), "its owners died"))
-        assert [(each.run_id, each.abandoned) for each in told(effects, FailRun)] == [("r", True)]
+        assert [(each.run_id, each.abandoned) for each in published(effects, FailRun)] == [("r", True)]
 
     report = encode(GroupFinished(run_id="r", group="g", status="completed", results={}))
     assert not list(fail_named(GroupRules(NAMES), Groups(0), opened_record(report), "unknown run"))
@@ -224,16 +224,16 @@ def test_a_group_whose_results_were_refused_has_not_ended() -> None:
     publishes both again.
     """
     runner = Runner()
-    runner.submits()
+    runner.submit()
     results = GroupResults(run_id="r", group="g", part=0, results={"t": 1})
     ended = GroupFinished(run_id="r", group="g", status="completed", results={}, parts=1)
 
-    assert not finals(runner.hears(ended))
+    assert not finals(runner.receive(ended))
 
-    runner.hears(results)
+    runner.receive(results)
     [final] = [
         e.outgoing.value
-        for e in runner.hears(ended)
+        for e in runner.receive(ended)
         if isinstance(e, PublishAfter) and e.outgoing.topic == NAMES.results
     ]
     assert b'"results":{"t":1}' in final
@@ -242,34 +242,34 @@ def test_a_group_whose_results_were_refused_has_not_ended() -> None:
 def test_a_run_that_is_lost_ends_when_it_is_cancelled() -> None:
     """Its tombstone came from the store, and its records are no longer on the log."""
     before, runner = Runner(), Runner(first=1_000)
-    before.submits()
+    before.submit()
     runner.partition.remember("r", before.partition.runs["r"].tombstone)
 
-    assert finals(runner.hears(ControlRun(run_id="r", action="cancel"))) == ["run.failed"]
+    assert finals(runner.receive(ControlRun(run_id="r", action="cancel"))) == ["run.failed"]
 
 
 def test_a_session_has_time_to_answer_a_stop_long_after_the_deadline() -> None:
     """For example after an outage of the Agency: otherwise the results of the groups would be left out."""
     runner = Runner()
-    runner.submits(timeout=60)
+    runner.submit(timeout=60)
     late = 1.0 + 60 + 3_600
-    stopped = runner.hears(TimerDue(run_id="r", at=late), at=late)
-    assert told(stopped, StopRun)
+    stopped = runner.receive(TimerDue(run_id="r", at=late), at=late)
+    assert published(stopped, StopRun)
 
-    assert not finals(runner.hears(TimerDue(run_id="r", at=late + 0.1), at=late + 0.1))
+    assert not finals(runner.receive(TimerDue(run_id="r", at=late + 0.1), at=late + 0.1))
     assert runner.partition.next_deadline() == late + STOP_SECONDS
 
     admission = runner.partition.runs["r"].admission
     ended = GroupFinished(run_id="r", group="g", status="timed_out", results={"t": 1}, admission=admission)
-    assert finals(runner.hears(ended, at=late + 0.2)) == ["run.timed_out"]
+    assert finals(runner.receive(ended, at=late + 0.2)) == ["run.timed_out"]
 
 
 def test_a_session_that_does_not_answer_ends_the_run_a_minute_later() -> None:
     runner = Runner()
-    runner.submits(timeout=60)
+    runner.submit(timeout=60)
     late = 1.0 + 60 + 3_600
-    runner.hears(TimerDue(run_id="r", at=late), at=late)
+    runner.receive(TimerDue(run_id="r", at=late), at=late)
 
-    assert finals(runner.hears(TimerDue(run_id="r", at=late + STOP_SECONDS), at=late + STOP_SECONDS)) == [
+    assert finals(runner.receive(TimerDue(run_id="r", at=late + STOP_SECONDS), at=late + STOP_SECONDS)) == [
         "run.timed_out"
     ]

@@ -44,9 +44,9 @@ class Store:
 class World:
     """One partition's log and store, and a succession of owners."""
 
-    def __init__(self, domain: Callable[[Any], Any]) -> None:
+    def __init__(self, handler: Callable[[Any], Any]) -> None:
         self.store = Store()
-        self._domain = domain(
+        self._handler = handler(
             SimpleNamespace(
                 store=self.store,
                 log=None,
@@ -61,13 +61,13 @@ class World:
 
     def new_owner(self) -> None:
         """Another process becomes the owner, and starts to read at the end of the log."""
-        self.state = self._domain.new_state(0, 0)
+        self.state = self._handler.new_state(0, 0)
 
     async def feed(self, *messages: Message) -> list[Any]:
         """Append messages as one batch, let the owner decide, and perform its store effects."""
         records = [self._record(message) for message in messages]
-        await self._domain.prepare(self.state, records, self.store.get)
-        effects = self._domain.decide(self.state, records, rejected := [])
+        await self._handler.prepare(self.state, records, self.store.get)
+        effects = self._handler.decide(self.state, records, rejected := [])
         assert rejected == []
         for effect in effects:
             if isinstance(effect, StorePut):
@@ -169,7 +169,7 @@ async def test_run_accepted_is_published_before_any_group_is_started() -> None:
     effects = await World(runs).feed(SUBMIT)
 
     durable = [effect.outgoing for effect in effects if isinstance(effect, PublishFirst)]
-    told = [effect.outgoing.topic for effect in effects if isinstance(effect, PublishAfter)]
+    later = [effect.outgoing.topic for effect in effects if isinstance(effect, PublishAfter)]
     assert [entry.type for each in durable for entry in decode_batch(each.value).entries] == ["run.accepted"]
-    assert NAMES.groups in told
-    assert NAMES.events not in told
+    assert NAMES.groups in later
+    assert NAMES.events not in later

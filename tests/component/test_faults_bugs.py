@@ -40,7 +40,7 @@ def test_a_report_that_triggers_a_bug_fails_only_its_run(
     first = result.failures[0]
     assert first["error_type"] == "InternalError"
     assert "LookupError: a bug" in first["message"]
-    reasons = [dict(letter.headers)["anabranch_reason"] for letter in s.records("dead-letters")]
+    reasons = [dict(dead_letter.headers)["anabranch_reason"] for dead_letter in s.records("dead-letters")]
     assert reasons
     assert all(b"LookupError: a bug" in reason for reason in reasons)
     alive(s)
@@ -68,12 +68,12 @@ def test_a_submission_that_triggers_a_bug_is_refused(
     alive(s)
 
 
-@pytest.mark.parametrize("place", ["chunk_opening.members_of", "runner.member_scope", "reporter.pack"])
+@pytest.mark.parametrize("function", ["chunk_opening.members_of", "runner.member_scope", "reporter.pack"])
 def test_a_bug_in_running_a_chunk_fails_its_members_and_leaves_the_worker(
-    anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, place: str
+    anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     """Five deliveries of the chunk trigger it; then its members count as lost, and the run ends."""
-    path = f"anabranch_taskgroup.worker.{place}"
+    path = f"anabranch_taskgroup.worker.{function}"
     real = _imported(path)
 
     def buggy(*args: Any, **more: Any) -> Any:

@@ -37,7 +37,7 @@ SUBMIT = SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", re
 
 
 @pytest.mark.parametrize(
-    ("committed", "told"),
+    ("committed", "expected"),
     [
         (position(10, 4, "s", open_from=9), 9),
         (position(10, 4, "s", 2, open_from=9), 9),
@@ -48,22 +48,22 @@ SUBMIT = SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", re
         (None, 0),
     ],
 )
-def test_a_commit_lists_the_runs_that_had_ended(committed: Committed | None, told: int) -> None:
-    assert open_from(committed) == told
+def test_a_commit_lists_the_runs_that_had_ended(committed: Committed | None, expected: int) -> None:
+    assert open_from(committed) == expected
 
 
 def test_an_earlier_release_understands_such_a_commit() -> None:
     assert replay_of(position(10, 4, "s", open_from=9), "s") == replay_of(position(10, 4, "s"), "s")
 
 
-class Domain:
+class Handler:
     """A handler that records the calls of its owner."""
 
     def __init__(self) -> None:
-        self.told: list[int] = []
+        self.rebuilt_from: list[int] = []
 
     def on_rebuilt(self, state: None, open_from: int) -> None:
-        self.told.append(open_from)
+        self.rebuilt_from.append(open_from)
 
 
 def owned(committed: Committed | None) -> OwnedPartition[None]:
@@ -85,7 +85,7 @@ def owned(committed: Committed | None) -> OwnedPartition[None]:
 
 def test_a_successor_learns_once_which_runs_had_ended_although_it_starts_at_a_fragment() -> None:
     """The other fragments of a message may never arrive, while the first one keeps the replay's start position."""
-    before, domain = owned(None), Domain()
+    before, handler = owned(None), Handler()
     [fragment, *_] = fragments_of(encode(ValueFound(run_id="r", key="k", value="x" * 3_000)), 1_200)
     before.assembled([Incoming("t", 0, 7, b"s", fragment, (), 0.0)])
     before.commit_points.append(CommitPoint(15, before.fragments.begin(12), 12))
@@ -93,10 +93,10 @@ def test_a_successor_learns_once_which_runs_had_ended_although_it_starts_at_a_fr
 
     committed = before.committable(100.0)
     successor = owned(committed)
-    successor.end_rebuild(domain)  # type: ignore[arg-type]  # it is told of this only
-    successor.end_rebuild(domain)  # type: ignore[arg-type]
+    successor.end_rebuild(handler)  # type: ignore[arg-type]  # it calls on_rebuilt only
+    successor.end_rebuild(handler)  # type: ignore[arg-type]
 
-    assert (replay_of(committed, "store").start, domain.told) == (0, [12])
+    assert (replay_of(committed, "store").start, handler.rebuilt_from) == (0, [12])
     again = before.committable(200.0)
     assert (replay_of(again, "store").start, open_from(again)) == (7, 12)
 
@@ -133,9 +133,9 @@ def runs_in_rebuild() -> tuple[Runs, Callable[[Any, int], Any]]:
 
 
 def test_a_run_that_had_ended_and_was_admitted_by_a_repetition_is_not_open() -> None:
-    partition, hear = runs_in_rebuild()
-    hear(SUBMIT, 8)
-    hear(SUBMIT.model_copy(update={"run_id": "open"}), 9)
+    partition, receive = runs_in_rebuild()
+    receive(SUBMIT, 8)
+    receive(SUBMIT.model_copy(update={"run_id": "open"}), 9)
 
     partition.rebuilt(9)
 
@@ -150,21 +150,21 @@ def test_a_lost_run_ends_after_the_rebuild_once_its_end_is_published() -> None:
     """
     known, admit = runs_in_rebuild()
     admit(SUBMIT, 1)
-    partition, hear = runs_in_rebuild()
+    partition, receive = runs_in_rebuild()
     partition.remember("r", known.runs["r"].tombstone)
 
-    in_rebuild = hear(SUBMIT, 3)
+    in_rebuild = receive(SUBMIT, 3)
     partition.rebuilt(1)
-    after = hear(RunUnknown(run_id="r"), 9)
+    after = receive(RunUnknown(run_id="r"), 9)
 
     assert finals(in_rebuild.effects) == []
     assert finals(after.effects) == ["run.failed"]
 
 
 def test_a_new_owner_begins_with_a_rebuild() -> None:
-    domain = RunsHandler(SimpleNamespace(log=None, telemetry=None), RunRules(NAMES))  # type: ignore[arg-type]
-    state = domain.new_state(0, 0)
+    handler = RunsHandler(SimpleNamespace(log=None, telemetry=None), RunRules(NAMES))  # type: ignore[arg-type]
+    state = handler.new_state(0, 0)
 
     assert state.is_rebuilding
-    domain.on_rebuilt(state, 0)
+    handler.on_rebuilt(state, 0)
     assert not state.is_rebuilding

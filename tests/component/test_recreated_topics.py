@@ -120,10 +120,10 @@ def test_a_consumer_reads_a_new_topic_from_its_start(before: int) -> None:
 
     async def again() -> None:
         log = Log()
-        inbox = Consumer(log.client, "g", SPEC.name, Supervisor(), max_queued=10)
+        consumer = Consumer(log.client, "g", SPEC.name, Supervisor(), max_queued=10)
         await log.append(*[b"old"] * before)
-        await inbox.start()
-        old = await inbox.take(10)
+        await consumer.start()
+        old = await consumer.take(10)
         await asyncio.sleep(POLL_SECONDS)
         log.begin_again()
         await log.append(b"0", b"1", b"2")
@@ -131,22 +131,22 @@ def test_a_consumer_reads_a_new_topic_from_its_start(before: int) -> None:
         new: list[Incoming] = []
         async with asyncio.timeout(2 * POLL_SECONDS + 1):
             while len(new) < 3:
-                new += await inbox.take(10)
+                new += await consumer.take(10)
         assert [record.value for record in new] == [b"0", b"1", b"2"]
-        inbox.done(old)
-        assert await inbox.revoked(SPEC.name, 0) is None
-        await inbox.stop()
+        consumer.done(old)
+        assert await consumer.revoked(SPEC.name, 0) is None
+        await consumer.stop()
 
     in_virtual_time(again())
 
 
-class Heard:
+class RecordingHandler:
     """A handler that decides nothing, and keeps the messages of each generation."""
 
     topic, group = SPEC.name, "g"
 
     def __init__(self) -> None:
-        self.heard: list[tuple[int, bytes]] = []
+        self.received: list[tuple[int, bytes]] = []
 
     def fence_key(self, scope: str) -> str:
         return scope
@@ -158,7 +158,7 @@ class Heard:
         pass
 
     def decide(self, state: int, records: Sequence[Incoming], rejected: Any) -> list[Any]:
-        self.heard += [(state, record.value) for record in records if record.key is not None]
+        self.received += [(state, record.value) for record in records if record.key is not None]
         return []
 
     def oldest_open(self, state: int) -> None:
@@ -217,9 +217,9 @@ def test_an_owner_reads_a_new_topic_from_its_start_as_a_later_generation(before:
     async def again() -> None:
         log = Log()
         server = MemoryServer(log.clock)
-        domain: Any = Heard()
+        handler: Any = RecordingHandler()
         owner: Owner[int] = Owner(
-            domain,
+            handler,
             Resources(
                 settings=Settings(loss_window=0.5),
                 names=NAMES,
@@ -235,18 +235,18 @@ def test_an_owner_reads_a_new_topic_from_its_start_as_a_later_generation(before:
         )
         await log.append(*[b"old"] * before)
         await owner.start()
-        await eventually(lambda: owner.states and len(domain.heard) == before)
+        await eventually(lambda: owner.states and len(handler.received) == before)
         await asyncio.sleep(POLL_SECONDS)
         log.begin_again()
         if is_expelled:
             log.client.expire()
         await log.append(b"0", b"1", b"2")
 
-        await eventually(lambda: len(domain.heard) == before + 4, 2 * POLL_SECONDS + 1)
-        heard = [value for _, value in domain.heard[before:]]
-        assert [value for value in heard if value != b"orphan"] == [b"0", b"1", b"2"]
-        assert sorted(heard)[-1] == b"orphan"
-        assert {generation for generation, _ in domain.heard[before:]} == {1}
+        await eventually(lambda: len(handler.received) == before + 4, 2 * POLL_SECONDS + 1)
+        received = [value for _, value in handler.received[before:]]
+        assert [value for value in received if value != b"orphan"] == [b"0", b"1", b"2"]
+        assert sorted(received)[-1] == b"orphan"
+        assert {generation for generation, _ in handler.received[before:]} == {1}
         await owner.stop()
 
     in_virtual_time(again())

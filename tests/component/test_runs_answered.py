@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from lone_owners import NAMES, Runner, Session, finals, told
+from lone_owners import NAMES, Runner, Session, finals, published
 from small_requests import request, task
 
 from anabranch import Task, agent
@@ -73,7 +73,7 @@ def final_body(effects: list[Effect]) -> dict[str, Any]:
     "question", [StopRun(run_id="r", reason="timed_out", admission=7), CheckRun(run_id="r", admission=7)]
 )
 def test_a_stop_or_check_of_a_run_that_the_session_does_not_know_is_answered(question: Message) -> None:
-    [answer] = told(Session().hears(question), FailRun)
+    [answer] = published(Session().receive(question), FailRun)
 
     assert (answer.error_type, answer.abandoned, answer.admission) == ("RunLost", True, 7)
     assert "removed from topic t.groups" in answer.message
@@ -84,39 +84,39 @@ def test_a_check_of_an_open_run_is_answered_only_if_it_is_of_another_admission(
     admission: int, answers: int
 ) -> None:
     session = Session()
-    session.opens(7)
+    session.open(7)
 
-    assert len(told(session.hears(CheckRun(run_id="r", admission=admission)), FailRun)) == answers
+    assert len(published(session.receive(CheckRun(run_id="r", admission=admission)), FailRun)) == answers
 
 
 def test_a_check_of_a_run_that_has_ended_is_answered_and_comes_after_its_end() -> None:
     """The records of the end are before the answer in the partition of the run's owner, which drops it."""
     session, runner = Session(), Runner()
-    runner.submits()
+    runner.submit()
     [opened] = runner.partition.runs.values()
-    session.opens(opened.admission)
-    [ended] = told(session.completes(), GroupFinished)
-    [answer] = told(session.hears(CheckRun(run_id="r", admission=opened.admission)), FailRun)
+    session.open(opened.admission)
+    [ended] = published(session.complete(), GroupFinished)
+    [answer] = published(session.receive(CheckRun(run_id="r", admission=opened.admission)), FailRun)
 
-    assert finals(runner.hears(ended)) == ["run.completed"]
-    assert runner.hears(answer) == []
+    assert finals(runner.receive(ended)) == ["run.completed"]
+    assert runner.receive(answer) == []
 
 
 def test_a_nudge_of_a_run_that_the_session_does_not_know_asks_its_owner_to_check() -> None:
     """A nudge may overtake the records that open the run, so it alone must not end the run."""
     session, runner = Session(), Runner()
-    runner.submits()
+    runner.submit()
 
-    [unknown] = told(session.hears(Nudge(run_id="r", session_id="s", silent_for=60.0)), RunUnknown)
-    effects = runner.hears(unknown)
+    [unknown] = published(session.receive(Nudge(run_id="r", session_id="s", silent_for=60.0)), RunUnknown)
+    effects = runner.receive(unknown)
 
-    assert [each.run_id for each in told(effects, CheckRun)] == ["r"]
+    assert [each.run_id for each in published(effects, CheckRun)] == ["r"]
     assert finals(effects) == []
 
 
 def test_an_abandoned_record_fails_its_open_run_and_an_abandoned_stop_abandons_it() -> None:
     session = Session()
-    session.opens(7)
+    session.open(7)
     record = Incoming(NAMES.groups, 3, 44, b"s", b"", (), 1.0)
 
     first = list(
@@ -125,7 +125,7 @@ def test_an_abandoned_record_fails_its_open_run_and_an_abandoned_stop_abandons_i
     stop = StopRun(run_id="r", reason="cancelled")
     last = list(give_up_group(DecisionConfig(NAMES), session.partition, stop, record, "a bug"))
 
-    [failed], [abandoned] = told(first, FailRun), told(last, FailRun)
+    [failed], [abandoned] = published(first, FailRun), published(last, FailRun)
     assert (failed.abandoned, abandoned.abandoned) == (False, True)
     assert "t.groups/3, offset 44" in failed.message
     assert [type(each) for each in last if isinstance(each, Halt)] == [Halt]
@@ -135,18 +135,18 @@ def test_an_abandoned_record_fails_its_open_run_and_an_abandoned_stop_abandons_i
 def test_a_fragment_by_itself_changes_nothing() -> None:
     piece = Fragment(message_id="m", number=0, count=2)
 
-    assert Session().hears(piece, b"{") == []
-    assert Runner().hears(piece) == []
+    assert Session().receive(piece, b"{") == []
+    assert Runner().receive(piece) == []
 
 
 def test_a_run_with_thousands_of_external_keys_checks_each_once() -> None:
     """With 15,000 keys, checking all dependencies of the task for each of them took a minute and a half."""
-    looked: list[str] = []
+    read: list[str] = []
 
     class Counted(Need):
         def __getattribute__(self, name: str) -> Any:
             if name == "optional":
-                looked.append(super().__getattribute__("key"))
+                read.append(super().__getattribute__("key"))
             return super().__getattribute__(name)
 
     names = [f"k{number}" for number in range(300)]
@@ -170,7 +170,7 @@ def test_a_run_with_thousands_of_external_keys_checks_each_once() -> None:
 
     assert sum(isinstance(effect, Watch) for effect in effects) == 300
     assert len(partition.runs["r"].groups["g"].tasks["t"].chunks) == 1
-    assert len(looked) <= 3 * len(names)
+    assert len(read) <= 3 * len(names)
 
 
 # --- the owner of the run -----------------------------------------------------------------------------------
@@ -178,46 +178,46 @@ def test_a_run_with_thousands_of_external_keys_checks_each_once() -> None:
 
 def test_a_run_that_its_session_has_lost_ends_at_once_with_known_results() -> None:
     runner = Runner()
-    runner.submits()
+    runner.submit()
     lost = FailRun(run_id="r", error_type="RunLost", message="no records", abandoned=True)
 
-    body = final_body(runner.hears(lost))
+    body = final_body(runner.receive(lost))
 
     assert (body["status"], body["failures"][0]["error_type"]) == ("failed", "RunLost")
-    assert finals(runner.hears(lost)) == []
+    assert finals(runner.receive(lost)) == []
 
 
 def test_a_run_that_a_service_cannot_continue_is_stopped_and_then_failed() -> None:
     runner = Runner()
-    runner.submits()
+    runner.submit()
     fault = FailRun(run_id="r", error_type="InternalError", message="a bug", group="g", task="t")
 
-    effects = runner.hears(fault)
+    effects = runner.receive(fault)
 
-    assert [each.reason for each in told(effects, StopRun)] == ["cancelled"]
+    assert [each.reason for each in published(effects, StopRun)] == ["cancelled"]
     assert finals(effects) == []
-    body = final_body(runner.hears(GroupFinished(run_id="r", group="g", status="completed", results={"t": 1})))
+    body = final_body(runner.receive(GroupFinished(run_id="r", group="g", status="completed", results={"t": 1})))
     assert (body["status"], body["results"], body["failures"][0]["message"]) == ("failed", {"t": 1}, "a bug")
 
 
 def test_a_fault_of_an_earlier_run_of_the_same_id_is_dropped() -> None:
     runner = Runner(first=10)
-    runner.submits()
+    runner.submit()
 
-    assert runner.hears(FailRun(run_id="r", error_type="X", message="x", abandoned=True, admission=3)) == []
+    assert runner.receive(FailRun(run_id="r", error_type="X", message="x", abandoned=True, admission=3)) == []
     assert "r" in runner.partition.runs
 
 
 @pytest.mark.parametrize(("late", "ended"), [(-0.1, []), (0.0, ["run.timed_out"])])
 def test_a_run_ends_a_minute_after_its_deadline_whatever_its_session_does(late: float, ended: list[str]) -> None:
     runner = Runner()
-    runner.submits(timeout=30)
+    runner.submit(timeout=30)
     deadline = runner.partition.runs["r"].deadline
-    stopped = runner.hears(TimerDue(run_id="r", at=deadline), at=deadline)
-    assert (len(told(stopped, StopRun)), finals(stopped)) == (1, [])
+    stopped = runner.receive(TimerDue(run_id="r", at=deadline), at=deadline)
+    assert (len(published(stopped, StopRun)), finals(stopped)) == (1, [])
 
     at = deadline + STOP_SECONDS + late
-    effects = runner.hears(TimerDue(run_id="r", at=at), at=at)
+    effects = runner.receive(TimerDue(run_id="r", at=at), at=at)
 
     assert finals(effects) == ended
     if ended:
@@ -229,22 +229,24 @@ def test_a_run_ends_a_minute_after_its_deadline_whatever_its_session_does(late: 
 def test_a_timer_counts_only_once_machine_and_broker_agree(by_machine: bool) -> None:
     """An Agency ten minutes ahead appended timers that were due by its clock alone."""
     runner = Runner()
-    runner.submits(timeout=30)
+    runner.submit(timeout=30)
     deadline = runner.partition.runs["r"].deadline
     early, due = deadline - 0.1, deadline + 600
     timer, record = (due, early) if by_machine else (early, due)
 
-    assert runner.hears(TimerDue(run_id="r", at=timer), at=record) == []
+    assert runner.receive(TimerDue(run_id="r", at=timer), at=record) == []
 
 
 def test_results_that_cannot_be_written_end_the_run_without_them() -> None:
     runner = Runner()
-    runner.submits()
+    runner.submit()
     deep: Any = 1
     for _ in range(300):
         deep = [deep]
 
-    body = final_body(runner.hears(GroupFinished(run_id="r", group="g", status="completed", results={"t": deep})))
+    body = final_body(
+        runner.receive(GroupFinished(run_id="r", group="g", status="completed", results={"t": deep}))
+    )
 
     assert (body["status"], body["results"]) == ("failed", {})
     assert "the results cannot be written" in body["failures"][0]["message"]
@@ -252,14 +254,14 @@ def test_results_that_cannot_be_written_end_the_run_without_them() -> None:
 
 def test_a_dead_lettered_record_fails_its_run_and_a_second_one_ends_it() -> None:
     runner = Runner()
-    runner.submits()
+    runner.submit()
     record = Incoming(NAMES.runs, 1, 9, b"r", b"", (), 1.0)
     bad = GroupFinished(run_id="r", group="g", status="completed", results={})
 
     first = abandon(RunRules(NAMES), runner.partition, bad, record, "a bug").effects
     second = abandon(RunRules(NAMES), runner.partition, bad, record, "a bug").effects
 
-    assert (len(told(first, StopRun)), finals(first)) == (1, [])
+    assert (len(published(first, StopRun)), finals(first)) == (1, [])
     assert finals(second) == ["run.failed"]
     assert "t.runs/1, offset 9" in final_body(second)["failures"][0]["message"]
 
@@ -277,10 +279,10 @@ def test_a_dead_lettered_record_fails_its_run_and_a_second_one_ends_it() -> None
 def test_any_message_about_a_run_whose_records_are_lost_ends_it(message: Message) -> None:
     """Its tombstone in the store says that it was admitted, and has not ended."""
     before, after = Runner(), Runner(first=1_000)
-    before.submits()
+    before.submit()
     after.partition.remember("r", before.partition.runs["r"].tombstone)
 
-    body = final_body(after.hears(message))
+    body = final_body(after.receive(message))
 
     assert (body["status"], body["failures"][0]["error_type"]) == ("failed", "RunLost")
 

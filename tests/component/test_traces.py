@@ -300,7 +300,7 @@ def test_members_are_sampled_evenly_and_failures_beside_them(anabranch_system: S
 
 
 @pytest.mark.parametrize(
-    ("flags", "sampler", "told"),
+    ("flags", "sampler", "is_emitted"),
     [
         ("00", None, False),
         ("01", None, True),
@@ -310,7 +310,7 @@ def test_members_are_sampled_evenly_and_failures_beside_them(anabranch_system: S
     ],
 )
 def test_the_producers_flag_and_the_sampler_decide_for_all_spans_together(
-    anabranch_system: Start, flags: str, sampler: Any, told: bool
+    anabranch_system: Start, flags: str, sampler: Any, is_emitted: bool
 ) -> None:
     traced = Traced(sampler)
     s = anabranch_system(agents={"slow": slow}, telemetry=traced.telemetry)
@@ -318,7 +318,7 @@ def test_the_producers_flag_and_the_sampler_decide_for_all_spans_together(
     submit(s, request(task("t", "slow")), PRODUCER[:-2] + flags).result(60)
     s.advance(1)
 
-    assert len(traced.spans) == (4 if told else 0)
+    assert len(traced.spans) == (4 if is_emitted else 0)
 
 
 def test_a_share_of_runs_is_sampled_whole(anabranch_system: Start) -> None:
@@ -368,11 +368,11 @@ def test_an_agents_own_spans_are_under_its_member(anabranch_system: Start) -> No
 @contextmanager
 def listening() -> Iterator[tuple[str, list[dict[str, str]]]]:
     """A local server: its address, and the headers of each request."""
-    heard: list[dict[str, str]] = []
+    received: list[dict[str, str]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            heard.append({name.lower(): value for name, value in self.headers.items()})
+            received.append({name.lower(): value for name, value in self.headers.items()})
             body = json.dumps({}).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -387,7 +387,7 @@ def listening() -> Iterator[tuple[str, list[dict[str, str]]]]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/", heard
+        yield f"http://127.0.0.1:{server.server_port}/", received
     finally:
         server.shutdown()
         thread.join()
@@ -397,27 +397,27 @@ def listening() -> Iterator[tuple[str, list[dict[str, str]]]]:
 def test_the_http_agent_propagates_the_trace(anabranch_system: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANABRANCH_HTTP_ALLOW", "127.0.0.1")
     traced = Traced()
-    with listening() as (url, heard):
+    with listening() as (url, received):
         s = anabranch_system(telemetry=traced.telemetry)
         document = request(task("t", "http", inputs={"url": url}))
         assert submit(s, document).result(60).status == "completed"
         s.advance(1)
 
     member = traced.one("member t")
-    assert heard[0]["traceparent"] == f"00-{TRACE_ID:032x}-{id_of(member):016x}-01"
+    assert received[0]["traceparent"] == f"00-{TRACE_ID:032x}-{id_of(member):016x}-01"
 
 
 def test_without_telemetry_the_producers_trace_is_propagated_unchanged(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANABRANCH_HTTP_ALLOW", "127.0.0.1")
-    with listening() as (url, heard):
+    with listening() as (url, received):
         s = anabranch_system()
         document = request(task("t", "http", inputs={"url": url}))
         assert submit(s, document).result(60).status == "completed"
         assert submit(s, document, None).result(60).status == "completed"
 
-    assert [each.get("traceparent") for each in heard] == [PRODUCER, None]
+    assert [each.get("traceparent") for each in received] == [PRODUCER, None]
 
 
 def test_a_client_sends_the_span_that_it_runs_within() -> None:

@@ -307,11 +307,11 @@ async def test_the_successor_of_a_killed_process_has_its_state(
 def test_the_process_says_which_server_it_cannot_reach(redis_url: str, prefix: str) -> None:
     process = _service("127.0.0.1:1", redis_url, prefix)
     try:
-        _, said = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 4
-    assert "Kafka cannot be reached at 127.0.0.1:1" in said
+    assert "Kafka cannot be reached at 127.0.0.1:1" in output
 
 
 async def test_reading_continues_after_a_broker_outage(broker_process: ServerHandle, prefix: str) -> None:

@@ -21,29 +21,31 @@ async def client(redis_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
-async def _pulse(redis_url: str, key: str, patience: float) -> Heartbeat:
-    pulse = Heartbeat(partial(RedisStore.connect, redis_url), SystemClock(), ttl=0.4, every=0.1, patience=patience)
-    pulse.start(key)
+async def _heartbeat(redis_url: str, key: str, patience: float) -> Heartbeat:
+    heartbeat = Heartbeat(
+        partial(RedisStore.connect, redis_url), SystemClock(), ttl=0.4, every=0.1, patience=patience
+    )
+    heartbeat.start(key)
     await asyncio.sleep(0.3)
-    return pulse
+    return heartbeat
 
 
 async def test_a_blocked_loop_keeps_its_liveness_key(client: Redis, redis_url: str, prefix: str) -> None:
     """The loop is blocked for three times the key's time to live."""
-    pulse = await _pulse(redis_url, f"{prefix}alive", patience=60)
+    heartbeat = await _heartbeat(redis_url, f"{prefix}alive", patience=60)
 
     time.sleep(1.2)
     assert client.exists(f"{prefix}alive")
 
-    await pulse.stop()
+    await heartbeat.stop()
 
 
 async def test_a_loop_that_is_blocked_for_too_long_loses_its_liveness_key(
     client: Redis, redis_url: str, prefix: str
 ) -> None:
-    pulse = await _pulse(redis_url, f"{prefix}alive", patience=0.2)
+    heartbeat = await _heartbeat(redis_url, f"{prefix}alive", patience=0.2)
 
     time.sleep(1.2)
     assert not client.exists(f"{prefix}alive")
 
-    await pulse.stop()
+    await heartbeat.stop()

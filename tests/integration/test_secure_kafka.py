@@ -72,7 +72,7 @@ async def test_a_clients_certificate(secure: SecureKafka) -> None:
     assert await used(secure.mtls, properties, "sec.mtls") == 0
 
 
-async def turned_away(where: str, properties: Mapping[str, str]) -> str:
+async def error_of(where: str, properties: Mapping[str, str]) -> str:
     with pytest.raises((Misconfigured, ServerUnavailable)) as refused:
         await KafkaLog.connect(where, properties=properties, timeout=TURNED_AWAY_SECONDS)
     assert "pw-of" not in str(refused.value)
@@ -80,31 +80,31 @@ async def turned_away(where: str, properties: Mapping[str, str]) -> str:
 
 
 async def test_a_wrong_password_is_not_reported_as_an_unavailable_server(secure: SecureKafka) -> None:
-    said = await turned_away(secure.scram, secure.scram_properties("service", "pw-of-nobody"))
+    error = await error_of(secure.scram, secure.scram_properties("service", "pw-of-nobody"))
 
-    assert said.startswith("Misconfigured")
-    assert "ANABRANCH_KAFKA_SASL" in said
+    assert error.startswith("Misconfigured")
+    assert "ANABRANCH_KAFKA_SASL" in error
 
 
 async def test_an_unknown_authority_is_named(secure: SecureKafka) -> None:
     properties = service(secure)
     del properties["ssl.ca.location"]
 
-    said = await turned_away(secure.scram, properties)
+    error = await error_of(secure.scram, properties)
 
-    assert said.startswith("Misconfigured")
-    assert "ssl.ca.location" in said
+    assert error.startswith("Misconfigured")
+    assert "ssl.ca.location" in error
 
 
 async def test_a_missing_client_certificate_is_reported(secure: SecureKafka) -> None:
     properties = secure.mtls_properties(secure.certificate)
     del properties["ssl.certificate.location"], properties["ssl.key.location"]
 
-    assert "certificate" in await turned_away(secure.mtls, properties)
+    assert "certificate" in await error_of(secure.mtls, properties)
 
 
 async def test_plain_text_to_a_listener_with_tls_is_reported(secure: SecureKafka) -> None:
-    assert "security.protocol" in await turned_away(secure.scram, {})
+    assert "security.protocol" in await error_of(secure.scram, {})
 
 
 async def test_the_error_of_a_user_without_permissions_has_the_topic_and_the_fix(secure: SecureKafka) -> None:

@@ -27,9 +27,9 @@ RIGHTS = (
 
 
 @pytest.fixture
-def place(redis_process: ServerHandle) -> str:
+def address(redis_process: ServerHandle) -> str:
     """host:port of a server with the users `service`, with a service's permissions, and `reader`."""
-    place = urlsplit(redis_process.address).netloc
+    address = urlsplit(redis_process.address).netloc
     admin = redis.Redis.from_url(redis_process.address)
     rights = RIGHTS.split()
     admin.execute_command(
@@ -38,7 +38,7 @@ def place(redis_process: ServerHandle) -> str:
     admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw-of-reader", "~*", "-@all", "+@connection", "+get")
     admin.execute_command("ACL", "SETUSER", "default", "off")
     admin.close()
-    return place
+    return address
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def tls_place(place: str, authority: Authority) -> Iterator[str]:
-    host, port = place.split(":")
+def tls_address(address: str, authority: Authority) -> Iterator[str]:
+    host, port = address.split(":")
     with tls_proxy(authority.issue("redis"), host, int(port)) as before:
         yield f"127.0.0.1:{before}"
 
@@ -63,8 +63,8 @@ async def refused(url: str, ca_file: str | None = None) -> AnabranchError:
     return caught.value
 
 
-async def test_a_user_with_the_documented_rights_can_do_all_that_services_do(place: str) -> None:
-    settings = Settings(redis_url=f"redis://{place}", redis_username="service", redis_password="pw-of-service")
+async def test_a_user_with_the_documented_rights_can_do_all_that_services_do(address: str) -> None:
+    settings = Settings(redis_url=f"redis://{address}", redis_username="service", redis_password="pw-of-service")
     store, notifier = await redis_pair(settings)
     try:
         await store.put([Write("session:{s}:a", b"1", 60.0)], Fence("anabranch.{s}:fence", 1, 60.0))
@@ -81,21 +81,21 @@ async def test_a_user_with_the_documented_rights_can_do_all_that_services_do(pla
         await store.close()
 
 
-async def test_a_wrong_password_is_a_wrong_setting(place: str) -> None:
-    error = await refused(f"redis://service:pw-of-nobody@{place}")
+async def test_a_wrong_password_is_a_wrong_setting(address: str) -> None:
+    error = await refused(f"redis://service:pw-of-nobody@{address}")
 
     assert isinstance(error, Misconfigured)
     assert "user and password" in str(error)
 
 
-async def test_no_password_where_one_is_needed_is_a_wrong_setting(place: str) -> None:
-    error = await refused(f"redis://{place}")
+async def test_no_password_where_one_is_needed_is_a_wrong_setting(address: str) -> None:
+    error = await refused(f"redis://{address}")
 
     assert isinstance(error, Misconfigured)
 
 
-async def test_the_error_of_a_user_without_a_permission_names_it(place: str) -> None:
-    store = await RedisStore.connect(f"redis://reader:pw-of-reader@{place}")
+async def test_the_error_of_a_user_without_a_permission_names_it(address: str) -> None:
+    store = await RedisStore.connect(f"redis://reader:pw-of-reader@{address}")
     try:
         with pytest.raises(StoreRefused, match="ACL"):
             await store.put([Write("session:{s}:a", b"1", 60.0)])
@@ -103,8 +103,8 @@ async def test_the_error_of_a_user_without_a_permission_names_it(place: str) -> 
         await store.close()
 
 
-async def test_tls_with_a_ca_file(tls_place: str, authority: Authority) -> None:
-    url = f"rediss://service:pw-of-service@{tls_place}"
+async def test_tls_with_a_ca_file(tls_address: str, authority: Authority) -> None:
+    url = f"rediss://service:pw-of-service@{tls_address}"
     store = await RedisStore.connect(url, ca_file=str(authority.file))
     notifier = await RedisNotifier.connect(url, ca_file=str(authority.file))
     try:
@@ -115,23 +115,23 @@ async def test_tls_with_a_ca_file(tls_place: str, authority: Authority) -> None:
         await store.close()
 
 
-async def test_a_certificate_of_an_unknown_authority_is_refused(tls_place: str) -> None:
-    error = await refused(f"rediss://service:pw-of-service@{tls_place}")
+async def test_a_certificate_of_an_unknown_authority_is_refused(tls_address: str) -> None:
+    error = await refused(f"rediss://service:pw-of-service@{tls_address}")
 
     assert isinstance(error, Misconfigured)
     assert "ANABRANCH_REDIS_CA_FILE" in str(error)
 
 
-async def test_a_certificate_for_another_name_is_refused(place: str, authority: Authority) -> None:
-    host, port = place.split(":")
+async def test_a_certificate_for_another_name_is_refused(address: str, authority: Authority) -> None:
+    host, port = address.split(":")
     with tls_proxy(authority.issue("elsewhere", "127.0.0.9"), host, int(port)) as before:
         error = await refused(f"rediss://service:pw-of-service@127.0.0.1:{before}", str(authority.file))
 
     assert isinstance(error, Misconfigured)
 
 
-async def test_tls_to_a_server_without_it_is_reported(place: str, authority: Authority) -> None:
-    error = await refused(f"rediss://service:pw-of-service@{place}", str(authority.file))
+async def test_tls_to_a_server_without_it_is_reported(address: str, authority: Authority) -> None:
+    error = await refused(f"rediss://service:pw-of-service@{address}", str(authority.file))
 
     assert isinstance(error, ServerUnavailable)
-    assert f"rediss://{place}" in str(error)
+    assert f"rediss://{address}" in str(error)

@@ -217,12 +217,12 @@ class Crowd:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.calls: Counter[int | None] = Counter()
-        self.inside = self.most = 0
+        self.inside = self.peak = 0
 
     async def work(self, each: Task) -> int | None:
         self.calls[each.index] += 1
         self.inside += 1
-        self.most = max(self.most, self.inside)
+        self.peak = max(self.peak, self.inside)
         await asyncio.sleep(self.seconds)
         self.inside -= 1
         return each.index
@@ -270,21 +270,21 @@ def test_long_members_run_at_once_if_slots_are_free() -> None:
         result, took = s.wait(s.run(fan_out(members)))
 
     assert result.status == "completed"
-    assert crowd.most == members
+    assert crowd.peak == members
     assert took < 11.0
 
 
 def test_a_wide_fan_out_of_long_members_is_shared_by_all_workers() -> None:
     """Also the first chunks, cut before any duration is known: the owner's worker gets no more than others."""
-    took, most = {}, {}
+    took, peak = {}, {}
     for workers in (10, 40):
         crowd = Crowd(10.0)
         with installation(workers, {"work": crowd.work}, concurrency=16) as s:
             result, took[workers] = s.wait(s.run(fan_out(3_000)))
         assert result.status == "completed"
-        most[workers] = crowd.most
+        peak[workers] = crowd.peak
 
-    assert most == {10: 160, 40: 640}
+    assert peak == {10: 160, 40: 640}
     assert took[10] < 1.5 * 3_000 * 10 / 160
     assert took[40] < took[10] / 2
 
@@ -356,7 +356,7 @@ def test_a_quick_run_is_not_kept_waiting_by_a_giant_of_short_members(workers: in
     with installation(workers, {"work": crowd.work, "quick": quick}) as s:
         idle, took = s.wait(behind(s, fan_out(40_000), (0.0, 0.05, 0.2)))
 
-    assert crowd.most == workers * 64
+    assert crowd.peak == workers * 64
     assert max(took) <= 3 * idle + 0.02
 
 
@@ -367,7 +367,7 @@ def test_a_quick_run_waits_for_one_member_of_a_giant_at_a_time(workers: int) -> 
     with installation(workers, {"work": crowd.work, "quick": quick}) as s:
         idle, took = s.wait(behind(s, fan_out(10_000), (0.0, 0.5, 1.0)))
 
-    assert crowd.most == workers * 64
+    assert crowd.peak == workers * 64
     assert max(took) <= 3 * 1.0 + 3 * idle + 0.02
 
 
@@ -394,12 +394,12 @@ def test_a_chunk_is_a_second_of_a_worker_or_one_member_once_some_were_measured(s
 
 
 def test_a_turn_reads_only_its_own_run_however_many_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = 0
+    read = 0
     next_due = Timers.next_due
 
     def counted(timers: Timers) -> float | None:
-        nonlocal looked
-        looked += 1
+        nonlocal read
+        read += 1
         return next_due(timers)
 
     partition, offset = PartitionState(0), 0
@@ -415,6 +415,6 @@ def test_a_turn_reads_only_its_own_run_however_many_are_open(monkeypatch: pytest
             partition.next_due()
             partition.oldest_open()
 
-    assert looked <= offset
+    assert read <= offset
     assert (partition.next_due(), partition.oldest_open()) == (600.0, 0)
     assert {run.run_id for run in partition.due(602.0)} == {"r0", "r1", "r2"}

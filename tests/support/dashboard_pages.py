@@ -22,9 +22,9 @@ class Dashboard:
         self.page = page
         self.url = url
 
-    def open(self, place: str) -> None:
+    def open(self, path: str) -> None:
         """Open a path, such as `/runs`."""
-        self.page.goto(f"{self.url}#{place}")
+        self.page.goto(f"{self.url}#{path}")
         self.page.locator("main h1").first.wait_for()
 
     def button(self, name: str) -> Locator:
@@ -50,10 +50,10 @@ class Dashboard:
         """The centre of a tile, in pixels of the window. Nodes are numbered as in the graph."""
         box = self.painted_graph().bounding_box()
         assert box is not None
-        place: dict[str, Any] = self.page.evaluate(
+        tile: dict[str, Any] = self.page.evaluate(
             "node => document.querySelector('canvas[data-painted]').graph.boxOf(node)", node
         )
-        return box["x"] + place["left"] + place["width"] / 2, box["y"] + place["top"] + place["height"] / 2
+        return box["x"] + tile["left"] + tile["width"] / 2, box["y"] + tile["top"] + tile["height"] / 2
 
     def width_over(self) -> int:
         """Pixels by which the page is wider than the window."""
@@ -81,12 +81,12 @@ def dashboard(
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
-    said: list[str] = []
-    page.on("pageerror", lambda error: said.append(f"error: {error}"))
-    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(f"error: {error}"))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     try:
         yield Dashboard(page, url)
     finally:
         context.close()
-    unexpected = [text for text in said if not any(f"status of {status}" in text for status in expected_errors)]
+    unexpected = [text for text in errors if not any(f"status of {status}" in text for status in expected_errors)]
     assert not unexpected, unexpected

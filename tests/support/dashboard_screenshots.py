@@ -81,7 +81,7 @@ class Pictures:
     def take(
         self,
         name: str,
-        place: str,
+        path: str,
         sign: str,
         *,
         theme: str = "light",
@@ -96,7 +96,7 @@ class Pictures:
             device_scale_factor=2 if size == PHONE else 1,
         )
         board = Dashboard(context.new_page(), self._system.url)
-        board.open(place)
+        board.open(path)
         board.page.locator(sign).first.wait_for(state="attached")
         if act is not None:
             act(board)

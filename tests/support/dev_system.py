@@ -19,11 +19,11 @@ _SERVED = re.compile(r"Dashboard and API: (\S+)")
 
 
 class DevSystem:
-    """The running system. `url` ends with a slash; `said` has its output lines so far."""
+    """The running system. `url` ends with a slash; `output` has its lines so far."""
 
-    def __init__(self, url: str, said: list[str], process: subprocess.Popen[str]) -> None:
+    def __init__(self, url: str, output: list[str], process: subprocess.Popen[str]) -> None:
         self.url = url
-        self.said = said
+        self.output = output
         self.process = process
 
     def get(self, path: str) -> Any:
@@ -60,8 +60,8 @@ def dev_system(
         text=True,
     )
     try:
-        said: list[str] = []
-        yield DevSystem(_address(process, said), said, process)
+        output: list[str] = []
+        yield DevSystem(_address(process, output), output, process)
     finally:
         process.terminate()
         process.wait(30)
@@ -70,21 +70,21 @@ def dev_system(
                 stream.close()
 
 
-def _address(process: subprocess.Popen[str], said: list[str]) -> str:
+def _address(process: subprocess.Popen[str], output: list[str]) -> str:
     """The URL of the system. Later output is read in the background, so that a full pipe never blocks the
     process."""
     assert process.stderr is not None
     for line in process.stderr:
-        said.append(line)
+        output.append(line)
         if found := _SERVED.search(line):
-            threading.Thread(target=_drain, args=(process, said), daemon=True).start()
+            threading.Thread(target=_drain, args=(process, output), daemon=True).start()
             return found[1]
-    raise RuntimeError(f"anabranch dev ended: {''.join(said)}")
+    raise RuntimeError(f"anabranch dev ended: {''.join(output)}")
 
 
-def _drain(process: subprocess.Popen[str], said: list[str]) -> None:
+def _drain(process: subprocess.Popen[str], output: list[str]) -> None:
     try:
         for line in process.stderr or ():
-            said.append(line)
+            output.append(line)
     except ValueError:  # closed at the end
         return

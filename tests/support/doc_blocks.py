@@ -56,19 +56,19 @@ def without_blocks(page: str) -> str:
     return _BLOCK.sub("", page)
 
 
-def missing_lines(expected: str, said: str) -> list[str]:
-    """The lines of `expected` that are missing in `said`, in this order; `…` matches any text. Tree branches in
+def missing_lines(expected: str, output: str) -> list[str]:
+    """The lines of `expected` that are missing in `output`, in this order; `…` matches any text. Tree branches in
     front of a line and the widths of columns are ignored."""
     lost = []
-    place = 0
-    lines = [_plain(line) for line in said.splitlines()]
+    position = 0
+    lines = [_plain(line) for line in output.splitlines()]
     for line in filter(None, map(_plain, expected.splitlines())):
         pattern = re.compile(".*?".join(map(re.escape, line.split("…"))))
-        found = next((n for n in range(place, len(lines)) if pattern.search(lines[n])), None)
+        found = next((n for n in range(position, len(lines)) if pattern.search(lines[n])), None)
         if found is None:
             lost.append(line)
         else:
-            place = found + 1
+            position = found + 1
     return lost
 
 

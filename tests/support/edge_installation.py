@@ -33,8 +33,8 @@ def start(cluster: Cluster, *services: str) -> list[Process]:
 
 def ends_of(user: User, topic: str) -> dict[int, int]:
     """The offset of the next record of each partition."""
-    places = [TopicPartition(user.cluster.prefix + topic, number) for number in range(2)]
-    return {place.partition: user.consumer.get_watermark_offsets(place, timeout=10)[1] for place in places}
+    partitions = [TopicPartition(user.cluster.prefix + topic, number) for number in range(2)]
+    return {place.partition: user.consumer.get_watermark_offsets(place, timeout=10)[1] for place in partitions}
 
 
 def committed(cluster: Cluster, service: str, topic: str) -> list[TopicPartition]:

@@ -53,19 +53,19 @@ class Play:
         self.at = 1_000.0
         self.events: list[EventEntry] = []
         self.offers: list[OfferChunk] = []
-        self.letters: list[dict[str, Any]] = []
-        self.letter_headers: list[dict[str, str]] = []
+        self.dead_letters: list[dict[str, Any]] = []
+        self.dead_letter_headers: list[dict[str, str]] = []
         self.finished: GroupFinished | None = None
         expansion = None
         if members is not None:
             expansion = Expansion(type="array", array_mapping={"item": list(range(members))})
         task = TaskOrder(name="t", agent="a", result_keys=("t",), expansion=expansion, **order)
-        self.tell(OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9))
-        self.tell(StartGroup(run_id="r", group="g", tasks=(task,), timeout=600.0, most_chunks=most_chunks))
+        self.feed(OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9))
+        self.feed(StartGroup(run_id="r", group="g", tasks=(task,), timeout=600.0, most_chunks=most_chunks))
 
     # --- messages ---------------------------------------------------------------------------------------
 
-    def tell(self, message: Message, segments: tuple[bytes, ...] = ()) -> None:
+    def feed(self, message: Message, segments: tuple[bytes, ...] = ()) -> None:
         """Append a message in its encoded form, and let the owner decide."""
         decoded = GROUPS.decode(encode(message, segments))
         delivery = DeliveredMessage(decoded.message, decoded.segments, len(self.log), self.at)
@@ -76,55 +76,57 @@ class Play:
             if isinstance(effect, OfferChunk):
                 self.offers.append(effect)
             elif isinstance(effect, PublishAfter):
-                self._news(effect)
+                self._observe(effect)
 
-    def _news(self, news: PublishAfter) -> None:
-        if news.outgoing.topic == NAMES.dead_letters:
-            self.letters.append(orjson.loads(news.outgoing.value))
-            headers = dict(news.outgoing.headers)
-            self.letter_headers.append({name: str((value or b"").decode()) for name, value in headers.items()})
-        elif news.outgoing.topic == NAMES.runs:
-            found = RUNS.decode(news.outgoing.value).message
+    def _observe(self, effect: PublishAfter) -> None:
+        if effect.outgoing.topic == NAMES.dead_letters:
+            self.dead_letters.append(orjson.loads(effect.outgoing.value))
+            headers = dict(effect.outgoing.headers)
+            self.dead_letter_headers.append(
+                {name: str((value or b"").decode()) for name, value in headers.items()}
+            )
+        elif effect.outgoing.topic == NAMES.runs:
+            found = RUNS.decode(effect.outgoing.value).message
             if isinstance(found, GroupFinished):
                 self.finished = found
 
-    def _place(self, chunk: Chunk) -> dict[str, Any]:
-        place = {"run_id": "r", "group": "g", "task": "t", "worker": "w"}
-        return place | {"chunk": chunk.number, "fence": chunk.fence}
+    def _fields_of(self, chunk: Chunk) -> dict[str, Any]:
+        fields = {"run_id": "r", "group": "g", "task": "t", "worker": "w"}
+        return fields | {"chunk": chunk.number, "fence": chunk.fence}
 
     def begin(self, chunk: Chunk, *indexes: int) -> None:
-        self.tell(MembersReported(**self._place(chunk), started=spans_of(indexes), started_at=self.at))
+        self.feed(MembersReported(**self._fields_of(chunk), started=spans_of(indexes), started_at=self.at))
 
     def complete(self, chunk: Chunk, *indexes: int) -> None:
         values = orjson.dumps(list(indexes))
         report = MembersReported(
-            **self._place(chunk), started=spans_of(indexes), completed=spans_of(indexes), items=(len(indexes),)
+            **self._fields_of(chunk), started=spans_of(indexes), completed=spans_of(indexes), items=(len(indexes),)
         )
-        self.tell(report, (values,))
+        self.feed(report, (values,))
 
     def fail(self, chunk: Chunk, *indexes: int, message: str = "no", traceback: str | None = None) -> None:
         why = {"error_type": "ValueError", "message": message, "traceback": traceback}
         failed = tuple(MemberFailed.model_validate({"index": i, "attempts": 2, **why}) for i in indexes)
-        self.tell(MembersReported(**self._place(chunk), started=spans_of(indexes), failed=failed))
+        self.feed(MembersReported(**self._fields_of(chunk), started=spans_of(indexes), failed=failed))
 
     def retry(self, chunk: Chunk, index: int, delay: float, *, traceback: str | None = None) -> None:
         again = MemberRetry(
             index=index, attempt=1, delay=delay, error_type="ValueError", message="later", traceback=traceback
         )
-        self.tell(MembersReported(**self._place(chunk), started=spans_of([index]), retried=(again,)))
+        self.feed(MembersReported(**self._fields_of(chunk), started=spans_of([index]), retried=(again,)))
 
     def lose(self, chunk: Chunk, **more: Any) -> None:
-        self.tell(ChunkLost(**self._place(chunk), **more))
+        self.feed(ChunkLost(**self._fields_of(chunk), **more))
 
     def hand_back(self, chunk: Chunk, reason: Any = "draining") -> None:
-        self.tell(ChunkReturned(**self._place(chunk), reason=reason))
+        self.feed(ChunkReturned(**self._fields_of(chunk), reason=reason))
 
     def release(self, action: Any, command_id: str = "c", **more: Any) -> None:
-        self.tell(ReleaseHeld(run_id="r", action=action, command_id=command_id, **more))
+        self.feed(ReleaseHeld(run_id="r", action=action, command_id=command_id, **more))
 
     def time_out_group(self) -> None:
         self.at += 600
-        self.tell(TimerDue(run_id="r", at=self.at))
+        self.feed(TimerDue(run_id="r", at=self.at))
 
     # --- inspection ---------------------------------------------------------------------------------------
 

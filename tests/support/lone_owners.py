@@ -35,21 +35,21 @@ class Session:
         self.partition = Groups(0)
         self.offset = 0
 
-    def hears(self, message: Message, *segments: bytes) -> list[Effect]:
+    def receive(self, message: Message, *segments: bytes) -> list[Effect]:
         self.offset += 1
         delivery = DeliveredMessage(message, segments, self.offset, 1.0)
         return decide_group(GroupRules(NAMES), self.partition, delivery).effects
 
-    def opens(self, admission: int | None) -> list[Effect]:
+    def open(self, admission: int | None) -> list[Effect]:
         """The records with which a run's owner opens the run; `admission` None: one of an earlier release."""
-        told = {} if admission is None else {"admission": admission}
-        opened = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9, **told)
+        known = {} if admission is None else {"admission": admission}
+        opened = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9, **known)
         start = StartGroup(
-            run_id="r", group="g", tasks=(TaskOrder(name="t", agent="a", result_keys=("t",)),), **told
+            run_id="r", group="g", tasks=(TaskOrder(name="t", agent="a", result_keys=("t",)),), **known
         )
-        return [*self.hears(opened), *self.hears(start)]
+        return [*self.receive(opened), *self.receive(start)]
 
-    def completes(self) -> list[Effect]:
+    def complete(self) -> list[Effect]:
         task = self.partition.runs["r"].groups["g"].tasks["t"]
         [chunk] = task.chunks.values()
         about = {
@@ -60,7 +60,7 @@ class Session:
             "fence": chunk.fence,
             "worker": "w",
         }
-        return self.hears(MembersReported(**about, completed=((0, 1),), items=(1,), last=True), b"[1]")
+        return self.receive(MembersReported(**about, completed=((0, 1),), items=(1,), last=True), b"[1]")
 
 
 class Runner:
@@ -70,15 +70,15 @@ class Runner:
         self.partition = Runs(0)
         self.offset = first
 
-    def hears(self, message: Message, at: float = 1.0) -> list[Effect]:
-        return self.hears_turn(message, at).effects
+    def receive(self, message: Message, at: float = 1.0) -> list[Effect]:
+        return self.receive_turn(message, at).effects
 
-    def hears_turn(self, message: Message, at: float = 1.0) -> Turn:
+    def receive_turn(self, message: Message, at: float = 1.0) -> Turn:
         self.offset += 1
         return decide_run(RunRules(NAMES), self.partition, message, self.offset, at)
 
-    def submits(self, **more: Any) -> list[Effect]:
-        return self.hears(self.submission(**more))
+    def submit(self, **more: Any) -> list[Effect]:
+        return self.receive(self.submission(**more))
 
     def submission(self, **more: Any) -> SubmitRun:
         return SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST | more)
@@ -87,13 +87,13 @@ class Runner:
         """The codes of the first errors of the requests that were refused."""
         return [effect.code for effect in effects if isinstance(effect, DeadLetterOriginal)]
 
-    def forgets(self) -> None:
+    def forget(self) -> None:
         """Forget all tombstones of ended runs, as after a few days."""
         self.partition.tombstones.clear()
         self.partition.sizes.clear()
 
 
-def told(effects: list[Effect], kind: type[Message]) -> list[Any]:
+def published(effects: list[Effect], kind: type[Message]) -> list[Any]:
     """The messages of a kind that were published to the other owner."""
     found = [effect.outgoing for effect in effects if isinstance(effect, PublishAfter)]
     codecs = {NAMES.runs: RUNS, NAMES.groups: GROUPS}

@@ -57,7 +57,7 @@ class ScriptedAgency:
         for partition in range(3):
             async with self.log.read(self.names.requests, [partition], "earliest") as reader:
                 left = (await reader.end_offsets())[partition]
-                async for batch in reader if left else _nothing():
+                async for batch in reader if left else _empty():
                     found += [
                         (r.key.decode() if r.key else None, orjson.loads(r.value), dict(r.headers)) for r in batch
                     ]
@@ -98,7 +98,7 @@ class ScriptedAgency:
         record = RunRecord(body_hash, 0, ids["session_id"], request_id, accepted=ids, accepted_at=0.0, final=final)
         await self.store.put([Write(self.names.tombstone(ids["run_id"]), record.encode(), 60.0)])
 
-    async def tell(self, entries: Sequence[Mapping[str, Any]], request_id: str = "r1") -> None:
+    async def publish_events(self, entries: Sequence[Mapping[str, Any]], request_id: str = "r1") -> None:
         """Publish a batch of events with the same cause."""
         self.causes += 1
         run_id = run_id_for(request_id)
@@ -115,6 +115,6 @@ class ScriptedAgency:
         return {"request_id": request_id, "run_id": run_id, "session_id": run_id}
 
 
-async def _nothing() -> Any:
+async def _empty() -> Any:
     return
     yield

@@ -71,7 +71,7 @@ class Traffic:
         self.user.producer.poll(0)
         self.user.read()
         for seen in self.user.seen:
-            self._hear(seen)
+            self._receive(seen)
         self.user.seen.clear()
 
     def _ask(self, now: float) -> None:
@@ -95,7 +95,7 @@ class Traffic:
         self.asked[document["request_id"]] = Asked(count, now)
         self.user.producer.produce(self.user.cluster.prefix + "requests", json.dumps(document).encode())
 
-    def _hear(self, seen: Seen) -> None:
+    def _receive(self, seen: Seen) -> None:
         if seen.topic != "results":
             return
         body = seen.body
@@ -148,8 +148,8 @@ def installation(folder: Path, seed: int) -> Iterator[Injector]:
     try:
         redis.start()
         broker.start()
-        place = urlsplit(redis.address)
-        proxy = CuttingProxy((str(place.hostname), int(place.port or 6379)), seed)
+        address = urlsplit(redis.address)
+        proxy = CuttingProxy((str(address.hostname), int(address.port or 6379)), seed)
         cluster = Cluster(folder, broker.address, f"redis://127.0.0.1:{proxy.port}/0", "soak.", environ)
         cluster.start_all(workers=1, agents="system_agents", concurrency=8)
         spared = list(cluster.processes)

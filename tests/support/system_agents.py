@@ -35,8 +35,8 @@ async def traced(task: Task) -> Any:
     return task.inputs["value"]
 
 
-@agent("mended")
-def mended(task: Task) -> Any:
+@agent("repaired")
+def repaired(task: Task) -> Any:
     """Fails until the file that `inputs.until` names exists; then returns `inputs.value`."""
     _note(task)
     if not Path(task.inputs["until"]).exists():

@@ -206,7 +206,7 @@ class World:
         self.joined: list[tuple[str, str]] = []
         self.ended: dict[tuple[str, str], set[int]] = {}
         self.counting: list[CountArrays] = []
-        self.letters: dict[bytes, Any] = {}
+        self.dead_letters: dict[bytes, Any] = {}
         self.now = 0.0
 
     def feed(self, message: Message, segments: Sequence[bytes] = ()) -> None:
@@ -250,7 +250,7 @@ class World:
             if isinstance(effect, StorePut):
                 self.store[effect.key] = effect.value
             elif isinstance(effect, PublishAfter):
-                self._told(effect)
+                self._observe(effect)
             elif isinstance(effect, OfferChunk):
                 self._offered(effect)
             elif isinstance(effect, Watch):
@@ -266,16 +266,18 @@ class World:
     async def _spread(self, effect: WriteDerivedKeys) -> None:
         await write_derived_keys(effect, 1, eventlog=Deaf(), store=self, notifier=Deaf(), names=NAMES)
 
-    def _told(self, news: PublishAfter) -> None:
-        if news.outgoing.topic == NAMES.results:
-            body = orjson.loads(news.outgoing.value)
+    def _observe(self, effect: PublishAfter) -> None:
+        if effect.outgoing.topic == NAMES.results:
+            body = orjson.loads(effect.outgoing.value)
             assert body["result_key"] not in self.published[body["run_id"]], "published twice"
             self.published[body["run_id"]][body["result_key"]] = body["value"]
-        elif news.outgoing.topic == NAMES.dead_letters:
-            assert news.outgoing.headers[DEAD_LETTER_ID] not in self.letters, "two dead letters of one failure"
-            self.letters[news.outgoing.headers[DEAD_LETTER_ID]] = orjson.loads(news.outgoing.value)
+        elif effect.outgoing.topic == NAMES.dead_letters:
+            assert effect.outgoing.headers[DEAD_LETTER_ID] not in self.dead_letters, (
+                "two dead letters of one failure"
+            )
+            self.dead_letters[effect.outgoing.headers[DEAD_LETTER_ID]] = orjson.loads(effect.outgoing.value)
         else:
-            finished = RUNS.decode(news.outgoing.value).message
+            finished = RUNS.decode(effect.outgoing.value).message
             if isinstance(finished, FailRun):
                 self.unknown.append(finished.run_id)
                 return
@@ -296,11 +298,11 @@ class World:
     def _joined(self, turn: Turn) -> None:
         for run, entry in turn.events:
             if entry.type == "task.joined":
-                place = (run.run_id, str(entry.task))
-                assert place not in self.joined, f"{place} joined twice"
-                self.joined.append(place)
-                ended = len(self.ended.get(place, ()))
-                assert ended == entry.data["count"], f"{place} joined when {ended} members had ended"
+                joined_task = (run.run_id, str(entry.task))
+                assert joined_task not in self.joined, f"{joined_task} joined twice"
+                self.joined.append(joined_task)
+                ended = len(self.ended.get(joined_task, ()))
+                assert ended == entry.data["count"], f"{joined_task} joined when {ended} members had ended"
 
     # what the environment does ---------------------------------------------------------------------------
 
@@ -350,13 +352,13 @@ class World:
         elif kind == "lost":
             worker.is_zombie = True
             begun = sorted(self.random.sample(worker.left, self.random.randint(0, len(worker.left))))
-            self.feed(MembersReported(**self._place(worker), started=spans_of(begun)))
-            self.feed(ChunkLost(**self._place(worker), cause=self.random.choice(["gone", "gone", "error"])))
+            self.feed(MembersReported(**self._fields_of(worker), started=spans_of(begun)))
+            self.feed(ChunkLost(**self._fields_of(worker), cause=self.random.choice(["gone", "gone", "error"])))
         else:
             worker.is_zombie = True
-            self.feed(ChunkReturned(**self._place(worker), reason=kind))
+            self.feed(ChunkReturned(**self._fields_of(worker), reason=kind))
 
-    def _place(self, worker: Worker) -> dict[str, Any]:
+    def _fields_of(self, worker: Worker) -> dict[str, Any]:
         offer = worker.offer
         return {
             "run_id": offer.run_id,
@@ -373,10 +375,10 @@ class World:
             return
         task = worker.run.task(worker.offer.group, worker.offer.task)
         self.random.shuffle(worker.left)
-        told = worker.left[: self.random.randint(1, len(worker.left))]
-        worker.left = worker.left[len(told) :]
+        reported = worker.left[: self.random.randint(1, len(worker.left))]
+        worker.left = worker.left[len(reported) :]
         done, failed, retried = [], [], []
-        for index in sorted(told):
+        for index in sorted(reported):
             attempts = worker.attempts.get(index, 0)
             if index in task.flaky and attempts == 0:
                 retried.append(MemberRetry(index=index, attempt=1, delay=5.0, error_type="E", message="later"))
@@ -387,8 +389,8 @@ class World:
         if not worker.is_zombie:
             self._note_ended(worker, [*done, *(failure.index for failure in failed)])
         report = MembersReported(
-            **self._place(worker),
-            started=spans_of(sorted(told)),
+            **self._fields_of(worker),
+            started=spans_of(sorted(reported)),
             completed=spans_of(done),
             items=(len(done),) if done else (),
             failed=tuple(failed),

@@ -110,7 +110,7 @@ class _CountedSystem:
         self._broker = ObservedBroker(self._appended)
         self._ended: asyncio.Future[Incoming] = self.loop.create_future()
         self._work: Counter[str] = Counter()
-        self._trouble: list[str] = []
+        self._failures: list[str] = []
         site = Site(
             loop=self.loop,
             injector=_Even(0),
@@ -119,7 +119,7 @@ class _CountedSystem:
             settings=lambda process, incarnation: self._settings,
             ids=SeededIds(self._clock, 0),
             make_registry=lambda process: registry_of(()),
-            report=self._trouble.append,
+            report=self._failures.append,
         )
         self._processes = [
             _CountedProcess(site, kind, self._work) for kind in ("agency", "taskgroup", "eventmanager")
@@ -143,7 +143,7 @@ class _CountedSystem:
         with watched or contextlib.nullcontext():
             path = {PATH: await self._ask(request, "counted") / 2} if request is not None else {}
             await self._until(WARM_SECONDS + QUIET_UNTIL)
-        assert self._trouble + self.loop.errors == []
+        assert self._failures + self.loop.errors == []
         return {**self._work, **path}
 
     async def _until(self, when: float) -> None:
@@ -188,12 +188,12 @@ class _TickingClock(SimClock):
     """Each read advances it by a nanosecond. Otherwise members that do nothing would take no time, could not be
     measured, and would be cut into chunks of other sizes than on a real system."""
 
-    looks = 0
+    reads = 0
 
     def monotonic(self) -> float:
         """See `ports.Clock`."""
-        self.looks += 1
-        return super().monotonic() + self.looks * 1e-9
+        self.reads += 1
+        return super().monotonic() + self.reads * 1e-9
 
 
 class _CountedProcess(Process):

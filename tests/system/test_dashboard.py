@@ -180,12 +180,12 @@ def test_a_request_is_corrected_at_its_errors_planned_and_submitted(browser: Bro
         expect(editor).to_be_focused()
 
         # After the correction, the plan is shown before anything runs
-        editor.fill(WRONG.replace("[nowhere]", "[y]").replace("nobody", "echo").replace("wrong", "mended"))
+        editor.fill(WRONG.replace("[nowhere]", "[y]").replace("nobody", "echo").replace("wrong", "fixed"))
         board.button("Preview the plan").click()
         expect(board.page.get_by_role("heading", name="2 executions of 2 tasks in 2 levels")).to_be_visible()
         board.painted_graph()
         board.button("Submit").click()
-        expect(board.page.get_by_role("heading", name="mended")).to_be_visible()
+        expect(board.page.get_by_role("heading", name="fixed")).to_be_visible()
         expect(board.status("Completed")).to_be_visible()
 
 

@@ -76,21 +76,21 @@ def run(dev: DevSystem) -> Iterator[str]:
 def test_axe_finds_nothing_serious_in_any_view_in_either_theme(browser: Browser, dev: DevSystem, run: str) -> None:
     found: dict[str, list[str]] = {}
     with dashboard(browser, dev.url, expected_errors=(404, 409, 501)) as board:
-        for place, sign in [*PLACES.items(), *((f"/runs/{run}/{tab}", sign) for tab, sign in TABS.items())]:
-            board.open(place)
+        for path, sign in [*PLACES.items(), *((f"/runs/{run}/{tab}", sign) for tab, sign in TABS.items())]:
+            board.open(path)
             board.page.locator(sign).first.wait_for()
-            found[place] = _grave(board)
+            found[path] = _serious(board)
         found["mistakes and plan"] = _submit(board)
         found["a question"] = _question(board, run)
         found["shortcuts"] = _shortcuts(board)
-    assert {place: grave for place, grave in found.items() if grave} == {}
+    assert {path: serious for path, serious in found.items() if serious} == {}
 
 
 def test_axe_finds_nothing_serious_on_a_phone(browser: Browser, dev: DevSystem, run: str) -> None:
     with dashboard(browser, dev.url, size=(390, 844)) as board:
         board.open(f"/runs/{run}/members")
         board.page.locator(".heatmap canvas").wait_for()
-        assert _grave(board) == []
+        assert _serious(board) == []
 
 
 def _submit(board: Dashboard) -> list[str]:
@@ -99,18 +99,18 @@ def _submit(board: Dashboard) -> list[str]:
     editor.fill("name: nothing")
     editor.press("Control+Enter")
     board.page.locator(".mistakes").wait_for()
-    wrong = _grave(board)
+    wrong = _serious(board)
     board.page.get_by_label("Start with").select_option(label="Fan out and join")
     board.button("Preview the plan").click()
     board.painted_graph()
-    return wrong + _grave(board)
+    return wrong + _serious(board)
 
 
 def _question(board: Dashboard, run: str) -> list[str]:
     board.open(f"/runs/{run}/timeline")
     board.button("Cancel").click()
     board.dialog("Cancel this run?").wait_for()
-    return _grave(board)
+    return _serious(board)
 
 
 def _shortcuts(board: Dashboard) -> list[str]:
@@ -119,10 +119,10 @@ def _shortcuts(board: Dashboard) -> list[str]:
     board.page.locator("main h1").wait_for()
     board.page.keyboard.press("?")
     board.dialog("Keyboard shortcuts").wait_for()
-    return _grave(board)
+    return _serious(board)
 
 
-def _grave(board: Dashboard) -> list[str]:
+def _serious(board: Dashboard) -> list[str]:
     """Serious and critical findings of axe, with their elements. A theme changes only colours."""
     return [*_violations(board, "light"), *_violations(board, "dark", ["color-contrast"])]
 

@@ -113,9 +113,9 @@ def test_a_stream_is_read_whatever_its_chunks(compute: Compute) -> None:
 
 def test_the_pause_between_attempts_doubles_up_to_a_limit(compute: Compute) -> None:
     least = compute("lib/live.js", "[1, 2, 3, 20].map(failures => m.pauseBefore(failures, 0))")
-    most = compute("lib/live.js", "[1, 2, 3, 20].map(failures => m.pauseBefore(failures, 1))")
+    waits = compute("lib/live.js", "[1, 2, 3, 20].map(failures => m.pauseBefore(failures, 1))")
     assert least == [250, 500, 1000, 7500]
-    assert most == [500, 1000, 2000, 15000]
+    assert waits == [500, 1000, 2000, 15000]
 
 
 def test_routes_are_written_to_the_url_and_read_back(compute: Compute) -> None:
@@ -148,8 +148,8 @@ def test_a_cell_of_a_heat_map_is_filled_by_share(compute: Compute) -> None:
         {"parts": [{"tone": "good", "share": 0.03}, {"tone": "running", "share": 0.02}], "failed": False},
         {"parts": [], "failed": False},
     ]
-    most = {"done": 5, "failed": 5, "running": 0}
-    assert compute("lib/heat.js", "m.cellAppearance(x, 10).failed", most) is True
+    counts = {"done": 5, "failed": 5, "running": 0}
+    assert compute("lib/heat.js", "m.cellAppearance(x, 10).failed", counts) is True
     title = compute("lib/heat.js", "m.cellTitle(x, 2, 100, 250)", {"done": 40, "failed": 1, "running": 2})
     assert title == "members 200 to 249: 40 done, 1 failed, 2 running, 7 waiting"
 

@@ -76,7 +76,9 @@ class Laptop:
 
     def says(self, *lines: str) -> None:
         """Wait until `dev` has printed lines with these texts."""
-        await_true(lambda: all(any(line in said for said in self.dev.said) for line in lines), 20)
+        await_true(
+            lambda: all(any(line in printed_line for printed_line in self.dev.output) for line in lines), 20
+        )
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +95,11 @@ def test_a_run_is_submitted_inspected_and_shown_on_the_console(laptop: Laptop) -
 
     done = laptop("run", laptop.file(PARCELS), "--json", "--events-file", str(events))
 
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["status"]) == (0, "completed")
-    assert told["results"] == {"greetings": ["Hello Ada", "Hello Grace"]}
+    printed = json.loads(done.stdout)
+    assert (done.returncode, printed["status"]) == (0, "completed")
+    assert printed["results"] == {"greetings": ["Hello Ada", "Hello Grace"]}
     assert "g/t: completed 2 of 2 members" in done.stderr
-    run = told["run_id"]
+    run = printed["run_id"]
     laptop.says(
         f"Run {run} (parcels) started: 1 task.",
         f"INFO    {run}/g/t[0]  greeting who=Ada",
@@ -105,13 +107,13 @@ def test_a_run_is_submitted_inspected_and_shown_on_the_console(laptop: Laptop) -
         f"INFO    {run}/g/t[1]  dear",
         f"Run {run} completed in",
     )
-    assert laptop.json("result", "parcels-1") == told
-    assert laptop.json("result", "parcels-1", "greetings") == told["results"]["greetings"]
+    assert laptop.json("result", "parcels-1") == printed
+    assert laptop.json("result", "parcels-1", "greetings") == printed["results"]["greetings"]
     assert laptop.json("events", "parcels-1") == [json.loads(line) for line in events.read_text().splitlines()]
     assert [line["message"] for line in laptop.json("logs", "parcels-1", "-f")] == ["greeting", "greeting"]
     await_true(lambda: laptop.json("status", "parcels-1")["status"] == "completed", 20)
     assert "parcels-1" in [each["request_id"] for each in laptop.json("list")["runs"]]
-    assert laptop.json("context", "parcels-1")["state"]["greetings"]["value"] == told["results"]["greetings"]
+    assert laptop.json("context", "parcels-1")["state"]["greetings"]["value"] == printed["results"]["greetings"]
     assert laptop.json("why", "parcels-1")["missing"] == []
     assert laptop("plan", laptop.file(PARCELS)).returncode == 0
 
@@ -171,9 +173,9 @@ def test_unknown_ids_exit_with_2(laptop: Laptop, arguments: Sequence[str], code:
 
 
 def test_a_request_for_an_unknown_agent_is_refused(laptop: Laptop) -> None:
-    told = laptop.json("run", laptop.file(one_task("unknown-1", "nobody")), code=2)
+    printed = laptop.json("run", laptop.file(one_task("unknown-1", "nobody")), code=2)
 
-    assert (told["status"], told["errors"][0]["code"]) == ("rejected", "unknown_agent")
+    assert (printed["status"], printed["errors"][0]["code"]) == ("rejected", "unknown_agent")
 
 
 def test_named_servers_override_a_found_system_and_a_url_overrides_both(laptop: Laptop) -> None:

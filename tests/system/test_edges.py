@@ -180,8 +180,8 @@ def test_a_thousand_conflicts_of_one_request_id_delay_no_other_request(user: Use
     assert user.await_final(bystander["request_id"], 30).body["status"] == "completed"
     refused = user.await_records(lambda seen: seen.kind == "run.rejected", 1_000)
     assert {each.body["errors"][0]["code"] for each in refused} == {"request_id_conflict"}
-    letters = user.await_records(lambda s: s.topic == "dead-letters" and b"other body" in s.value, 1_000)
-    assert len({each.value for each in letters}) == 1_000
+    dead_letters = user.await_records(lambda s: s.topic == "dead-letters" and b"other body" in s.value, 1_000)
+    assert len({each.value for each in dead_letters}) == 1_000
 
 
 def test_fifteen_thousand_external_keys_are_waited_for_at_once(user: User) -> None:

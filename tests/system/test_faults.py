@@ -103,21 +103,25 @@ def test_a_subscription_forwards_events_until_it_ends(start: Start, kafka: str, 
     listening.subscribe(*channels.values())
     run = {"request_id": document["request_id"], "channel": channels["run"]}
     all_runs = {"session_id": session, "channel": channels["session"]}
-    heard: list[tuple[str, str]] = []
+    received: list[tuple[str, str]] = []
 
-    def hear() -> list[tuple[str, str]]:
+    def receive() -> list[tuple[str, str]]:
         while (message := listening.get_message(timeout=0.05)) is not None:
             kind = str(json.loads(message["data"])["type"])
-            heard.append((message["channel"].decode().removeprefix(prefix), kind))
-        return heard
+            received.append((message["channel"].decode().removeprefix(prefix), kind))
+        return received
 
     user.run(request(echo(1), session_id=session))
     user.produce({"type": "subscribe", "types": ["task.completed"], **run})
     user.produce({"type": "subscribe", "types": ["run.*"], **all_runs})
     user.await_records(lambda seen: seen.topic == "events" and b'"subscribe"' in seen.value, 2)
     user.run(document | {"session_id": session})
-    await_true(lambda: len(hear()) >= 3, 20, cluster.logs)
-    assert sorted(heard) == [("run", "task.completed"), ("session", "run.accepted"), ("session", "run.completed")]
+    await_true(lambda: len(receive()) >= 3, 20, cluster.logs)
+    assert sorted(received) == [
+        ("run", "task.completed"),
+        ("session", "run.accepted"),
+        ("session", "run.completed"),
+    ]
 
     user.produce({"type": "unsubscribe", **all_runs})
     user.produce(
@@ -125,8 +129,8 @@ def test_a_subscription_forwards_events_until_it_ends(start: Start, kafka: str, 
     )
     user.await_records(lambda seen: seen.topic == "events" and b'"run.completed"]' in seen.value)
     user.run(request(echo(2), session_id=session))
-    await_true(lambda: hear()[-1] == ("run", "run.completed"), 20, cluster.logs)
-    assert len(heard) == 4, "an ended subscription receives nothing"
+    await_true(lambda: receive()[-1] == ("run", "run.completed"), 20, cluster.logs)
+    assert len(received) == 4, "an ended subscription receives nothing"
     user.close()
 
 

@@ -55,23 +55,23 @@ def test_a_stream_continues_at_another_gateway_after_the_first_was_killed(cluste
     waited = httpx.post(f"{url}/v1/runs", json=one_task(), headers={"prefer": "wait=30"}, timeout=40)
     accepted = httpx.post(f"{url}/v1/runs", json=one_task(external_dependencies=["never"]))
     run = accepted.json()["run_id"]
-    with events(url, run) as told:
-        heard = [next(told)]
+    with events(url, run) as stream:
+        received = [next(stream)]
         first.kill()
         with pytest.raises(httpx.HTTPError):
-            heard.extend(told)
+            received.extend(stream)
     second, url = serving(cluster)
-    with events(url, run, heard[-1][0]) as told:
+    with events(url, run, received[-1][0]) as stream:
         assert httpx.post(f"{url}/v1/runs/{run}/cancel").status_code == 202
-        heard.extend(told)
-    with events(url, run) as told:
-        whole = list(told)
+        received.extend(stream)
+    with events(url, run) as stream:
+        whole = list(stream)
     second.terminate()
 
     assert (waited.status_code, waited.json()["status"]) == (200, "completed")
     assert waited.json()["results"] == {"k": "hi"}
-    assert heard == whole
-    assert (heard[0][1], heard[-1][1]) == ("run.accepted", "run.cancelled")
+    assert received == whole
+    assert (received[0][1], received[-1][1]) == ("run.accepted", "run.cancelled")
 
 
 def test_two_projects_of_a_keys_file_do_not_see_each_other(cluster: Cluster) -> None:

@@ -104,19 +104,19 @@ def test_one_killer_among_500_members_fails_alone(supervised: tuple[Cluster, Sup
         assert resolved(user, final, "out") == expected
         assert supervisor.deaths - before == 2 + max_deliveries
         before = supervisor.deaths
-        _killer_has_a_letter(user, final["run_id"], max_deliveries)
-        _nobody_ran_in_vain(tmp_path, final["run_id"], max_deliveries)
+        _killer_has_a_dead_letter(user, final["run_id"], max_deliveries)
+        _others_ran_at_most_three_times(tmp_path, final["run_id"], max_deliveries)
     user.close()
 
 
-def _killer_has_a_letter(user: User, run_id: str, deliveries: int) -> None:
-    [letter] = user.await_records(lambda seen: seen.topic == "dead-letters" and seen.key == run_id)
-    body = json.loads(letter.value)
+def _killer_has_a_dead_letter(user: User, run_id: str, deliveries: int) -> None:
+    [dead_letter] = user.await_records(lambda seen: seen.topic == "dead-letters" and seen.key == run_id)
+    body = json.loads(dead_letter.value)
     assert (body["index"], body["deliveries"], body["error_type"]) == (KILLER, deliveries, "WorkerLost")
-    assert letter.headers["anabranch_code"] == b"member_failed"
+    assert dead_letter.headers["anabranch_code"] == b"member_failed"
 
 
-def _nobody_ran_in_vain(folder: Path, run_id: str, max_deliveries: int) -> None:
+def _others_ran_at_most_three_times(folder: Path, run_id: str, max_deliveries: int) -> None:
     """Other members of its chunk ran once, again after the first death, and at most once alone."""
     lines = (folder / "trace.txt").read_text().splitlines()
     calls = Counter(name for run, name, _ in map(str.split, lines) if run == run_id)
@@ -143,7 +143,7 @@ def test_a_poison_record_fails_only_its_run(
     assert "its owner died" in final["failures"][0]["message"]
     assert after["status"] == "completed"
     assert supervisor.deaths in (4, 5)
-    letters = user.await_records(lambda seen: seen.topic == "dead-letters")
-    assert {letter.headers["anabranch_code"] for letter in letters} == {b"undecodable"}
-    assert all(b"its owner died" in letter.headers["anabranch_reason"] for letter in letters)
+    dead_letters = user.await_records(lambda seen: seen.topic == "dead-letters")
+    assert {dead_letter.headers["anabranch_code"] for dead_letter in dead_letters} == {b"undecodable"}
+    assert all(b"its owner died" in dead_letter.headers["anabranch_reason"] for dead_letter in dead_letters)
     user.close()

@@ -35,8 +35,8 @@ def test_a_redis_that_is_flushed_twice_under_load(start: Start, kafka: str, redi
 
 
 def address(server: ServerHandle) -> tuple[str, int]:
-    place = urlsplit(server.address)
-    return str(place.hostname), int(place.port or 6379)
+    url = urlsplit(server.address)
+    return str(url.hostname), int(url.port or 6379)
 
 
 def follow(replica: Redis, primary: CuttingProxy) -> None:

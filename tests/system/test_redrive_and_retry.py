@@ -12,7 +12,7 @@ from cluster import Cluster, User
 from requests_made import request
 
 
-def mended(cluster: Cluster, count: int, *, broken: int, **more: Any) -> tuple[dict[str, Any], Path]:
+def repaired(cluster: Cluster, count: int, *, broken: int, **more: Any) -> tuple[dict[str, Any], Path]:
     """A fan-out with a member that fails until a file exists."""
     until = cluster.folder / f"until-{uuid.uuid4()}"
     always = cluster.folder / "system_agents.py"
@@ -21,7 +21,7 @@ def mended(cluster: Cluster, count: int, *, broken: int, **more: Any) -> tuple[d
     config = {"type": "array", "array_mapping": {"file": files}}
     task = {
         "name": "t",
-        "agent": "mended",
+        "agent": "repaired",
         "inputs": {"until": "{file}", "value": "{index}"},
         "result_keys": ["out"],
     }
@@ -40,15 +40,15 @@ def command(cluster: Cluster, *arguments: str, code: int = 0) -> Any:
     return json.loads(ran.stdout)
 
 
-def letters(cluster: Cluster, run: str, *options: str) -> list[dict[str, Any]]:
+def dead_letters(cluster: Cluster, run: str, *options: str) -> list[dict[str, Any]]:
     """The groups of dead letters of a run."""
     groups: list[dict[str, Any]] = command(cluster, "dlq", "list", "--run", run, *options)["groups"]
     return groups
 
 
-def await_letter(cluster: Cluster, user: User, run_id: str) -> dict[str, Any]:
+def await_dead_letter(cluster: Cluster, user: User, run_id: str) -> dict[str, Any]:
     user.await_records(lambda s: s.topic == "dead-letters" and s.key == run_id)
-    [group] = letters(cluster, run_id)
+    [group] = dead_letters(cluster, run_id)
     return group
 
 
@@ -62,9 +62,9 @@ def submit(user: User, document: dict[str, Any]) -> str:
 
 
 def test_a_held_member_is_redriven_and_its_run_completes(cluster: Cluster, user: User) -> None:
-    document, until = mended(cluster, 20, broken=7, on_failure="hold")
+    document, until = repaired(cluster, 20, broken=7, on_failure="hold")
     run_id = submit(user, document)
-    group = await_letter(cluster, user, run_id)
+    group = await_dead_letter(cluster, user, run_id)
     shown = command(cluster, "dlq", "show", group["example"])
     assert (group["count"], group["held"], shown["member"]["index"]) == (1, 1, 7)
     assert "is not there yet" in shown["error"]
@@ -76,27 +76,27 @@ def test_a_held_member_is_redriven_and_its_run_completes(cluster: Cluster, user:
     assert redriven["redriven"] == [{"id": group["example"], "kind": "member", "run_id": run_id}]
     assert (final["status"], final["results"]["out"]) == ("completed", list(range(20)))
     assert calls(cluster, run_id) == Counter({f"t_{n + 1}": 1 + (n == 7) for n in range(20)})
-    assert letters(cluster, run_id) == []
-    assert len(letters(cluster, run_id, "--all")) == 1
+    assert dead_letters(cluster, run_id) == []
+    assert len(dead_letters(cluster, run_id, "--all")) == 1
 
 
 def test_a_dismissed_member_counts_as_failed(cluster: Cluster, user: User) -> None:
-    document, _ = mended(cluster, 5, broken=2, on_failure="hold", tolerated_failures=1)
+    document, _ = repaired(cluster, 5, broken=2, on_failure="hold", tolerated_failures=1)
     run_id = submit(user, document)
-    group = await_letter(cluster, user, run_id)
+    group = await_dead_letter(cluster, user, run_id)
 
     command(cluster, "dlq", "dismiss", "--signature", group["signature"])
 
     final = user.await_final(document["request_id"]).body
     assert (final["status"], final["results"]["out"]) == ("completed", [0, 1, 3, 4])
-    assert letters(cluster, run_id) == []
+    assert dead_letters(cluster, run_id) == []
 
 
 def test_a_dead_letter_of_an_ended_run_leads_to_its_retry(cluster: Cluster, user: User) -> None:
-    document, until = mended(cluster, 500, broken=124)
+    document, until = repaired(cluster, 500, broken=124)
     failed = user.run(document)
     assert failed["status"] == "failed"
-    group = await_letter(cluster, user, failed["run_id"])
+    group = await_dead_letter(cluster, user, failed["run_id"])
 
     refused = command(cluster, "dlq", "redrive", "--run", document["request_id"], code=2)
     assert f"anabranch retry {failed['run_id']} --failed" in refused["refused"][0]["reason"]
@@ -115,7 +115,7 @@ def test_a_dead_letter_of_an_ended_run_leads_to_its_retry(cluster: Cluster, user
 
 
 def test_a_detached_retry_with_a_request_id_is_one_run(cluster: Cluster, user: User) -> None:
-    document, until = mended(cluster, 3, broken=1)
+    document, until = repaired(cluster, 3, broken=1)
     failed = user.run(document)
     until.touch()
     chosen = f"again {uuid.uuid4()}"
@@ -132,23 +132,27 @@ def test_a_detached_retry_with_a_request_id_is_one_run(cluster: Cluster, user: U
 def test_a_redriven_request_is_sent_again_unchanged(cluster: Cluster, user: User) -> None:
     """A request refused for its used id is refused again after a redrive, byte for byte, as nothing has
     changed."""
-    document, _ = mended(cluster, 1, broken=0)
+    document, _ = repaired(cluster, 1, broken=0)
     user.run(document)
     wrong = json.dumps(document | {"name": "another"}, indent=1).encode()
     user.produce(wrong, headers={"mine": "yes"})
-    is_letter = lambda s: s.topic == "dead-letters" and s.value == wrong  # noqa: E731
-    user.await_records(is_letter)
-    [group] = [each for each in letters(cluster, document["request_id"]) if each["code"] == "request_id_conflict"]
+    is_dead_letter = lambda s: s.topic == "dead-letters" and s.value == wrong  # noqa: E731
+    user.await_records(is_dead_letter)
+    [group] = [
+        each for each in dead_letters(cluster, document["request_id"]) if each["code"] == "request_id_conflict"
+    ]
 
     command(cluster, "dlq", "redrive", "--signature", group["signature"])
 
-    first, second = user.await_records(is_letter, 2)
+    first, second = user.await_records(is_dead_letter, 2)
     assert (second.value, second.headers["mine"]) == (first.value, b"yes")
     assert second.headers["anabranch_origin"] != first.headers["anabranch_origin"]
-    [newer] = [each for each in letters(cluster, document["request_id"]) if each["code"] == "request_id_conflict"]
+    [newer] = [
+        each for each in dead_letters(cluster, document["request_id"]) if each["code"] == "request_id_conflict"
+    ]
     assert (newer["count"], newer["example"] != group["example"]) == (1, True)
     command(cluster, "dlq", "dismiss", newer["example"])
-    codes = [each["code"] for each in letters(cluster, document["request_id"])]
+    codes = [each["code"] for each in dead_letters(cluster, document["request_id"])]
     assert "request_id_conflict" not in codes
 
 

@@ -45,8 +45,8 @@ def events_of(user: User, run_id: str) -> list[dict[str, Any]]:
     entries = {
         (batch["source"], entry["cause"]): entry for batch in reversed(batches) for entry in batch["entries"]
     }
-    told = [(batch["source"], entry["cause"]) for batch in batches for entry in batch["entries"]]
-    return [entries[each] for each in dict.fromkeys(told)]
+    positions = [(batch["source"], entry["cause"]) for batch in batches for entry in batch["entries"]]
+    return [entries[each] for each in dict.fromkeys(positions)]
 
 
 @pytest.mark.parametrize("count", [65, 1_025, 2_001, 10_001])
@@ -160,8 +160,8 @@ def test_the_same_request_id_with_another_body_is_rejected(user: User) -> None:
     )[0]
 
     assert rejected.body["errors"][0]["code"] == "request_id_conflict"
-    letter = user.await_records(lambda s: s.topic == "dead-letters" and b'"other"' in s.value)[0]
-    assert json.loads(letter.value) == document | {"name": "other"}
+    dead_letter = user.await_records(lambda s: s.topic == "dead-letters" and b'"other"' in s.value)[0]
+    assert json.loads(dead_letter.value) == document | {"name": "other"}
 
 
 def test_two_runs_of_one_session_each_see_their_own_value(user: User) -> None:
@@ -229,9 +229,11 @@ def test_bad_input_is_refused_with_its_error_and_its_bytes_are_kept(user: User, 
 
     user.produce(document, headers={"mine": case})
 
-    letter = user.await_records(lambda s: s.topic == "dead-letters" and s.headers.get("mine") == case.encode())[0]
+    dead_letter = user.await_records(
+        lambda s: s.topic == "dead-letters" and s.headers.get("mine") == case.encode()
+    )[0]
     sent = document if isinstance(document, bytes) else json.dumps(document).encode()
-    assert letter.value == sent
+    assert dead_letter.value == sent
     rejected = user.await_records(lambda s: s.kind == "run.rejected" and code in s.value.decode())[-1]
     assert rejected.body["errors"][0]["code"] == code
     assert rejected.body["errors"][0]["message"]

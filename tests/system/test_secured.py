@@ -128,6 +128,6 @@ def test_a_request_runs_over_tls_sasl_and_acls_and_no_secret_leaks(secured: Secu
 
     assert b"DEBUG" in logs
     assert b"first" in records
-    for name, told in (("printed", printed), ("logs", logs), ("records", records), ("stored", stored)):
-        lines = [line for line in told.splitlines() if MARK in line]
+    for name, text in (("printed", printed), ("logs", logs), ("records", records), ("stored", stored)):
+        lines = [line for line in text.splitlines() if MARK in line]
         assert not lines, (name, lines[:3])

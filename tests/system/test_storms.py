@@ -90,9 +90,9 @@ def test_a_task_that_takes_longer_than_any_timeout_of_kafka_runs_once(
 
 
 def behind_proxy(redis_url: str, seed: int) -> tuple[CuttingProxy, str]:
-    place = urlsplit(redis_url)
-    proxy = CuttingProxy((str(place.hostname), int(place.port or 6379)), seed)
-    return proxy, f"redis://127.0.0.1:{proxy.port}{place.path}"
+    url = urlsplit(redis_url)
+    proxy = CuttingProxy((str(url.hostname), int(url.port or 6379)), seed)
+    return proxy, f"redis://127.0.0.1:{proxy.port}{url.path}"
 
 
 def test_connections_to_redis_are_cut_in_mid_command(start: Start, kafka: str, redis_url: str) -> None:

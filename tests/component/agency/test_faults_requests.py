@@ -55,9 +55,9 @@ def test_a_request_that_outgrows_a_record_does_not_stop_the_agency(
     send(s, value, orjson.dumps(GOOD | {"request_id": "good"}))
 
     finals = {orjson.loads(r.value)["request_id"] for r in s.records("results") if b'"ended_at"' in r.value}
-    letters = [record.value for record in s.records("dead-letters")]
+    dead_letters = [record.value for record in s.records("dead-letters")]
     assert "good" in finals
-    assert "bad" in finals or letters == [value]
+    assert "bad" in finals or dead_letters == [value]
     alive(s)
 
 
@@ -103,29 +103,29 @@ def test_a_dead_letter_of_a_too_large_record_is_truncated(
 ) -> None:
     record = Incoming("requests", 0, 7, b"k", value, headers, 0.0)
 
-    letter = dead_letter(Names("p."), record, "too large")
+    record_of = dead_letter(Names("p."), record, "too large")
 
-    told = dict(letter.headers)
-    size = len(letter.value) + sum(len(name) + len(text or b"") for name, text in told.items())
+    sent_headers = dict(record_of.headers)
+    size = len(record_of.value) + sum(len(name) + len(text or b"") for name, text in sent_headers.items())
     assert size <= MAX_DEAD_LETTER_BYTES
-    assert told["anabranch_bytes"] == str(len(value)).encode()
-    assert value.startswith(letter.value)
-    assert told["anabranch_origin"] == b"requests/0/7"
+    assert sent_headers["anabranch_bytes"] == str(len(value)).encode()
+    assert value.startswith(record_of.value)
+    assert sent_headers["anabranch_origin"] == b"requests/0/7"
 
 
 def test_a_dead_letter_keeps_all_headers_and_a_binary_key() -> None:
     headers = (("a", b"1"), ("b", None), ("a", b"2"), ("anabranch_code", b"theirs"), ("a", b""))
     record = Incoming("requests", 0, 7, b"\xff\xfe", b"{", headers, 0.0)
 
-    letter = dead_letter(Names("p."), record, "no JSON")
+    record_of = dead_letter(Names("p."), record, "no JSON")
 
-    assert tuple(letter.headers)[: len(headers)] == headers
-    assert dict(letter.headers)["anabranch_code"] == b"undecodable", "a reader that wants one takes the last"
-    assert (letter.key, letter.value) == (b"\xff\xfe", b"{")
+    assert tuple(record_of.headers)[: len(headers)] == headers
+    assert dict(record_of.headers)["anabranch_code"] == b"undecodable", "a reader that wants one takes the last"
+    assert (record_of.key, record_of.value) == (b"\xff\xfe", b"{")
 
 
-@pytest.mark.parametrize(("is_null", "said"), [(True, b"value"), (False, None)])
-def test_a_dead_letter_distinguishes_a_null_value_from_an_empty_one(is_null: bool, said: bytes | None) -> None:
-    letter = dead_letter(Names("p."), Incoming("requests", 0, 7, None, b"", (), 0.0, is_null), "no JSON")
+@pytest.mark.parametrize(("is_null", "marker"), [(True, b"value"), (False, None)])
+def test_a_dead_letter_distinguishes_a_null_value_from_an_empty_one(is_null: bool, marker: bytes | None) -> None:
+    record_of = dead_letter(Names("p."), Incoming("requests", 0, 7, None, b"", (), 0.0, is_null), "no JSON")
 
-    assert dict(letter.headers).get("anabranch_null") == said
+    assert dict(record_of.headers).get("anabranch_null") == marker

@@ -20,7 +20,7 @@ from anabranch_agency.owner.stale_records import ended_runs
 def open_record() -> RunRecord:
     """The record of an open run."""
     runner = Runner()
-    runner.submits()
+    runner.submit()
     return runner.partition.runs["r"].tombstone
 
 
@@ -42,14 +42,14 @@ def with_stale_record() -> Runner:
     ],
 )
 def test_a_message_about_an_ended_run_with_a_stale_record_publishes_no_second_end(message: Message) -> None:
-    assert finals(with_stale_record().hears(message)) == []
+    assert finals(with_stale_record().receive(message)) == []
 
 
 def test_a_repeated_request_of_an_ended_run_with_a_stale_record_is_refused() -> None:
     """Its sender would wait for ever for a final record that is no longer known."""
     owner = with_stale_record()
 
-    turn = owner.hears_turn(owner.submission())
+    turn = owner.receive_turn(owner.submission())
 
     assert finals(turn.effects) == []
     assert owner.rejections(turn.effects) == ["request_id_conflict"]
@@ -58,12 +58,12 @@ def test_a_repeated_request_of_an_ended_run_with_a_stale_record_is_refused() -> 
 def test_a_run_that_a_rebuild_dropped_is_not_taken_for_ended() -> None:
     """The commit may be of an earlier topic: then nothing has shown that the run was started."""
     owner = Runner(first=1_000)
-    owner.submits()
+    owner.submit()
     owner.partition.remember("r", owner.partition.runs["r"].tombstone)
     owner.partition.rebuilt(open_from=5_000)
     owner.partition.note_ended(["r"])
 
-    assert finals(owner.hears(RunUnknown(run_id="r"))) == ["run.failed"]
+    assert finals(owner.receive(RunUnknown(run_id="r"))) == ["run.failed"]
 
 
 @pytest.mark.parametrize(

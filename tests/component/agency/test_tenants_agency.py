@@ -37,7 +37,7 @@ def codes(s: System) -> list[str]:
     return [error["code"] for body in bodies(s, "rejected") for error in body["errors"]]
 
 
-def letters_of(s: System) -> list[DeadLetter]:
+def dead_letters_of(s: System) -> list[DeadLetter]:
     found: list[DeadLetter] = s.wait(read_dead_letters(s.embedded.log, s.embedded.names))
     return found
 
@@ -162,9 +162,9 @@ def test_a_refused_request_belongs_to_the_project_that_it_names(
     send(s, document)
 
     [rejected] = bodies(s, "rejected")
-    [letter] = letters_of(s)
+    [dead_letter] = dead_letters_of(s)
     assert rejected["project"] == project
-    assert letter.project == project
+    assert dead_letter.project == project
 
 
 def test_a_request_refused_by_the_runs_owner_belongs_to_the_project_that_it_names(
@@ -179,7 +179,7 @@ def test_a_request_refused_by_the_runs_owner_belongs_to_the_project_that_it_name
 
     assert codes(s) == ["request_id_conflict", "not_retryable"]
     assert [body["project"] for body in bodies(s, "rejected")] == ["bank", "shop"]
-    assert [letter.project for letter in letters_of(s)] == ["bank", "shop"]
+    assert [dead_letter.project for dead_letter in dead_letters_of(s)] == ["bank", "shop"]
 
 
 def test_the_project_of_a_dead_letter_comes_from_its_writer_and_not_from_the_original() -> None:
@@ -187,8 +187,8 @@ def test_the_project_of_a_dead_letter_comes_from_its_writer_and_not_from_the_ori
     theirs = (("anabranch_code", b"x"), ("anabranch_project", b"shop"))
     without = (("anabranch_code", b"undecodable"), ("anabranch_id", b"t/0/1"))
 
-    assert _letter((*theirs, *ours)).project == "bank"
-    assert _letter((*theirs, *without)).project is None
+    assert _dead_letter((*theirs, *ours)).project == "bank"
+    assert _dead_letter((*theirs, *without)).project is None
 
 
 def test_a_redrive_publishes_the_original_without_the_dead_letter_headers(
@@ -199,10 +199,10 @@ def test_a_redrive_publishes_the_original_without_the_dead_letter_headers(
     s.wait(s.embedded.log.publish([Outgoing(topic, None, b'{"task_groups": 7}', partition=0, headers=mine)]))
     s.advance(5)
 
-    [letter] = letters_of(s)
+    [dead_letter] = dead_letters_of(s)
 
-    assert letter.original_headers == (("mine", b"1"),)
-    assert dead_letters.SIGNATURE in dict(letter.record.headers)
+    assert dead_letter.original_headers == (("mine", b"1"),)
+    assert dead_letters.SIGNATURE in dict(dead_letter.record.headers)
 
 
 @pytest.mark.parametrize("where", ["front", "owner"])
@@ -226,7 +226,7 @@ def test_an_internal_error_is_not_reported_as_a_schema_error(
     assert bodies(s, "rejected")[0]["project"] == "bank"
 
 
-def _letter(headers: tuple[tuple[str, bytes], ...]) -> DeadLetter:
+def _dead_letter(headers: tuple[tuple[str, bytes], ...]) -> DeadLetter:
     return DeadLetter(Incoming("dead-letters", 0, 1, None, b"{}", headers, 0.0), "", "", "", "")
 
 
@@ -274,8 +274,8 @@ def test_a_subscription_needs_a_run_or_session_of_its_project(
     send(s, {"type": "subscribe", "channel": "anabranch.sub:mine", **subscription})
 
     assert codes(s) == ([] if is_taken else ["session_of_another_project"])
-    told = b"".join(record.value for record in s.records("events"))
-    assert (b'"subscribe"' in told) is is_taken
+    published = b"".join(record.value for record in s.records("events"))
+    assert (b'"subscribe"' in published) is is_taken
 
 
 def test_subscriptions_are_checked_again_when_an_event_is_forwarded(
@@ -283,12 +283,12 @@ def test_subscriptions_are_checked_again_when_an_event_is_forwarded(
 ) -> None:
     """A subscription to a future run does not decide the run's project."""
     s = anabranch_system()
-    heard: list[str] = []
+    received: list[str] = []
     for channel in ("bank", "shop"):
         name = f"anabranch.sub:{channel}"
-        s.wait(s.embedded.notifier.subscribe(name, lambda _, channel=channel: heard.append(channel)))
+        s.wait(s.embedded.notifier.subscribe(name, lambda _, channel=channel: received.append(channel)))
         send(s, {"type": "subscribe", "request_id": "r", "channel": name, "types": ["run.*"], "project": channel})
 
     send(s, {**GOOD, "request_id": "r", "project": "shop"})
 
-    assert heard == ["shop", "shop"]
+    assert received == ["shop", "shop"]

@@ -59,10 +59,10 @@ def test_each_command_prints_its_figures_and_nothing_else(
 ) -> None:
     code = main(["bench", *arguments, "--embedded", "--json"])
 
-    said = capsys.readouterr()
-    document = json.loads(said.out)
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
     assert (code, list(document)) == (0, figures)
-    assert "Measuring on all services in this process" in said.err
+    assert "Measuring on all services in this process" in printed.err
     for name, value in document.items():
         if isinstance(value, float):
             assert value > 0 or name == "min_ms", name
@@ -89,9 +89,9 @@ def test_without_its_agent_on_the_workers_the_bench_measures_events(
 
     code = main(["bench", "join-lag", "--requests", "2", "--members", "3", "--embedded", "--json"])
 
-    said = capsys.readouterr()
-    assert (code, json.loads(said.out)["clock"]) == (0, "events")
-    assert "times from events" in said.err
+    printed = capsys.readouterr()
+    assert (code, json.loads(printed.out)["clock"]) == (0, "events")
+    assert "times from events" in printed.err
 
 
 def test_a_workflow_of_a_file_is_measured_with_the_agents_that_it_needs(

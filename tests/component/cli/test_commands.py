@@ -55,8 +55,8 @@ class Command:
     def __call__(self, *arguments: str) -> Outcome:
         self._capsys.readouterr()
         code = main(list(arguments))
-        said = self._capsys.readouterr()
-        return Outcome(code, said.out, said.err)
+        printed = self._capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
 
 
 @pytest.fixture
@@ -217,11 +217,11 @@ def test_retry_requires_the_option_failed(command: Command) -> None:
     assert (done.code, "--failed" in done.document["errors"][0]["hint"]) == (2, True)
 
 
-async def nobody_there(settings: Settings) -> None:
+async def refuse_connection(settings: Settings) -> None:
     raise ServerUnavailable("Kafka", settings.brokers, "connection refused", "start it")
 
 
-async def nobody_answers(settings: Settings) -> None:
+async def never_connect(settings: Settings) -> None:
     await asyncio.Event().wait()
 
 
@@ -245,7 +245,7 @@ def test_a_module_that_exits_at_import_is_an_error_in_one_document(command: Comm
 
 
 @pytest.mark.parametrize("arguments", [["run", "request.json"], ["list"], ["cancel", "r"], ["topics", "create"]])
-@pytest.mark.parametrize("connect", [nobody_there, nobody_answers])
+@pytest.mark.parametrize("connect", [refuse_connection, never_connect])
 def test_an_unavailable_server_exits_with_4_and_its_address(
     command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], connect: Any
 ) -> None:

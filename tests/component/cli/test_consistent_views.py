@@ -36,10 +36,10 @@ def batches_of(system: System, run_id: str) -> list[Any]:
 
 
 def view_of(system: System, run_id: str) -> RunView:
-    core, facts = EventProjection("ch"), {}
+    core, documents = EventProjection("ch"), {}
     for offset, batch in enumerate(batches_of(system, run_id)):
-        facts |= core.apply(facts, batch, RecordPosition(0, offset, 0.0)).writes
-    return build_view(facts[run_key(run_id)])
+        documents |= core.apply(documents, batch, RecordPosition(0, offset, 0.0)).writes
+    return build_view(documents[run_key(run_id)])
 
 
 async def odd_ones_fail(task: Task) -> int:
@@ -78,8 +78,8 @@ def test_a_later_attempt_has_its_start_its_end_and_its_worker(anabranch_system: 
     run = system.submit(request(task("out", "flaky", retry=policy)))
     assert run.result().results["out"] == 3
 
-    told = [(each["type"], each["attempt"]) for each in run.events() if each.get("attempt")]
-    assert told == [
+    attempts = [(each["type"], each["attempt"]) for each in run.events() if each.get("attempt")]
+    assert attempts == [
         ("task.started", 1),
         ("task.retrying", 1),
         ("task.started", 2),
@@ -121,8 +121,8 @@ def test_status_says_where_a_later_attempt_runs(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(("code", "refused"), [("cycle", True), ("unknown_agent", False)])
 def test_a_redrive_is_not_suggested_if_the_same_bytes_are_always_refused(code: str, refused: bool) -> None:
     record = Incoming("anabranch.dead-letters", 0, 7, None, b"{}", (), 0.0)
-    letter = DeadLetter(record, code, "[]", "anabranch.requests/0/1", "s")
-    decisions = plan_redrive([letter], {}, "anabranch.requests")
+    dead_letter = DeadLetter(record, code, "[]", "anabranch.requests/0/1", "s")
+    decisions = plan_redrive([dead_letter], {}, "anabranch.requests")
     assert ([reason for _, reason in decisions.refused] != []) is refused
 
 

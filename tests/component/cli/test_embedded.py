@@ -103,11 +103,11 @@ def test_the_demo_ends_by_itself_and_says_what_to_try_next(
 
     code = main(["demo"])
 
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert code == 0
-    assert "60 files" in said.out
-    assert "What to try next" in said.out
-    assert "analyse/analyse: completed 60 of 60 members" in said.err
+    assert "60 files" in printed.out
+    assert "What to try next" in printed.out
+    assert "analyse/analyse: completed 60 of 60 members" in printed.err
 
 
 NOISY = """
@@ -180,9 +180,9 @@ def test_a_failure_has_the_traceback_of_its_agent(
 
     arguments = [request_file(tmp_path, many, later), "--agents", "failing_agents", "--events-file", str(events)]
     code = main(["run", *arguments, "--embedded", "--json"])
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
 
-    document = json.loads(said.out)
+    document = json.loads(printed.out)
     tracebacks = {failure["member"]: failure["traceback"] for failure in document["failures"]}
     assert code == 1
     assert set(tracebacks) == {"many_1", "many_2", "many_3", "later"}
@@ -194,8 +194,8 @@ def test_a_failure_has_the_traceback_of_its_agent(
     assert tracebacks["many_2"].rstrip().endswith("ValueError: there is no 1")
     written = [json.loads(line) for line in events.read_text().splitlines()]
     failed = [event for event in written if event["type"] == "task.failed" and event["index"]]
-    told = {event["index"]: event["traceback"] for event in failed}
-    assert told == {1: tracebacks["many_2"], 2: tracebacks["many_3"]}
+    shown = {event["index"]: event["traceback"] for event in failed}
+    assert shown == {1: tracebacks["many_2"], 2: tracebacks["many_3"]}
     # People see one traceback of each kind
-    assert said.err.count("there is no 0") == 2
-    assert said.err.count("    Traceback (most recent call last):") == 2 * len(("many", "later"))
+    assert printed.err.count("there is no 0") == 2
+    assert printed.err.count("    Traceback (most recent call last):") == 2 * len(("many", "later"))

@@ -91,9 +91,9 @@ async def test_events_are_written_in_order_one_json_a_line(
 
     async with agency.client() as client:
         run = await client.submit(REQUEST)
-        await agency.tell([{"type": "run.accepted"}])
-        await agency.tell([{"type": "task.completed", "group": "g", "task": "t"}])
-        await agency.tell([{"type": "run.completed"}])
+        await agency.publish_events([{"type": "run.accepted"}])
+        await agency.publish_events([{"type": "task.completed", "group": "g", "task": "t"}])
+        await agency.publish_events([{"type": "run.completed"}])
         await agency.finish(results={"x": 1})
         result = await follow(run, Following(PlainView(SystemClock()), events_file=written))
 
@@ -183,9 +183,9 @@ async def test_control_of_an_ended_run_prints_its_status(
 
     assert await control(Settings(), action, "r-1", json=True) == 0
 
-    said = capsys.readouterr()
-    assert orjson.loads(said.out)["ended"] == "completed"
-    assert f"had already ended: completed. There is nothing to {action}." in said.err
+    printed = capsys.readouterr()
+    assert orjson.loads(printed.out)["ended"] == "completed"
+    assert f"had already ended: completed. There is nothing to {action}." in printed.err
     assert await agency.requests() == []
 
 

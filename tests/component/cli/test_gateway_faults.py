@@ -145,7 +145,7 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>", "is not a gateway"),
         (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "is not a gateway"),
@@ -153,11 +153,11 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
         (b'HTTP/1.1 503 X\r\ncontent-length: 19\r\n\r\n{"detail": "later"}', "later"),
     ],
 )
-async def test_a_url_without_a_gateway_is_reported(answer: bytes, said: str) -> None:
+async def test_a_url_without_a_gateway_is_reported(answer: bytes, message: str) -> None:
     async with answering(answer) as url:
-        with pytest.raises((Misconfigured, ServerUnavailable), match=said):
+        with pytest.raises((Misconfigured, ServerUnavailable), match=message):
             await show_status(Settings(url=url), "r", form=Form.JSON)
-        with pytest.raises((Misconfigured, ServerUnavailable), match=said):
+        with pytest.raises((Misconfigured, ServerUnavailable), match=message):
             await show_events(Settings(url=url), "r", follow=False, form=None)
 
 

@@ -73,11 +73,11 @@ async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
         yield found
 
 
-Said = Callable[[], str]
+Output = Callable[[], str]
 
 
 @pytest.fixture
-def out(capsys: pytest.CaptureFixture[str]) -> Said:
+def out(capsys: pytest.CaptureFixture[str]) -> Output:
     return lambda: capsys.readouterr().out
 
 
@@ -85,7 +85,7 @@ def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out: Said) -> None:
+async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out: Output) -> None:
     settings = Settings()
     calls: dict[str, Callable[[Form], Any]] = {
         "list": lambda form: list_runs(settings, limit=5, status=None, form=form),
@@ -96,24 +96,24 @@ async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out:
         "dlq": lambda form: list_dead_letters(settings, run=None, signature=None, every=False, form=form),
         "top": lambda form: top(settings, TopOptions(form, once=True)),
     }
-    said = {}
+    outputs = {}
     for name, call in calls.items():
         for form in Form:
             assert await call(form) == 0
-            said[name, form] = out()
+            outputs[name, form] = out()
 
     for name in calls:
-        assert json.loads(said[name, Form.JSON])
-        assert rows(said[name, Form.CSV])
-        assert "\x1b" not in said[name, Form.TABLE]
-    assert rows(said["list", Form.CSV])[0]["name"] == "=talk"
-    assert [row["message"] for row in rows(said["logs", Form.CSV]) if row["index"] == "1"] == ["at 1", "odd"]
-    assert "at 2 table=orders" in said["logs", Form.TABLE]
-    assert rows(said["context", Form.CSV])[0]["value"] == "[1,1]"
-    assert rows(said["changes", Form.CSV])[0]["change"] == "added"
-    assert rows(said["dlq", Form.CSV])[0]["error"] == "ValueError: not this one"
-    assert "ValueError: not this one" in said["top", Form.TABLE]
-    assert json.loads(said["top", Form.JSON])["dead_letters"]["open"] == 1
+        assert json.loads(outputs[name, Form.JSON])
+        assert rows(outputs[name, Form.CSV])
+        assert "\x1b" not in outputs[name, Form.TABLE]
+    assert rows(outputs["list", Form.CSV])[0]["name"] == "=talk"
+    assert [row["message"] for row in rows(outputs["logs", Form.CSV]) if row["index"] == "1"] == ["at 1", "odd"]
+    assert "at 2 table=orders" in outputs["logs", Form.TABLE]
+    assert rows(outputs["context", Form.CSV])[0]["value"] == "[1,1]"
+    assert rows(outputs["changes", Form.CSV])[0]["change"] == "added"
+    assert rows(outputs["dlq", Form.CSV])[0]["error"] == "ValueError: not this one"
+    assert "ValueError: not this one" in outputs["top", Form.TABLE]
+    assert json.loads(outputs["top", Form.JSON])["dead_letters"]["open"] == 1
 
 
 async def test_status_and_a_dead_letter_show_the_traceback_of_the_agent(
@@ -124,20 +124,20 @@ async def test_status_and_a_dead_letter_show_the_traceback_of_the_agent(
     [group] = json.loads(capsys.readouterr().out)["groups"]
 
     await show_dead_letter(settings, group["example"], json=False)
-    letter = capsys.readouterr().out
+    dead_letter = capsys.readouterr().out
     await show_dead_letter(settings, group["example"], json=True)
     document = json.loads(capsys.readouterr().out)
     await show_status(settings, "talk-1", form=Form.TABLE)
     status = capsys.readouterr().err
 
     assert document["member"]["traceback"].endswith("ValueError: not this one\n")
-    for shown in (letter, status):
+    for shown in (dead_letter, status):
         assert "    Traceback (most recent call last):\n" in shown
         assert "test_lists.py" in shown
         assert ", in talk\n" in shown
 
 
-async def test_a_status_and_its_reasons_as_rows(system: Embedded, out: Said) -> None:
+async def test_a_status_and_its_reasons_as_rows(system: Embedded, out: Output) -> None:
     await show_status(Settings(), "talk-1", form=Form.CSV)
     [task] = rows(out())
     await why(Settings(), "talk-1", heal=False, form=Form.CSV)
@@ -149,8 +149,8 @@ async def test_a_status_and_its_reasons_as_rows(system: Embedded, out: Said) -> 
 async def test_logs_are_filtered_by_level_and_member_and_unknown_runs_are_reported(
     system: Embedded, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    grave = LogFilter(level="warning")
-    await show_logs(Settings(), "talk-1", grave, follow=True, form=Form.JSON)
+    warnings = LogFilter(level="warning")
+    await show_logs(Settings(), "talk-1", warnings, follow=True, form=Form.JSON)
     [line] = json.loads(capsys.readouterr().out)
     assert (line["level"], line["index"], line["message"]) == ("warning", 1, "odd")
 
@@ -248,13 +248,13 @@ def test_cells_of_csv_are_plain_values() -> None:
 
 def test_the_message_of_an_empty_list_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     empty = Listing(TOPIC_COLUMNS, [], {"topics": []}, "No topics.")
-    said = {}
+    outputs = {}
     for form in Form:
         show(empty, form)
-        said[form] = capsys.readouterr()
+        outputs[form] = capsys.readouterr()
 
-    assert [said[form].err for form in Form] == ["No topics.\n", "", "No topics.\n"]
-    assert [said[form].out for form in Form] == ["", '{\n  "topics": []\n}\n', "topic,now,partitions\n"]
+    assert [outputs[form].err for form in Form] == ["No topics.\n", "", "No topics.\n"]
+    assert [outputs[form].out for form in Form] == ["", '{\n  "topics": []\n}\n', "topic,now,partitions\n"]
     show(Listing(TOPIC_COLUMNS, [("created", TopicSpec("[red]t", 3))], {}, ""), Form.TABLE)
     assert "[red]t" in capsys.readouterr().out
 

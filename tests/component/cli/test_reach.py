@@ -55,7 +55,7 @@ EVERY = {
 
 
 @pytest.fixture
-def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def closed_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """No system is configured or running; Kafka's default address is a port without a listener. Yields it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused, the port stays taken
@@ -81,31 +81,31 @@ def _with_default_broker(brokers: str) -> Any:
 
 @pytest.mark.parametrize("command", EVERY)
 def test_one_line_reports_that_no_system_runs(
-    command: str, nothing: int, capsys: pytest.CaptureFixture[str]
+    command: str, closed_port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main([*command.split(), *EVERY[command]])
 
-    said = capsys.readouterr()
-    assert (code, said.out) == (4, "")
-    [line] = said.err.splitlines()
+    printed = capsys.readouterr()
+    assert (code, printed.out) == (4, "")
+    [line] = printed.err.splitlines()
     assert line == (
-        f"anabranch: Kafka cannot be reached at 127.0.0.1:{nothing}: connection refused, and no `anabranch dev` "
-        "of this user is running. Pass addresses of servers with --brokers, or of a gateway with --url; "
-        "`anabranch dev` starts a local system, and `anabranch run FILE --embedded` needs no server"
+        f"anabranch: Kafka cannot be reached at 127.0.0.1:{closed_port}: connection refused, and no "
+        "`anabranch dev` of this user is running. Pass addresses of servers with --brokers, or of a gateway with "
+        "--url; `anabranch dev` starts a local system, and `anabranch run FILE --embedded` needs no server"
     )
 
 
 @pytest.mark.parametrize("command", ["topics create", "rebuild", "bench latency"])
 def test_a_command_that_needs_servers_does_not_deny_a_running_dev(
-    command: str, nothing: int, capsys: pytest.CaptureFixture[str]
+    command: str, closed_port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with publish_address("http://127.0.0.1:1/", address_file_path()):
         code = main([*command.split(), *EVERY.get(command, [])])
 
     assert code == 4
     assert capsys.readouterr().err.splitlines() == [
-        f"anabranch: Kafka cannot be reached at 127.0.0.1:{nothing}: connection refused. This command needs Kafka "
-        "and Redis, not `anabranch dev` (http://127.0.0.1:1/). Pass their addresses with --brokers"
+        f"anabranch: Kafka cannot be reached at 127.0.0.1:{closed_port}: connection refused. This command needs "
+        "Kafka and Redis, not `anabranch dev` (http://127.0.0.1:1/). Pass their addresses with --brokers"
     ]
 
 
@@ -115,9 +115,9 @@ def test_a_port_out_of_range_is_named_as_it_was_given(command: str, capsys: pyte
     assert f"'{command.split()[1]}'" in capsys.readouterr().err
 
 
-def test_a_separate_command_reports_it_after_one_probe(nothing: int) -> None:
+def test_a_separate_command_reports_it_after_one_probe(closed_port: int) -> None:
     """The timeout of the probe bounds the command's duration; the test reads no wall clock."""
-    environ = {**os.environ, "ANABRANCH_BROKERS": f"127.0.0.1:{nothing}"}
+    environ = {**os.environ, "ANABRANCH_BROKERS": f"127.0.0.1:{closed_port}"}
     done = subprocess.run(
         [sys.executable, "-m", "anabranch", "list", "--json"],
         env=environ,
@@ -133,12 +133,12 @@ def test_a_separate_command_reports_it_after_one_probe(nothing: int) -> None:
     assert max(broker_probe.PROBE_SECONDS, selection.PROBE_SECONDS) < 2.0
 
 
-async def test_unresponsive_brokers_have_their_own_reason(nothing: int) -> None:
+async def test_unresponsive_brokers_have_their_own_reason(closed_port: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = f"127.0.0.1:{server.getsockname()[1]}"
 
-        assert await unreachable_reason(f"127.0.0.1:{nothing},{there}") is None
-    assert await unreachable_reason(f"127.0.0.1:{nothing},[::1]:{nothing}") == "connection refused"
+        assert await unreachable_reason(f"127.0.0.1:{closed_port},{there}") is None
+    assert await unreachable_reason(f"127.0.0.1:{closed_port},[::1]:{closed_port}") == "connection refused"
     assert await unreachable_reason("h:not-a-port") is not None
 
 
@@ -203,7 +203,7 @@ def test_the_address_file_is_where_the_desktop_specification_says() -> None:
 # --- precedence of systems ------------------------------------------------------------------------
 
 
-async def test_named_servers_take_precedence_over_a_running_dev(nothing: int) -> None:
+async def test_named_servers_take_precedence_over_a_running_dev(closed_port: int) -> None:
     async with gateway() as running:
         url = running.service.url
         with publish_address(url, address_file_path()):
@@ -220,7 +220,7 @@ async def test_named_servers_take_precedence_over_a_running_dev(nothing: int) ->
         assert await find_gateway(Settings.load({})) is None
 
 
-async def test_an_unresponsive_dev_is_reported_if_kafka_is_unavailable_too(nothing: int) -> None:
+async def test_an_unresponsive_dev_is_reported_if_kafka_is_unavailable_too(closed_port: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # it takes connections, and never answers
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
         with publish_address(url, address_file_path()):
@@ -245,21 +245,21 @@ def test_the_key_is_never_shown() -> None:
 # --- ports ---------------------------------------------------------------------------------------
 
 
-def test_a_named_port_in_use_is_an_error(nothing: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_named_port_in_use_is_an_error(closed_port: int, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
         code = main(["dev", "--port", str(port)])
 
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert code == 2
-    assert said.err == (
+    assert printed.err == (
         f"anabranch: port {port} is already in use: another process listens on 127.0.0.1:{port}; "
         "name another with --port\n"
     )
 
 
-def test_the_dev_that_uses_the_port_is_named(nothing: int) -> None:
+def test_the_dev_that_uses_the_port_is_named(closed_port: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         named = Settings.load({}, overrides={"gateway_port": port})
@@ -272,7 +272,7 @@ def test_the_dev_that_uses_the_port_is_named(nothing: int) -> None:
 
 
 def test_without_a_named_port_another_one_is_used_and_reported(
-    nothing: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -296,7 +296,7 @@ def batch(*entries: dict[str, Any], run: str = "r") -> EventBatch:
 def test_starts_failures_and_ends_of_runs_are_printed() -> None:
     console = RunLines()
 
-    said = [
+    printed = [
         *console.lines(batch({"type": "task.failed", "group": "g", "task": "t"}, run="older")),
         *console.lines(batch({"type": "run.accepted", "data": {"name": "parcels", "tasks": 2}})),
         *console.lines(batch({"type": "run.paused"}, {"type": "run.resumed"})),
@@ -322,7 +322,7 @@ def test_starts_failures_and_ends_of_runs_are_printed() -> None:
         ),
     ]
 
-    assert said == [
+    assert printed == [
         "Run r (parcels) started: 2 tasks.",
         "Run r paused.",
         "Run r resumed.",
@@ -337,10 +337,10 @@ def test_a_run_whose_members_all_fail_does_not_flood_the_console() -> None:
     console = RunLines()
     failed = [{"type": "task.failed", "group": "g", "task": "t", "index": nth} for nth in range(50)]
 
-    said = [*console.lines(batch({"type": "run.accepted"})), *console.lines(batch(*failed))]
+    printed = [*console.lines(batch({"type": "run.accepted"})), *console.lines(batch(*failed))]
 
-    assert len(said) == 1 + 5 + 1
-    assert said[-1] == "Run r: further failures are not shown here. See: anabranch status r"
+    assert len(printed) == 1 + 5 + 1
+    assert printed[-1] == "Run r: further failures are not shown here. See: anabranch status r"
 
 
 @agent("writes")
@@ -371,8 +371,8 @@ async def test_a_line_of_any_logger_has_the_member_that_wrote_it(
     finally:
         logging.getLogger("own").removeHandler(lines)
 
-    said = sorted(line[9:] for line in capsys.readouterr().err.splitlines())
-    assert said == [f"WARNING {run.run_id}/g/t[{index}]  at t_{index + 1}" for index in range(3)]
+    printed = sorted(line[9:] for line in capsys.readouterr().err.splitlines())
+    assert printed == [f"WARNING {run.run_id}/g/t[{index}]  at t_{index + 1}" for index in range(3)]
     assert all("dev_console" not in (failure.get("traceback") or "") for failure in result.failures)
 
 
@@ -389,8 +389,8 @@ def test_a_line_of_an_agent_has_its_member(capsys: pytest.CaptureFixture[str]) -
         record = logging.getLogger(name).makeRecord(name, level, "f", 1, "said %d", (7,), None, extra=extra)
         lines.handle(record)
 
-    said = [line[9:] for line in capsys.readouterr().err.splitlines()]
-    assert said == [
+    printed = [line[9:] for line in capsys.readouterr().err.splitlines()]
+    assert printed == [
         "INFO    r/g/t[3] attempt 2  said 7 table=orders",
         "ERROR   r/g/t  said 7",
         "WARNING anabranch.owner  said 7",

@@ -98,8 +98,8 @@ class Both:
             code = getattr(ended, "exit_code", None)
             if code is None:
                 raise
-        said = self._capsys.readouterr()
-        return code, said.out, said.err
+        captured = self._capsys.readouterr()
+        return code, captured.out, captured.err
 
 
 @pytest.fixture
@@ -199,14 +199,14 @@ async def test_large_values_are_read_page_by_page(both: Both) -> None:
 
 
 async def test_top_shows_the_same_but_the_time(both: Both) -> None:
-    def timeless(told: tuple[int, str, str]) -> Any:
-        document = json.loads(told[1])
+    def timeless(printed: tuple[int, str, str]) -> Any:
+        document = json.loads(printed[1])
         del document["time"]
         for run in document["runs"]:
             del run["seconds"], run["rate"]
         for row in document["lag"]:
             del row["lag"]
-        return told[0], document, told[2]
+        return printed[0], document, printed[2]
 
     call: Call = lambda s: top(s, TopOptions(Form.JSON, once=True))  # noqa: E731
 
@@ -244,8 +244,8 @@ async def test_a_run_is_submitted_followed_and_paused_and_cancelled(both: Both, 
     code, out, err = await both.through(
         lambda s: run_on_this_loop(RunOptions(str(file), json=True, events_file=events), s)
     )
-    told = json.loads(out)
-    assert (code, told["status"], told["results"]) == (0, "completed", {"x": [1, 1]})
+    printed = json.loads(out)
+    assert (code, printed["status"], printed["results"]) == (0, "completed", {"x": [1, 1]})
     assert "g/t: completed 3 of 3 members, 1 failed" in err
     _, kept, _ = await both.direct(lambda s: show_events(s, "talk-2", follow=False, form=Form.JSON))
     assert [json.loads(line) for line in events.read_text().splitlines()] == json.loads(kept)
@@ -262,8 +262,8 @@ async def test_a_retry_takes_over_through_a_gateway(both: Both) -> None:
         lambda s: retry(s, "fails-1", failed=True, request_id="fails-2", detach=False, json=True)
     )
 
-    told = json.loads(out)
-    assert (code, told["status"], told["request_id"], told["taken_over"]) == (1, "failed", "fails-2", 0)
+    printed = json.loads(out)
+    assert (code, printed["status"], printed["request_id"], printed["taken_over"]) == (1, "failed", "fails-2", 0)
     assert "g/t: failed" in err
 
 
@@ -273,9 +273,9 @@ async def test_a_request_that_the_system_refuses_has_its_reasons_and_code_2(both
 
     code, out, err = await both.through(lambda s: run_on_this_loop(RunOptions(str(file), json=True), s))
 
-    told = json.loads(out)
-    assert (code, told["status"]) == (2, "rejected")
-    assert [error["code"] for error in told["errors"]] == ["unknown_agent"]
+    printed = json.loads(out)
+    assert (code, printed["status"]) == (2, "rejected")
+    assert [error["code"] for error in printed["errors"]] == ["unknown_agent"]
     assert re.search(r"The request was rejected, 1 error:\n  /task_groups/0/tasks/0/agent: ", err)
 
 
@@ -285,7 +285,7 @@ async def test_a_detached_run_continues(both: Both, tmp_path: Path) -> None:
 
     code, out, _ = await both.through(lambda s: run_on_this_loop(RunOptions(str(file), json=True, detach=True), s))
 
-    told = json.loads(out)
-    assert (code, told["request_id"], told["status"]) == (0, "talk-3", "submitted")
+    printed = json.loads(out)
+    assert (code, printed["request_id"], printed["status"]) == (0, "talk-3", "submitted")
     run = await both.running.system.client.run("talk-3")
     assert (await run.result(20)).status == "completed"

@@ -47,7 +47,7 @@ def bounce(play: Play, seconds: float) -> None:
         due = play.partition.next_due()
         assert due is not None
         play.at = max(play.at, due)
-        play.tell(TimerDue(run_id="r", at=play.at))
+        play.feed(TimerDue(run_id="r", at=play.at))
 
 
 def view_of(play: Play) -> RunView:
@@ -76,7 +76,7 @@ def test_a_missing_agent_is_not_reported_after_a_member_has_started() -> None:
     bounce(play, 7)
     [chunk] = play.chunks or [parked for _, parked in play.task.parked]
     play.at += 20
-    play.tell(TimerDue(run_id="r", at=play.at))
+    play.feed(TimerDue(run_id="r", at=play.at))
     play.begin(play.chunks[0], 0)
 
     view = view_of(play)
@@ -93,7 +93,7 @@ def test_an_offer_that_waits_for_a_busy_worker_is_no_missing_agent() -> None:
     play.hand_back(play.chunks[0], "no_agent")
     while (due := play.partition.next_due()) is not None and due < 1_600:
         play.at = due
-        play.tell(TimerDue(run_id="r", at=play.at))
+        play.feed(TimerDue(run_id="r", at=play.at))
     assert waiting(play) == []
 
 
@@ -104,7 +104,7 @@ def test_a_paused_run_waits_for_its_resumption_and_not_for_an_agent() -> None:
     play.partition.runs["r"].paused = True
     for _ in range(20):
         play.at += 10
-        play.tell(TimerDue(run_id="r", at=play.at))
+        play.feed(TimerDue(run_id="r", at=play.at))
     assert waiting(play) == []
 
 
@@ -158,5 +158,5 @@ def test_a_missing_agent_is_reported_from_worker_to_follower() -> None:
         run.cancel()
         run.result()
         events = run.events()
-    [told] = [event for event in events if event["type"] == "task.waiting"]
-    assert (told["agent"], told["task"]) == ("soon_gone", "out")
+    [reported] = [event for event in events if event["type"] == "task.waiting"]
+    assert (reported["agent"], reported["task"]) == ("soon_gone", "out")

@@ -245,7 +245,7 @@ async def later() -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (
             lambda: {"items": [1, {"when": b"bytes"}]},
@@ -286,8 +286,8 @@ async def later() -> None: ...
         (lambda: MagicMock(), "type MagicMock at the top"),
     ],
 )
-def test_a_value_without_json_is_named_with_its_path(value: Callable[[], object], said: str) -> None:
-    with pytest.raises(ResultError, match=said):
+def test_a_value_without_json_is_named_with_its_path(value: Callable[[], object], message: str) -> None:
+    with pytest.raises(ResultError, match=message):
         encode_value(value())
 
 

@@ -66,17 +66,17 @@ def test_an_unprovided_placeholder_is_a_warning_and_an_error_with_strict(
 ) -> None:
     reading = reading_of(template, **fields)
     assert reading.errors == ()
-    said = [
+    printed = [
         f"the placeholder {{{name}}} in the message_template of g/out has no value, so its text stays as it is"
         for name in names
     ]
     assert len(reading.warnings) == len(names)
-    assert all(words in warning for words, warning in zip(said, reading.warnings, strict=True))
+    assert all(words in warning for words, warning in zip(printed, reading.warnings, strict=True))
 
     refused = reading_of(template, strict=True, **fields)
     assert refused.request is None
     assert [(each.code, each.path, each.message) for each in refused.errors] == [
-        ("unknown_placeholder", "/task_groups/0/tasks/1/message_template", words) for words in said
+        ("unknown_placeholder", "/task_groups/0/tasks/1/message_template", words) for words in printed
     ]
 
 
@@ -107,11 +107,11 @@ def test_the_commands_warn_and_with_strict_refuse(tmp_path: Path, capsys: pytest
     assert (refused["valid"], refused["errors"][0]["code"]) == (False, "unknown_placeholder")
 
     assert run(RunOptions(str(file), embedded=True, json=True), Settings()) == 0
-    said = capsys.readouterr()
-    shown = orjson.loads(said.out)
+    printed = capsys.readouterr()
+    shown = orjson.loads(printed.out)
     assert shown["results"] == {"out": "hello {nmae}"}
     assert "{nmae}" in shown["warnings"][0]
-    assert "Warning: " in said.err
+    assert "Warning: " in printed.err
     assert run(RunOptions(str(file), embedded=True, json=True, strict=True), Settings()) == 2
     assert orjson.loads(capsys.readouterr().out)["status"] == "rejected"
 

@@ -25,16 +25,16 @@ from anabranch_eventmanager.projection.subscriptions import Forward, is_wanted
 Facts = dict[str, Document]
 
 
-def _fold(values: Iterable[bytes], facts: Facts | None = None) -> tuple[Facts, list[Effect]]:
-    facts = {} if facts is None else facts
+def _apply_all(values: Iterable[bytes], documents: Facts | None = None) -> tuple[Facts, list[Effect]]:
+    documents = {} if documents is None else documents
     effects: list[Effect] = []
     for offset, value in enumerate(values):
         applied = EventProjection("ch").apply(
-            facts, decode_record(value), RecordPosition(0, offset, float(offset))
+            documents, decode_record(value), RecordPosition(0, offset, float(offset))
         )
-        facts.update(applied.writes)
+        documents.update(applied.writes)
         effects += applied.effects
-    return facts, effects
+    return documents, effects
 
 
 def _forwarded(effects: Iterable[Effect], channel: str) -> list[dict[str, Any]]:
@@ -44,9 +44,9 @@ def _forwarded(effects: Iterable[Effect], channel: str) -> list[dict[str, Any]]:
 
 
 def test_the_view_of_a_wide_run_counts_members() -> None:
-    facts, _ = _fold(wide_run())
+    documents, _ = _apply_all(wide_run())
 
-    view = build_view(facts["run/run-1"]).to_document()
+    view = build_view(documents["run/run-1"]).to_document()
 
     assert (view["status"], view["name"], view["labels"]) == ("failed", "demo", {"team": "a"})
     assert (view["submitted_at"], view["started_at"], view["ended_at"]) == (1, 10, 14)
@@ -61,9 +61,9 @@ def test_the_view_of_a_wide_run_counts_members() -> None:
 
 
 def test_tasks_of_an_accepted_run_are_shown_waiting() -> None:
-    facts, _ = _fold(wide_run()[:1])
+    documents, _ = _apply_all(wide_run()[:1])
 
-    view = build_view(facts["run/run-1"]).to_document()
+    view = build_view(documents["run/run-1"]).to_document()
 
     assert view["status"] == "accepted"
     assert {name: task["status"] for name, task in view["groups"]["g"]["tasks"].items()} == {
@@ -73,9 +73,9 @@ def test_tasks_of_an_accepted_run_are_shown_waiting() -> None:
 
 
 def test_open_tasks_of_a_cancelled_run_are_shown_as_cancelled() -> None:
-    facts, _ = _fold(cancelled_run())
+    documents, _ = _apply_all(cancelled_run())
 
-    view = build_view(facts["run/run-2"]).to_document()
+    view = build_view(documents["run/run-2"]).to_document()
 
     assert view["status"] == "cancelled"
     assert view["groups"]["g"]["status"] == "cancelled"
@@ -84,49 +84,49 @@ def test_open_tasks_of_a_cancelled_run_are_shown_as_cancelled() -> None:
 
 @given(st.integers(min_value=0, max_value=6), st.integers(min_value=0, max_value=6))
 def test_a_batch_of_redelivered_records_changes_nothing(start: int, stop: int) -> None:
-    facts, _ = _fold(wide_run())
-    before = copy.deepcopy(facts)
+    documents, _ = _apply_all(wide_run())
+    before = copy.deepcopy(documents)
 
     effects: list[Effect] = []
     for offset, value in list(enumerate(wide_run()))[start:stop]:
-        applied = EventProjection("ch").apply(facts, decode_record(value), RecordPosition(0, offset, 0.0))
-        facts.update(applied.writes)
+        applied = EventProjection("ch").apply(documents, decode_record(value), RecordPosition(0, offset, 0.0))
+        documents.update(applied.writes)
         effects += applied.effects
 
-    assert facts == before
+    assert documents == before
     assert effects == []
 
 
 def test_applied_documents_are_not_changed_in_place() -> None:
-    facts, _ = _fold(wide_run()[:4])
-    before = copy.deepcopy(facts)
+    documents, _ = _apply_all(wide_run()[:4])
+    before = copy.deepcopy(documents)
 
-    EventProjection("ch").apply(facts, decode_record(wide_run()[5]), RecordPosition(0, 99, 0.0))
+    EventProjection("ch").apply(documents, decode_record(wide_run()[5]), RecordPosition(0, 99, 0.0))
 
-    assert facts == before
+    assert documents == before
 
 
 def test_a_run_never_leaves_its_final_status() -> None:
     late = batch("run-1", "groups", 99, entry("task.started", 99, "g", "late"))
     second_end = batch("run-1", "runs", 99, entry("run.completed", 99))
 
-    facts, _ = _fold([*wide_run(), late, second_end])
+    documents, _ = _apply_all([*wide_run(), late, second_end])
 
-    assert build_view(facts["run/run-1"]).to_document()["status"] == "failed"
-    assert build_view(facts["run/run-1"]).to_document()["ended_at"] == 14
+    assert build_view(documents["run/run-1"]).to_document()["status"] == "failed"
+    assert build_view(documents["run/run-1"]).to_document()["ended_at"] == 14
 
 
 def test_a_member_that_completes_after_a_redrive_is_no_failure() -> None:
-    facts, _ = _fold(wide_run())
+    documents, _ = _apply_all(wide_run())
 
     applied = EventProjection("ch").apply(
-        facts,
+        documents,
         decode_record(batch("run-1", "groups", 50, entry("task.completed", 50, "g", "wide", index=7))),
         RecordPosition(0, 50, 50.0),
     )
-    facts.update(applied.writes)
+    documents.update(applied.writes)
 
-    view = build_view(facts["run/run-1"]).to_document()
+    view = build_view(documents["run/run-1"]).to_document()
     assert view["groups"]["g"]["tasks"]["wide"]["failed"] == 2
     assert [failure["index"] for failure in view["failures"]] == [WIDE - 2, WIDE - 1]
 
@@ -134,15 +134,15 @@ def test_a_member_that_completes_after_a_redrive_is_no_failure() -> None:
 def test_failures_are_capped_and_counted() -> None:
     failed = [entry("task.failed", 5, "g", "t", index=i, error_type="E", message="m") for i in range(500)]
 
-    facts, _ = _fold([batch("r", "groups", 5, entry("task.expanded", 5, "g", "t", count=500), *failed)])
+    documents, _ = _apply_all([batch("r", "groups", 5, entry("task.expanded", 5, "g", "t", count=500), *failed)])
 
-    view = build_view(facts["run/r"]).to_document()
+    view = build_view(documents["run/r"]).to_document()
     assert len(view["failures"]) == 10
     assert view["failure_count"] == 500
 
 
 def test_only_the_end_of_a_run_is_urgent() -> None:
-    _, effects = _fold(wide_run())
+    _, effects = _apply_all(wide_run())
 
     assert [each.urgent for each in effects if isinstance(each, RunChanged)] == [*[False] * 6, True]
 
@@ -153,13 +153,13 @@ def test_a_subscriber_gets_each_event_once_with_its_reading_order() -> None:
     read = [event for value in records for event in sequence.read(decode_batch(value))]
     expected = [event | {"time": rfc3339(event["time"])} for event in read]
 
-    _, effects = _fold([subscribe("ch", run_id="run-1"), *records])
+    _, effects = _apply_all([subscribe("ch", run_id="run-1"), *records])
 
     assert _forwarded(effects, "ch") == orjson.loads(orjson.dumps(expected))
 
 
 def test_a_subscriber_gets_only_the_types_it_asked_for() -> None:
-    _, effects = _fold([subscribe("ch", "run.*", "task.failed", run_id="run-1"), *wide_run()])
+    _, effects = _apply_all([subscribe("ch", "run.*", "task.failed", run_id="run-1"), *wide_run()])
 
     assert [event["type"] for event in _forwarded(effects, "ch")] == [
         "run.accepted",
@@ -169,7 +169,7 @@ def test_a_subscriber_gets_only_the_types_it_asked_for() -> None:
 
 
 def test_a_session_is_subscribed_for_all_its_runs() -> None:
-    _, effects = _fold(
+    _, effects = _apply_all(
         [subscribe("ch", "run.*", session_id="s-1"), *wide_run("a"), *wide_run("b"), *cancelled_run()]
     )
 
@@ -177,7 +177,7 @@ def test_a_session_is_subscribed_for_all_its_runs() -> None:
 
 
 def test_a_channel_subscribed_to_a_run_and_its_session_gets_an_event_once() -> None:
-    _, effects = _fold(
+    _, effects = _apply_all(
         [subscribe("ch", "run.*", session_id="s-1"), subscribe("ch", "run.failed", run_id="run-1"), *wide_run()]
     )
 
@@ -188,13 +188,13 @@ def test_a_channel_subscribed_to_a_run_and_its_session_gets_an_event_once() -> N
 def test_nothing_is_forwarded_after_unsubscribing(channel: str | None) -> None:
     end = orjson.dumps({"type": "unsubscribe", "run_id": "run-1", "channel": channel})
 
-    _, effects = _fold([subscribe("ch", run_id="run-1"), end, *wide_run()])
+    _, effects = _apply_all([subscribe("ch", run_id="run-1"), end, *wide_run()])
 
     assert _forwarded(effects, "ch") == []
 
 
 def test_another_channels_subscription_stays() -> None:
-    _, effects = _fold(
+    _, effects = _apply_all(
         [
             subscribe("ch-one", run_id="run-1"),
             subscribe("ch-two", "run.*", run_id="run-1"),
@@ -215,7 +215,7 @@ def test_a_run_can_be_subscribed_by_its_request_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (b"\xff", "not JSON"),
         (b"[]", "not a record"),
@@ -225,8 +225,8 @@ def test_a_run_can_be_subscribed_by_its_request_id() -> None:
         (b'{"type": "events", "run_id": "r"}', "session_id"),
     ],
 )
-def test_an_invalid_record_is_refused_with_the_reason(value: bytes, said: str) -> None:
-    with pytest.raises(Undecodable, match=said):
+def test_an_invalid_record_is_refused_with_the_reason(value: bytes, message: str) -> None:
+    with pytest.raises(Undecodable, match=message):
         decode_record(value)
 
 

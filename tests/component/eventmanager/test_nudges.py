@@ -26,7 +26,7 @@ def nudges(s: System) -> list[Nudge]:
     return [message for message in found if isinstance(message, Nudge)]
 
 
-def quiet_hints(s: System) -> list[bool]:
+def idle_hints(s: System) -> list[bool]:
     batches = [decode_batch(record.value) for record in s.records("events")]
     return [batch.quiet for batch in batches if batch.source == "groups"]
 
@@ -51,7 +51,7 @@ def test_a_run_with_a_declared_silence_is_not_nudged(anabranch_system: Start, sp
     s.advance(1.9 * HOUR)
 
     assert nudges(s) == []
-    assert quiet_hints(s)[-1] is True
+    assert idle_hints(s)[-1] is True
     alive(s)
 
 
@@ -62,12 +62,12 @@ def test_a_paused_run_is_not_nudged_and_a_resumed_one_is_no_longer_silent(anabra
     s.advance(1)
     s.publish(run.session_id, "go", 1)
     s.advance(2 * HOUR)
-    paused = (nudges(s), quiet_hints(s)[-1])
+    paused = (nudges(s), idle_hints(s)[-1])
     run.resume()
     s.advance(1)
 
     assert paused == ([], True)
-    assert quiet_hints(s)[-1] is False
+    assert idle_hints(s)[-1] is False
 
 
 def test_empty_batches_are_no_events(anabranch_system: Start) -> None:
@@ -116,10 +116,10 @@ def test_a_nudged_owner_repeats_its_reports_offers_and_reads(anabranch_system: S
 
     s.wait(s.embedded.log.publish([nudge_of(s, run.run_id)]))
     s.advance(5)
-    told = [each for each in s.records("runs") if b'"group_finished"' in each.value]
+    reports = [each for each in s.records("runs") if b'"group_finished"' in each.value]
     s.publish("s", "news", 1)
 
-    assert len(told) == 1
+    assert len(reports) == 1
     assert run.result(60).status == "completed"
     alive(s)
 

@@ -71,9 +71,9 @@ class World:
         await self.log.publish([Outgoing(NAMES.events, key, value) for key, value in records])
 
     async def listen(self, channel: str) -> list[dict[str, Any]]:
-        heard: list[dict[str, Any]] = []
-        await self.notifier.subscribe(channel, lambda message: heard.append(orjson.loads(message or b"null")))
-        return heard
+        received: list[dict[str, Any]] = []
+        await self.notifier.subscribe(channel, lambda message: received.append(orjson.loads(message or b"null")))
+        return received
 
     async def topic(self, topic: str, count: int) -> list[Incoming]:
         found: list[Incoming] = []
@@ -135,31 +135,31 @@ async def test_runs_are_listed_latest_first(world: World) -> None:
 
 async def test_events_are_forwarded_to_the_subscribed_channel(world: World) -> None:
     manager = await world.manager()
-    heard = await world.listen(CHANNEL)
+    received = await world.listen(CHANNEL)
 
     await world.publish(*recording())
 
-    await _until(lambda: [event for event in heard if event["type"] == "run.failed"])
-    assert [event["type"] for event in heard] == ["run.accepted", *["task.failed"] * 3, "run.failed"]
+    await _until(lambda: [event for event in received if event["type"] == "run.failed"])
+    assert [event["type"] for event in received] == ["run.accepted", *["task.failed"] * 3, "run.failed"]
     await manager.stop()
 
 
 async def test_after_a_restart_views_are_rebuilt_and_nothing_is_forwarded_twice(world: World) -> None:
-    heard = await world.listen(CHANNEL)
+    received = await world.listen(CHANNEL)
     first = await world.manager()
     await world.publish(*recording()[:-1])
-    await _until(lambda: [event for event in heard if event["type"] == "run.failed"])
+    await _until(lambda: [event for event in received if event["type"] == "run.failed"])
     await first.drain()
     await first.stop()
     world.server.restart()
-    count = len(heard)
+    count = len(received)
 
     second = await world.manager()
     await world.publish(*recording()[-1:])
 
     await _status(world, "run-1", "failed")
     await _status(world, "run-2", "cancelled")
-    assert len([event for event in heard if event]) == len([event for event in heard[:count] if event])
+    assert len([event for event in received if event]) == len([event for event in received[:count] if event])
     await second.stop()
 
 
@@ -169,9 +169,9 @@ async def test_an_invalid_record_is_dead_lettered_and_the_others_are_handled(wor
     await world.publish(("run-2", b"rubbish"), *(("run-2", value) for value in cancelled_run()))
 
     await _status(world, "run-2", "cancelled")
-    (letter,) = await world.topic(NAMES.dead_letters, 1)
-    assert letter.value == b"rubbish"
-    assert b"not JSON" in dict(letter.headers)["anabranch_reason"]
+    (dead_letter,) = await world.topic(NAMES.dead_letters, 1)
+    assert dead_letter.value == b"rubbish"
+    assert b"not JSON" in dict(dead_letter.headers)["anabranch_reason"]
     await manager.stop()
 
 
@@ -193,12 +193,12 @@ async def test_an_ended_run_is_dropped_after_its_retention(world: World) -> None
     manager = await world.manager()
     await world.publish(("run-1", subscribe(CHANNEL, run_id="run-1")), *(("run-1", value) for value in wide_run()))
     await _status(world, "run-1", "failed")
-    facts = manager.projector.documents_of(await world.log.partition_for(NAMES.events, "run-1"))
-    assert facts
+    documents = manager.projector.documents_of(await world.log.partition_for(NAMES.events, "run-1"))
+    assert documents
 
     world.clock.at += 3601
 
-    await _until(lambda: not facts)
+    await _until(lambda: not documents)
     assert await load_view(world.store, NAMES, "run-1") is None
     async with asyncio.timeout(10):
         while await world.store.index_top(NAMES.run_list, 10):
@@ -208,7 +208,7 @@ async def test_an_ended_run_is_dropped_after_its_retention(world: World) -> None
 
 async def test_an_unavailable_store_only_delays_views(world: World) -> None:
     manager = await world.manager()
-    heard = await world.listen(CHANNEL)
+    received = await world.listen(CHANNEL)
     world.server.down = True
 
     await world.publish(*recording())
@@ -217,7 +217,7 @@ async def test_an_unavailable_store_only_delays_views(world: World) -> None:
     world.server.down = False
 
     await _status(world, "run-1", "failed")
-    await _until(lambda: [event for event in heard if event["type"] == "run.failed"])
+    await _until(lambda: [event for event in received if event["type"] == "run.failed"])
     await manager.stop()
 
 
@@ -239,8 +239,8 @@ async def test_a_record_that_triggers_a_bug_is_dead_lettered_and_the_others_are_
     await world.publish(*(("run-2", value) for value in cancelled_run()))
 
     await _status(world, "run-2", "cancelled")
-    (letter,) = await world.topic(NAMES.dead_letters, 1)
-    assert b"LookupError: a bug" in dict(letter.headers)["anabranch_reason"]
+    (dead_letter,) = await world.topic(NAMES.dead_letters, 1)
+    assert b"LookupError: a bug" in dict(dead_letter.headers)["anabranch_reason"]
     await manager.stop()
 
 

@@ -174,9 +174,9 @@ def test_a_request_with_an_impossible_year_is_refused_like_any_other() -> None:
     context = RequestContext(Names("p."), DEFAULT_LIMITS, None, 1)
     record = Incoming("p.requests", 0, 0, None, b"{}", (), 1e18)
 
-    letter, rejected = refuse_unprocessable(context, record, KeyError("x")).records
+    dead_letter, rejected = refuse_unprocessable(context, record, KeyError("x")).records
 
-    assert letter.topic == "p.dead-letters"
+    assert dead_letter.topic == "p.dead-letters"
     assert dict(rejected.headers)["ce_time"].startswith(b"9999")
 
 

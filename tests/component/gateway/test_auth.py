@@ -312,13 +312,13 @@ async def test_a_token_that_is_not_valid_is_refused(provider: IdentityProvider) 
         "no token": "a.b.c",
     }
 
-    told = {}
+    statuses = {}
     for name, token in wrong.items():
         with pytest.raises(Exception) as refusal:  # noqa: PT011 - the status is looked at below
             await authenticator.caller(token)
-        told[name] = getattr(refusal.value, "status", refusal.value)
+        statuses[name] = getattr(refusal.value, "status", refusal.value)
 
-    assert told == dict.fromkeys(wrong, 401)
+    assert statuses == dict.fromkeys(wrong, 401)
     with pytest.raises(Exception, match="must be one of viewer"):
         await authenticator.caller(provider.token(anabranch_role=None))
 

@@ -118,14 +118,14 @@ async def test_a_delivery_that_hits_a_bug_becomes_a_dead_letter_and_the_next_one
         await running.submit(one_task())
         await eventually(lambda: len(receiver.got) == 1)
 
-        async def buried() -> bool:
+        async def has_dead_letter() -> bool:
             return bool((await running.get("/v1/dead-letters"))["letters"])
 
-        await eventually_true(buried)
-        [letter] = (await running.get("/v1/dead-letters"))["letters"]
+        await eventually_true(has_dead_letter)
+        [dead_letter] = (await running.get("/v1/dead-letters"))["letters"]
 
-    assert letter["code"] == "webhook_failed"
-    assert "internal error of the gateway" in letter["reason"]
+    assert dead_letter["code"] == "webhook_failed"
+    assert "internal error of the gateway" in dead_letter["reason"]
 
 
 def _ended(receiver: Receiver) -> set[str]:

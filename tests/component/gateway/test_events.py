@@ -64,9 +64,9 @@ async def test_a_stream_ends_with_the_run_and_resumes_after_any_event(running: R
     await running.submit({**HELLO, "request_id": "r1"})
     whole = await streamed(running, "/v1/runs/r1/events")
 
-    for place in range(len(whole)):
-        event_id = whole[place][0] or ""
-        assert await streamed(running, "/v1/runs/r1/events", **{"last-event-id": event_id}) == whole[place + 1 :]
+    for number in range(len(whole)):
+        event_id = whole[number][0] or ""
+        assert await streamed(running, "/v1/runs/r1/events", **{"last-event-id": event_id}) == whole[number + 1 :]
     assert whole[-1][1] == "run.completed"
 
 
@@ -107,10 +107,15 @@ async def test_changes_of_all_runs_are_streamed_live(running: Running) -> None:
         aclosing(sse(response)) as events,
     ):
         await running.submit({**one_task(), "request_id": "r1", "name": "mine"})
-        heard = [event async for _, _, event in _until_completed(events)]
+        received = [event async for _, _, event in _until_completed(events)]
         over_socket = json.loads(await socket.recv())["event"]
 
-    assert heard[-1] == {"run_id": run_id_for("r1"), "status": "completed", "project": "default", "name": "mine"}
+    assert received[-1] == {
+        "run_id": run_id_for("r1"),
+        "status": "completed",
+        "project": "default",
+        "name": "mine",
+    }
     assert (over_socket["type"], over_socket["run_id"]) == ("run.changed", run_id_for("r1"))
 
 
@@ -172,16 +177,16 @@ async def test_a_failed_member_and_its_dead_letter_have_the_traceback_and_lists_
 
         member = await running.get("/v1/runs/r1/members/g/t/-")
         members = (await running.get("/v1/runs/r1/members", group="g", task="t"))["members"]
-        letters = (await running.get("/v1/dead-letters"))["letters"]
-        letter = await running.get(f"/v1/dead-letters/{letters[0]['id']}")
+        dead_letters = (await running.get("/v1/dead-letters"))["letters"]
+        dead_letter = await running.get(f"/v1/dead-letters/{dead_letters[0]['id']}")
         view = await running.get("/v1/runs/r1")
 
     shown = member["error"]["traceback"]
     assert "test_events.py" in shown
     assert ", in broken\n" in shown
-    assert (letter["member"]["traceback"], view["failures"][0]["traceback"]) == (shown, shown)
+    assert (dead_letter["member"]["traceback"], view["failures"][0]["traceback"]) == (shown, shown)
     assert members[0]["error"] == {"type": "ValueError", "message": "no"}
-    assert "traceback" not in letters[0]["member"]
+    assert "traceback" not in dead_letters[0]["member"]
 
 
 async def test_an_unknown_member_is_not_found(running: Running) -> None:
@@ -195,24 +200,24 @@ async def test_an_unknown_member_is_not_found(running: Running) -> None:
 async def test_dead_letters_are_listed_grouped_and_decided_on(running: Running) -> None:
     await running.submit({**one_task("fail", inputs={"times": 9}), "request_id": "r1"})
 
-    [letter] = (await running.get("/v1/dead-letters"))["letters"]
+    [dead_letter] = (await running.get("/v1/dead-letters"))["letters"]
     groups = await running.get("/v1/dead-letters/groups", run="r1")
-    whole = await running.get(f"/v1/dead-letters/{letter['id']}")
-    redriven = await running.http.post("/v1/dead-letters/redrive", json={"ids": [letter["id"]]})
+    whole = await running.get(f"/v1/dead-letters/{dead_letter['id']}")
+    redriven = await running.http.post("/v1/dead-letters/redrive", json={"ids": [dead_letter["id"]]})
     dismissed = await running.http.post("/v1/dead-letters/dismiss", json={"run": "r1"})
     unclear = await running.http.post("/v1/dead-letters/dismiss", json={})
 
-    assert (letter["code"], letter["run_id"]) == ("member_failed", run_id_for("r1"))
+    assert (dead_letter["code"], dead_letter["run_id"]) == ("member_failed", run_id_for("r1"))
     assert (groups["letters"], groups["groups"][0]["count"]) == (1, 1)
     assert whole["member"]["task"] == "t"
     assert groups["groups"][0]["redrivable"] == 0
     assert "has ended" in whole["redrive_refused"]
-    assert whole["redrive_refused"] == letter["redrive_refused"]
+    assert whole["redrive_refused"] == dead_letter["redrive_refused"]
     assert "has ended" in redriven.json()["refused"][0]["reason"]
-    assert [each["id"] for each in dismissed.json()["dismissed"]] == [letter["id"]]
+    assert [each["id"] for each in dismissed.json()["dismissed"]] == [dead_letter["id"]]
     assert unclear.status_code == 422
     assert (await running.get("/v1/dead-letters"))["letters"] == []
-    assert (await running.get("/v1/dead-letters", state="dismissed"))["letters"][0]["id"] == letter["id"]
+    assert (await running.get("/v1/dead-letters", state="dismissed"))["letters"][0]["id"] == dead_letter["id"]
 
 
 async def _open(running: Running, run: str) -> bool:

@@ -117,11 +117,11 @@ async def test_a_body_that_continues_after_its_refusal_closes_the_connection(run
 async def test_a_head_over_its_limits_is_refused(running: Running, head: bytes) -> None:
     async with connected(running) as (reader, writer):
         writer.write(head)
-        told, _, body = (await rest_of(reader)).partition(b"\r\n\r\n")
+        head, _, body = (await rest_of(reader)).partition(b"\r\n\r\n")
 
-    if told:  # a client that goes on writing may be reset before it has read the answer
-        assert told.startswith(b"HTTP/1.1 400 ")
-        assert b"x-content-type-options: nosniff" in told
+    if head:  # a client that goes on writing may be reset before it has read the answer
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"x-content-type-options: nosniff" in head
         assert orjson.loads(body)["code"] == "bad_request"
 
 
@@ -134,10 +134,10 @@ async def test_malformed_http_is_refused_with_a_problem(running: Running) -> Non
     ):
         async with connected(running) as (reader, writer):
             writer.write(sent)
-            told, _, body = (await rest_of(reader)).partition(b"\r\n\r\n")
+            head, _, body = (await rest_of(reader)).partition(b"\r\n\r\n")
 
-        assert told.startswith(b"HTTP/1.1 400 "), sent
-        assert b"x-content-type-options: nosniff" in told
+        assert head.startswith(b"HTTP/1.1 400 "), sent
+        assert b"x-content-type-options: nosniff" in head
         assert orjson.loads(body)["code"] == "bad_request"
 
 
@@ -148,9 +148,9 @@ async def test_an_answer_that_nobody_reads_closes_the_connection(running: Runnin
     async with connected(running) as (reader, writer):
         head = b"POST /v1/plan?expand=1 HTTP/1.1\r\n" + HOST + b"content-length: %d\r\n\r\n"
         writer.write(head % len(body) + body)
-        told = await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
         await eventually(lambda: running.service.connections == 0)
-        length = int(told.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         read = len(await rest_of(reader))
 
     assert length > 10_000_000

@@ -166,9 +166,9 @@ async def test_the_loser_of_a_request_id_gets_no_events_of_the_winner(keys: Keys
             await anext(lines)
             await running.system.client.submit({**one_task(), "request_id": "r1", "project": "shop"})
             async with asyncio.timeout(SOON):
-                told = [line async for line in lines]
+                received = [line async for line in lines]
 
-    assert not any(line.startswith("data:") for line in told)
+    assert not any(line.startswith("data:") for line in received)
 
 
 async def test_the_loser_of_a_request_id_reads_no_data_of_the_winner(keys: Keys) -> None:

@@ -185,8 +185,8 @@ async def test_a_value_that_looks_like_a_reference_is_shown_unchanged(running: R
     for name, key in (("one", "c"), ("two", "one")):
         member = await running.get(f"/v1/runs/r1/members/g/{name}/-")
         assert (member["inputs"], member["result"], member["result_known"]) == (forged, {name: forged}, "exact")
-        told = (await running.get("/v1/runs/r1/context"))["state"][key]["value"]
-        assert (told["$anabranch"], told["run_id"]) == (f"thief/{key}", run_id_for("r1"))
+        shown = (await running.get("/v1/runs/r1/context"))["state"][key]["value"]
+        assert (shown["$anabranch"], shown["run_id"]) == (f"thief/{key}", run_id_for("r1"))
     outcome = await running.get("/v1/runs/r1/result")
     assert outcome["results"]["one"]["$anabranch"] == "thief/one"
     assert "1234" not in str(outcome)
@@ -303,12 +303,12 @@ async def test_why_shows_what_an_open_run_waits_for(running: Running) -> None:
 async def test_the_shared_context_is_returned_by_versions(running: Running) -> None:
     await running.submit({**HELLO, "request_id": "r1"})
 
-    whole = await running.get("/v1/runs/r1/context")
+    state = await running.get("/v1/runs/r1/context")
     first = await running.get("/v1/runs/r1/context", at=1)
     changed = await running.get("/v1/runs/r1/context/diff", a=1)
     beyond = await running.http.get("/v1/runs/r1/context", params={"at": 99})
 
-    assert set(whole["state"]) == {"people", "greetings", "letter"}
+    assert set(state["state"]) == {"people", "greetings", "letter"}
     assert (first["at"], set(first["state"])) == (1, {"people"})
     assert {each["key"] for each in changed["differences"]} == {"greetings", "letter"}
     assert beyond.status_code == 404
@@ -335,10 +335,10 @@ async def _ended(running: Running, run: str) -> None:
 async def _until(running: Running, run: str, holds: Any) -> None:
     """Wait until the view of a run meets the condition: the view lags behind the run a little."""
 
-    async def look() -> bool:
+    async def is_met() -> bool:
         return bool(holds(await running.get(f"/v1/runs/{run}")))
 
-    await eventually_true(look)
+    await eventually_true(is_met)
 
 
 def test_the_share_of_a_run_counts_tasks_without_events() -> None:

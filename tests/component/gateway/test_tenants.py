@@ -51,12 +51,12 @@ async def test_a_refused_body_is_shown_to_its_own_project_only(guarded: Settings
             await on_kafka(running, each)
 
         async def all_there() -> bool:
-            return len(await _letters(running, keys.of("root"))) == len(refused)
+            return len(await _dead_letters(running, keys.of("root"))) == len(refused)
 
         await eventually_true(all_there)
-        seen = {name: await _letters(running, keys.of(name)) for name in ("operator", "bank", "default")}
-        by_run = await _letters(running, keys.of("operator"), run="r1")
-        ids = [each["id"] for each in await _letters(running, keys.of("root"))]
+        seen = {name: await _dead_letters(running, keys.of(name)) for name in ("operator", "bank", "default")}
+        by_run = await _dead_letters(running, keys.of("operator"), run="r1")
+        ids = [each["id"] for each in await _dead_letters(running, keys.of("root"))]
         taken = [
             (await running.http.get(f"/v1/dead-letters/{each}", headers=keys.of("operator"))).status_code
             for each in ids
@@ -79,14 +79,14 @@ async def test_a_decision_by_signature_affects_only_the_callers_dead_letters(
             await on_kafka(running, {"task_groups": 7, "project": project})
 
         async def both() -> bool:
-            return len(await _letters(running, keys.of("root"))) == 2
+            return len(await _dead_letters(running, keys.of("root"))) == 2
 
         await eventually_true(both)
-        [signature] = {each["signature"] for each in await _letters(running, keys.of("root"))}
+        [signature] = {each["signature"] for each in await _dead_letters(running, keys.of("root"))}
         done = await running.http.post(
             "/v1/dead-letters/dismiss", json={"signature": signature}, headers=keys.of("operator")
         )
-        left = await _letters(running, keys.of("bank"))
+        left = await _dead_letters(running, keys.of("bank"))
 
     assert len(done.json()["dismissed"]) == 1
     assert [each["state"] for each in left] == ["open"]
@@ -197,26 +197,26 @@ async def test_a_subscription_needs_a_session_of_the_callers_project(
             for session_id in ("s", own_session, "nobodys")
         }
 
-    allowed = {place for place, code in status.items() if code == 201}
+    allowed = {path for path, code in status.items() if code == 201}
     assert allowed == {("submitter", "s"), ("submitter", own_session)}
-    assert {code for place, code in status.items() if place not in allowed} == {404}
+    assert {code for path, code in status.items() if path not in allowed} == {404}
 
 
 async def test_events_of_a_channel_are_those_of_the_subscribers_project(guarded: Settings, keys: Keys) -> None:
-    heard: list[bytes | None] = []
+    received: list[bytes | None] = []
     async with gateway(guarded) as running:
         await running.submit({**one_task(), "session_id": "s"}, **keys.of("submitter"))
-        await running.system.notifier.subscribe("anabranch.sub:c", heard.append)
+        await running.system.notifier.subscribe("anabranch.sub:c", received.append)
         wanted = {"kind": "channel", "channel": "anabranch.sub:c", "session_id": "s", "types": ["run.completed"]}
         made = await running.http.post("/v1/subscriptions", json=wanted, headers=keys.of("submitter"))
         await running.submit({**one_task(), "session_id": "s", "request_id": "r2"}, **keys.of("submitter"))
-        await eventually(lambda: heard)
+        await eventually(lambda: received)
 
     assert made.status_code == 201
-    assert orjson.loads(heard[0] or b"")["run_id"] == run_id_for("r2")
+    assert orjson.loads(received[0] or b"")["run_id"] == run_id_for("r2")
 
 
-async def _letters(running: Running, headers: dict[str, str], **query: str) -> list[dict[str, Any]]:
+async def _dead_letters(running: Running, headers: dict[str, str], **query: str) -> list[dict[str, Any]]:
     answer = await running.http.get("/v1/dead-letters", params=query, headers=headers)
     found: list[dict[str, Any]] = answer.json()["letters"]
     return found

@@ -64,11 +64,11 @@ async def test_a_refused_delivery_is_retried_and_then_dead_lettered() -> None:
         await eventually(lambda: len(receiver.got) == 2)
         await running.submit({**one_task(), "request_id": "r2"})
 
-        async def buried() -> bool:
+        async def has_dead_letter() -> bool:
             return bool((await running.get("/v1/dead-letters"))["letters"])
 
-        await eventually_true(buried)
-        [letter] = (await running.get("/v1/dead-letters"))["letters"]
+        await eventually_true(has_dead_letter)
+        [dead_letter] = (await running.get("/v1/dead-letters"))["letters"]
         metrics = (await running.http.get("/metrics")).text
     receiver.stop()
 
@@ -76,8 +76,8 @@ async def test_a_refused_delivery_is_retried_and_then_dead_lettered() -> None:
     assert len(set(ids[:2])) == 1
     assert len(set(ids[2:])) == 1
     assert len(ids) == 5
-    assert letter["code"] == "webhook_failed"
-    assert "410" in letter["reason"]
+    assert dead_letter["code"] == "webhook_failed"
+    assert "410" in dead_letter["reason"]
     for outcome, count in (("delivered", 1), ("retried", 3), ("dead_letter", 1)):
         assert f'anabranch_gateway_deliveries_total{{outcome="{outcome}"}} {count}.0' in metrics
 
@@ -109,10 +109,10 @@ async def test_a_webhook_of_one_run_or_session_gets_nothing_of_others(receiver: 
 
 
 async def test_a_channel_gets_the_events_of_a_session() -> None:
-    heard: list[bytes | None] = []
+    received: list[bytes | None] = []
     async with gateway() as running:
         await running.submit({**one_task("fail"), "session_id": "s"})
-        await running.system.notifier.subscribe("anabranch.sub:mine", heard.append)
+        await running.system.notifier.subscribe("anabranch.sub:mine", received.append)
         wanted = {
             "kind": "channel",
             "channel": "anabranch.sub:mine",
@@ -121,10 +121,10 @@ async def test_a_channel_gets_the_events_of_a_session() -> None:
         }
         made = await running.http.post("/v1/subscriptions", json=wanted)
         await running.submit({**one_task("sleep", inputs={"seconds": 0.3, "value": 1}), "session_id": "s"})
-        await eventually(lambda: heard)
+        await eventually(lambda: received)
 
     assert made.status_code == 201
-    assert json.loads(heard[0] or b"")["type"] == "run.completed"
+    assert json.loads(received[0] or b"")["type"] == "run.completed"
 
 
 async def test_an_invalid_subscription_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,13 +166,13 @@ async def test_a_name_that_resolves_to_this_machine_is_refused_at_delivery(
         )
         await running.submit(one_task())
 
-        async def buried() -> bool:
+        async def has_dead_letter() -> bool:
             return bool((await running.get("/v1/dead-letters"))["letters"])
 
-        await eventually_true(buried)
-        [letter] = (await running.get("/v1/dead-letters"))["letters"]
+        await eventually_true(has_dead_letter)
+        [dead_letter] = (await running.get("/v1/dead-letters"))["letters"]
 
-    assert "not a public address" in letter["reason"]
+    assert "not a public address" in dead_letter["reason"]
     assert receiver.got == []
 
 

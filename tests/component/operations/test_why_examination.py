@@ -115,11 +115,11 @@ def test_a_held_member_is_held(anabranch_system: Start) -> None:
 def test_a_stored_but_unpublished_final_record_is_missing(anabranch_system: Start) -> None:
     """The Agency dies between the two; with the final record on the log nothing is missing."""
     s = anabranch_system()
-    told = s.submit(request(task("t"), request_id="told"))
-    told.result(60)
+    announced = s.submit(request(task("t"), request_id="announced"))
+    announced.result(60)
     stop(s, "agency")
-    complete = why(s, "told")
-    unannounced = s.wait(unannounced_copy(s, told.run_id))
+    complete = why(s, "announced")
+    unannounced = s.wait(unannounced_copy(s, announced.run_id))
 
     assert (complete.status, complete.missing) == ("completed", [])
     assert (unannounced.status, [each.fact for each in unannounced.missing]) == (
@@ -247,15 +247,15 @@ OWNED = RequiredPartition("groups", 1, Standing(Committed(7), 0, 9, "member"))
 NOBODYS = RequiredPartition("groups", 1, Standing(Committed(7), 0, 9, None))
 
 
-def judged(evidence: Evidence, *, bounced: bool = False) -> Missing:
+def reason_of(evidence: Evidence, *, bounced: bool = False) -> Missing:
     return evidence.with_reason(OFFERED, "claim", (3, 0), bounced=bounced)
 
 
 def test_the_reason_of_an_offered_chunk_depends_on_its_claim_and_its_readers() -> None:
-    claimed = judged(Evidence(OWNED, "tasks", {"claim": "w"}, {"w": True}))
-    gone = judged(Evidence(NOBODYS, "tasks", {"claim": "w"}))
-    waiting = judged(Evidence(OWNED, "tasks", waiting_offers={("g", "t", 3, 0): WaitingOffer(2, 40, 11)}))
-    earlier = judged(Evidence(OWNED, "tasks", waiting_offers={("g", "t", 2, 0): WaitingOffer(2, 40, 11)}))
+    claimed = reason_of(Evidence(OWNED, "tasks", {"claim": "w"}, {"w": True}))
+    gone = reason_of(Evidence(NOBODYS, "tasks", {"claim": "w"}))
+    waiting = reason_of(Evidence(OWNED, "tasks", waiting_offers={("g", "t", 3, 0): WaitingOffer(2, 40, 11)}))
+    earlier = reason_of(Evidence(OWNED, "tasks", waiting_offers={("g", "t", 2, 0): WaitingOffer(2, 40, 11)}))
 
     assert (claimed.fact, claimed.worker, claimed.alive) == (Fact.CLAIMED, "w", True)
     assert (gone.fact, gone.alive) == (Fact.CLAIMED, False)
@@ -267,8 +267,8 @@ def test_the_reason_of_an_offered_chunk_depends_on_its_claim_and_its_readers() -
         11,
     )
     assert earlier.fact is Fact.OFFERED
-    assert judged(Evidence(NOBODYS, "tasks")).fact is Fact.NO_OWNER
-    assert judged(Evidence(OWNED, "tasks"), bounced=True).fact is Fact.NO_AGENT
+    assert reason_of(Evidence(NOBODYS, "tasks")).fact is Fact.NO_OWNER
+    assert reason_of(Evidence(OWNED, "tasks"), bounced=True).fact is Fact.NO_AGENT
 
 
 def test_a_slow_owner_is_distinguished_from_trailing_commits() -> None:

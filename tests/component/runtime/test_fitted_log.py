@@ -98,10 +98,10 @@ async def test_several_events_go_to_several_records(over: int) -> None:
 
     found = await published(record)
 
-    told = [entry for each in found for entry in decode_batch(each.value).entries]
+    written = [entry for each in found for entry in decode_batch(each.value).entries]
     assert len(found) == (2 if over > 0 else 1)
-    assert [entry.cause for entry in told] == [entry.cause for entry in batch.entries]
-    assert told == list(decode_batch(record.value).entries)
+    assert [entry.cause for entry in written] == [entry.cause for entry in batch.entries]
+    assert written == list(decode_batch(record.value).entries)
 
 
 @AROUND
@@ -112,10 +112,10 @@ async def test_the_data_of_one_event_is_cut(over: int) -> None:
 
     [found] = await published(record)
 
-    [told] = decode_batch(found.value).entries
-    assert (told.type, told.cause) == ("run.accepted", 7)
+    [written] = decode_batch(found.value).entries
+    assert (written.type, written.cause) == ("run.accepted", 7)
     expected = {"labels": {}, "name": "n" * 200} if over > 0 else decode_batch(record.value).entries[0].data
-    assert told.data == expected
+    assert written.data == expected
 
 
 @AROUND
@@ -125,11 +125,15 @@ async def test_results_lose_details_before_values(over: int) -> None:
 
     [found] = await published(record)
 
-    told = json.loads(found.value)
-    assert (told["status"], told["results"], dict(found.headers)) == ("failed", {"k": 1}, {"ce_id": b"r/final"})
-    assert [LEFT_OUT in each for each in told["warnings"]] == [True] * (over > 0)
+    written = json.loads(found.value)
+    assert (written["status"], written["results"], dict(found.headers)) == (
+        "failed",
+        {"k": 1},
+        {"ce_id": b"r/final"},
+    )
+    assert [LEFT_OUT in each for each in written["warnings"]] == [True] * (over > 0)
     if over > 0:
-        assert len(told["failures"][0]["message"]) == 200
+        assert len(written["failures"][0]["message"]) == 200
 
 
 async def test_results_that_do_not_fit_without_details_lose_their_values() -> None:
@@ -137,8 +141,8 @@ async def test_results_that_do_not_fit_without_details_lose_their_values() -> No
 
     [found] = await published(padded(Outgoing(NAMES.results, "r", json.dumps(body).encode()), 1))
 
-    told = json.loads(found.value)
-    assert (told["results"], told["run_id"], told["status"]) == ({}, "r", "completed")
+    written = json.loads(found.value)
+    assert (written["results"], written["run_id"], written["status"]) == ({}, "r", "completed")
 
 
 @AROUND

@@ -29,7 +29,7 @@ def health(s: System, name: str) -> Health:
     return next(service.health() for service in s.embedded.services if service.name == name)
 
 
-def domain(s: System, name: str) -> Any:
+def handler_of(s: System, name: str) -> Any:
     service: Any = next(service for service in s.embedded.services if service.name == name)
     return service._owner._handler
 
@@ -40,7 +40,7 @@ def test_an_owner_whose_turn_never_ends_is_not_live(anabranch_system: Start, mon
     async def stuck(*_: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(domain(s, "taskgroup"), "prepare", stuck)
+    monkeypatch.setattr(handler_of(s, "taskgroup"), "prepare", stuck)
     s.submit(request(task("t")))
     s.advance(20)
     early = health(s, "taskgroup")
@@ -109,7 +109,7 @@ def test_an_unavailable_store_makes_a_service_not_ready_but_leaves_it_live(
     anabranch_system: Start, monkeypatch: Any
 ) -> None:
     s = anabranch_system(stall_after=30.0)
-    parts = domain(s, "taskgroup")
+    parts = handler_of(s, "taskgroup")
     prepare, away = parts.prepare, [True]
 
     async def refused(*given: Any) -> None:

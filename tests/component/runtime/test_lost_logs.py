@@ -104,7 +104,7 @@ def test_the_brokers_time_continues_although_the_machines_clock_is_set_back() ->
 # --- the run's owner -------------------------------------------------------------------------------
 
 
-def told(turn: Any, topic: str) -> list[Message]:
+def messages_on(turn: Any, topic: str) -> list[Message]:
     codec = GROUPS if topic == NAMES.groups else RUNS
     found = [
         each.outgoing for each in turn.effects if isinstance(each, PublishAfter) and each.outgoing.topic == topic
@@ -117,20 +117,20 @@ def submit() -> SubmitRun:
     return SubmitRun(run_id=RUN, request_id="r", session_id="s", body_hash="x", request=spec)
 
 
-def runs_owner(*messages: Message, forgets: bool = False) -> tuple[Runs, Callable[[Message], Any]]:
+def runs_owner(*messages: Message, without_runs: bool = False) -> tuple[Runs, Callable[[Message], Any]]:
     """A partition after these messages; with `forgets` it has only what the store has of its open runs."""
     partition, offsets = Runs(0), iter(range(ADMISSION - 1, 100))
 
-    def hear(message: Message) -> Any:
+    def receive(message: Message) -> Any:
         offset = next(offsets)
         return agency.decide(AgencyRules(NAMES), partition, message, offset, float(offset))
 
     for message in messages:
-        hear(message)
-    if forgets:
+        receive(message)
+    if without_runs:
         for run_id, run in list(partition.runs.items()):
             partition.close(run_id, run.tombstone)
-    return partition, hear
+    return partition, receive
 
 
 @pytest.mark.parametrize("opened_again", [False, True])
@@ -154,9 +154,9 @@ def test_a_query_ends_runs_of_a_deleted_topic_unless_the_new_topic_opens_them(
 
 def test_a_nudge_of_an_ended_run_is_answered_with_its_end() -> None:
     end = GroupFinished(run_id=RUN, group="g", status="completed", results={}, admission=ADMISSION)
-    _, hear = runs_owner(submit(), end)
+    _, receive = runs_owner(submit(), end)
 
-    turn = hear(RunUnknown(run_id=RUN))
+    turn = receive(RunUnknown(run_id=RUN))
 
     assert [event.entry.type for event in turn.events] == ["run.completed"]
 
@@ -164,11 +164,13 @@ def test_a_nudge_of_an_ended_run_is_answered_with_its_end() -> None:
 def test_an_answer_is_stored_for_owners_that_replay_the_query() -> None:
     """The store may lose the run in between; a successor would then admit what had been answered or refused."""
     end = GroupFinished(run_id=RUN, group="g", status="completed", results={}, admission=ADMISSION)
-    _, hear = runs_owner(submit(), end)
+    _, receive = runs_owner(submit(), end)
 
     for again in (submit(), submit().model_copy(update={"body_hash": "another"})):
         kept = [
-            each for each in hear(again).effects if isinstance(each, StorePut) and each.key == NAMES.tombstone(RUN)
+            each
+            for each in receive(again).effects
+            if isinstance(each, StorePut) and each.key == NAMES.tombstone(RUN)
         ]
         assert [each.ttl for each in kept] == [AgencyRules(NAMES).result_ttl]
 
@@ -188,33 +190,33 @@ def test_a_run_admitted_before_its_owner_noticed_the_new_topic_continues(
     turn = agency.decide(AgencyRules(NAMES), partition, submit(), ADMISSION - 1, replayed_at)
 
     assert (RUN in partition.runs) is is_open
-    opened = [each for each in told(turn, NAMES.groups) if isinstance(each, OpenRun)]
+    opened = [each for each in messages_on(turn, NAMES.groups) if isinstance(each, OpenRun)]
     assert [each.admission > ADMISSION for each in opened] == [True] * is_open
 
 
 def test_a_run_that_was_lost_and_is_overdue_is_stopped_and_ends() -> None:
-    partition, hear = runs_owner(submit(), forgets=True)
+    partition, receive = runs_owner(submit(), without_runs=True)
 
-    turn = hear(RunOverdue(run_id=RUN, session_id="s", admission=ADMISSION))
+    turn = receive(RunOverdue(run_id=RUN, session_id="s", admission=ADMISSION))
 
-    stops = told(turn, NAMES.groups)
+    stops = messages_on(turn, NAMES.groups)
     assert {(type(each), each.run_id, each.admission) for each in stops} == {(StopRun, RUN, ADMISSION)}
     assert partition.tombstones[RUN].final is not None
     assert partition.tombstones[RUN].final["failures"][0]["error_type"] == "RunLost"
 
 
 def test_a_run_that_is_open_and_overdue_is_left_to_its_timer() -> None:
-    _, hear = runs_owner(submit())
+    _, receive = runs_owner(submit())
 
-    turn = hear(RunOverdue(run_id=RUN, session_id="s", admission=ADMISSION))
+    turn = receive(RunOverdue(run_id=RUN, session_id="s", admission=ADMISSION))
 
-    assert told(turn, NAMES.groups) == []
+    assert messages_on(turn, NAMES.groups) == []
 
 
 def test_a_run_that_was_lost_ends_when_it_is_cancelled() -> None:
-    partition, hear = runs_owner(submit(), forgets=True)
+    partition, receive = runs_owner(submit(), without_runs=True)
 
-    hear(ControlRun(run_id=RUN, action="cancel"))
+    receive(ControlRun(run_id=RUN, action="cancel"))
 
     assert partition.tombstones[RUN].final is not None
 
@@ -225,37 +227,37 @@ def test_a_run_that_was_lost_ends_when_it_is_cancelled() -> None:
 def session_owner() -> tuple[Groups, Callable[[Message, float], Any]]:
     partition, offsets = Groups(0), iter(range(100))
 
-    def hear(message: Message, at: float) -> Any:
+    def receive(message: Message, at: float) -> Any:
         delivery = taskgroup.DeliveredMessage(GROUPS.decode(encode(message)).message, (), next(offsets), at)
         return taskgroup.decide(DecisionConfig(NAMES), partition, delivery)
 
     opening = OpenRun(
         run_id=RUN, request_id="r", session_id="s", groups=("g",), deadline=100.0, admission=ADMISSION
     )
-    hear(opening, 0.0)
-    return partition, hear
+    receive(opening, 0.0)
+    return partition, receive
 
 
 def test_the_owner_of_a_run_is_queried_after_its_deadline_and_again() -> None:
-    partition, hear = session_owner()
+    partition, receive = session_owner()
     question = RunOverdue(run_id=RUN, session_id="s", admission=ADMISSION)
 
     assert partition.next_due() == 130.0
-    assert told(hear(TimerDue(run_id=RUN, at=129.0), 129.0), NAMES.runs) == []
-    assert told(hear(TimerDue(run_id=RUN, at=130.0), 130.0), NAMES.runs) == [question]
+    assert messages_on(receive(TimerDue(run_id=RUN, at=129.0), 129.0), NAMES.runs) == []
+    assert messages_on(receive(TimerDue(run_id=RUN, at=130.0), 130.0), NAMES.runs) == [question]
     assert partition.next_due() == 190.0
-    assert told(hear(TimerDue(run_id=RUN, at=400.0), 400.0), NAMES.runs) == [question]
+    assert messages_on(receive(TimerDue(run_id=RUN, at=400.0), 400.0), NAMES.runs) == [question]
     assert partition.next_due() == 520.0
 
 
 def test_a_run_that_is_stopped_twice_and_lacks_groups_is_abandoned() -> None:
-    partition, hear = session_owner()
+    partition, receive = session_owner()
     stop = StopRun(run_id=RUN, reason="timed_out", admission=ADMISSION)
 
-    hear(stop, 101.0)
+    receive(stop, 101.0)
     assert RUN in partition.runs, "its groups may be on their way"
     assert partition.next_due() == 130.0
-    answers = told(hear(stop, 130.0), NAMES.runs)
+    answers = messages_on(receive(stop, 130.0), NAMES.runs)
 
     assert partition.runs == {}
     assert [(type(each), each.abandoned) for each in answers if isinstance(each, FailRun)] == [(FailRun, True)]
@@ -312,13 +314,13 @@ def test_a_value_of_the_maximum_depth_reaches_its_dependents(
     async def deep(task: Task) -> Any:
         return nested(200)
 
-    async def look(task: Task) -> int:
+    async def levels(task: Task) -> int:
         seen.append(task.context["k"])
         return 1
 
-    s = anabranch_system(agents={"deep": deep, "look": look})
+    s = anabranch_system(agents={"deep": deep, "levels": levels})
     more = {"expansion_config": {"type": "array", "array_mapping": {"n": [1]}}} if expanded else {}
-    run = s.submit(request(task("t", "deep", result_keys=["k"]), task("u", "look", dependencies=["k"], **more)))
+    run = s.submit(request(task("t", "deep", result_keys=["k"]), task("u", "levels", dependencies=["k"], **more)))
 
     assert run.result().status == "completed"
     assert seen == [nested(200)]

@@ -83,8 +83,8 @@ def test_without_configuration_nothing_is_created_and_the_sdk_is_not_imported() 
         "open_telemetry('x', {}, text=False)\n"
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk.trace', 'prometheus'))])"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert said.stdout.strip() == "[]"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout.strip() == "[]"
 
 
 # --- OTLP ----------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def check_collected(collector: Collector, run_id: str) -> None:
     for name, parent in above.items():
         assert spans[name].parent_span_id == spans[parent].span_id
         assert spans[parent].start_time_unix_nano <= spans[name].start_time_unix_nano
-        # Embedded, the worker's clock and the log's are one, to the microsecond that spans are told in.
+        # Embedded, the worker's clock and the log's are one, up to the microseconds of spans.
         assert spans[name].end_time_unix_nano <= spans[parent].end_time_unix_nano + 1_000
     assert {link.span_id for link in spans["task t"].links} == {spans[f"member t_{n}"].span_id for n in (1, 2, 3)}
 
@@ -148,13 +148,13 @@ def test_the_command_exports_its_embedded_run_and_an_agents_own_spans(tmp_path: 
         environ = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_SERVICE_NAME": "mine"}
         command = [sys.executable, "-m", "anabranch", "run", "r.json", "--embedded", "--agents", "own_agents"]
         run = partial(subprocess.run, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
-        said = run([*command, "--json"])
+        ended = run([*command, "--json"])
 
-    assert said.returncode == 0, said.stderr
+    assert ended.returncode == 0, ended.stderr
     spans = {span.name: span for span in collector.spans}
     assert sorted(spans) == ["group g", "inside", "member t", "run n", "task t"]
     assert spans["inside"].parent_span_id == spans["member t"].span_id
-    run_id = json.loads(said.stdout)["run_id"]
+    run_id = json.loads(ended.stdout)["run_id"]
     assert {span.trace_id for span in collector.spans} == {trace_of(run_id, None).trace_id.to_bytes(16)}
     assert {each["service.name"] for each in collector.resources} == {"mine"}
 
@@ -268,12 +268,12 @@ def test_a_value_whose_message_was_missed_is_counted(anabranch_system: Start) ->
     s = anabranch_system(telemetry=traced.telemetry)
     waiting = task("t", "echo", inputs="{go}", dependencies=["go"], external_dependencies=["go"])
     run = s.submit(request(waiting, session_id="one"))
-    told = s.submit(request(waiting, session_id="two"))
+    announced = s.submit(request(waiting, session_id="two"))
     s.advance(1)
     s.wait(s.embedded.store.put([Write(session_key("one", "go"), b"1", 60.0)]))
     s.publish("two", "go", 2)
 
-    assert (run.result(60).status, told.result(60).status) == ("completed", "completed")
+    assert (run.result(60).status, announced.result(60).status) == ("completed", "completed")
     assert shown(traced)["anabranch_notifications_recovered_total"] == {(): 1}
 
 

@@ -110,8 +110,8 @@ class Timers:
     def __init__(self, due_in: float) -> None:
         self.loop = asyncio.get_running_loop()
         clock = VirtualClock(self.loop)
-        self.domain: Any = Timed(clock.now() + due_in)
-        self._timers = DueTimers(self.domain, self.domain, LogClock(clock), Supervisor().tasks())
+        self.handler: Any = Timed(clock.now() + due_in)
+        self._timers = DueTimers(self.handler, self.handler, LogClock(clock), Supervisor().tasks())
         self.owned: Any = SimpleNamespace(
             number=0, state=None, timer=None, timer_tries=0, timer_due=None, is_caught_up=True, closing=False
         )
@@ -132,7 +132,7 @@ def test_a_timer_fires_although_turns_follow_each_other_closely() -> None:
         while timers.loop.time() < 1.5:
             timers.turn()
             await asyncio.sleep(0.005)
-        assert timers.domain.appended
+        assert timers.handler.appended
 
     in_virtual_time(busy)
 
@@ -145,11 +145,11 @@ def test_a_timer_without_effect_is_appended_more_and_more_rarely() -> None:
         while timers.loop.time() < 60.0:
             timers.turn()
             await asyncio.sleep(0.01)
-        assert 55 < len(timers.domain.appended) < 75
+        assert 55 < len(timers.handler.appended) < 75
 
-        timers.domain.due += 10.0
-        before, began = len(timers.domain.appended), timers.loop.time()
-        while len(timers.domain.appended) == before:
+        timers.handler.due += 10.0
+        before, began = len(timers.handler.appended), timers.loop.time()
+        while len(timers.handler.appended) == before:
             timers.turn()
             await asyncio.sleep(0.01)
         assert timers.loop.time() - began < 1.1, "another timer is as quick as ever"

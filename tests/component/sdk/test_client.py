@@ -150,9 +150,9 @@ async def test_results_come_as_they_are_published_each_once(agency: ScriptedAgen
 async def test_events_come_in_order_with_members_one_by_one(agency: ScriptedAgency) -> None:
     async with agency.client() as client:
         run = await client.submit(REQUEST)
-        await agency.tell([{"type": "run.accepted"}])
-        await agency.tell([{"type": "task.started", "group": "g", "task": "t", "spans": ((0, 2),)}])
-        await agency.tell([{"type": "run.completed"}])
+        await agency.publish_events([{"type": "run.accepted"}])
+        await agency.publish_events([{"type": "task.started", "group": "g", "task": "t", "spans": ((0, 2),)}])
+        await agency.publish_events([{"type": "run.completed"}])
         events = [event async for event in run.events()]
 
     assert [(event["type"], event["seq"], event["index"]) for event in events] == [
@@ -165,7 +165,7 @@ async def test_events_come_in_order_with_members_one_by_one(agency: ScriptedAgen
 
 
 async def test_events_of_an_older_run_are_read_up_to_now(agency: ScriptedAgency) -> None:
-    await agency.tell([{"type": "run.accepted"}])
+    await agency.publish_events([{"type": "run.accepted"}])
     await agency.remember(own_hash(), None)
 
     async with agency.client() as client:

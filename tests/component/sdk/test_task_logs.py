@@ -24,7 +24,7 @@ def logs(run: SystemRun) -> list[dict[str, Any]]:
     return [event for event in run.events() if event["type"] == "task.log"]
 
 
-def told(write: Callable[[TaskLog], None]) -> list[Line | None]:
+def logged(write: Callable[[TaskLog], None]) -> list[Line | None]:
     """The events with log lines of a run."""
     lines: list[Line | None] = []
     write(TaskLog({"run": "r"}, lambda line, book: lines.append(line)))
@@ -161,7 +161,7 @@ def test_no_line_harms_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
         log.info("fields", extra={"o": Unprintable(), "big": 2**70, "deep": deep, "s": {1, 2}, "n": 1})
         log.info("wide", extra={"first": 1, "wide": "w" * MAX_CHARACTERS, "last": 2})
 
-    odd, unprintable, long, fields, wide = (line for line in told(write) if line is not None)
+    odd, unprintable, long, fields, wide = (line for line in logged(write) if line is not None)
     assert odd.message == "a line that cannot be formatted (TypeError): %d of %d"
     assert unprintable.message.startswith("a line that cannot be formatted (RuntimeError): <Unprintable")
     assert (long.message[:2], len(long.message)) == ("?x", MAX_CHARACTERS)
@@ -178,7 +178,7 @@ def test_an_exception_is_a_field_and_a_record_names_the_agents_own_code(caplog: 
             log.exception("it failed")
             log.error("again", exc_info=error)
 
-    first, second = (line for line in told(write) if line is not None)
+    first, second = (line for line in logged(write) if line is not None)
 
     assert first.fields["error"] == second.fields["error"]
     assert first.fields["error"].endswith("ValueError: no rows\n")
@@ -193,6 +193,6 @@ def test_dropped_lines_are_reported_once_and_counted_in_any_thread() -> None:
     for each in threads:
         each.join()
 
-    lines = told(lambda log: [log.info("x") for _ in range(MAX_LINES + 20)] and None)
+    lines = logged(lambda log: [log.info("x") for _ in range(MAX_LINES + 20)] and None)
     assert (book.published, book.left_out) == (MAX_LINES, 4_000 - MAX_LINES)
     assert lines[MAX_LINES:] == [None]

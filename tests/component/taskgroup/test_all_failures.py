@@ -47,8 +47,8 @@ def test_the_reference_leads_to_all_failures(anabranch_system: Start, members: d
 
     assert final["failure_count"] == final["all_failures"]["count"] == len(found) == sum(members.values())
     assert len(final["failures"]) < len(found)
-    told = {(each["group"], each["index"]) for each in found}
-    assert told == {(name, index) for name, count in members.items() for index in range(count)}
+    listed = {(each["group"], each["index"]) for each in found}
+    assert listed == {(name, index) for name, count in members.items() for index in range(count)}
 
 
 def test_there_is_no_reference_if_the_record_has_all_failures(anabranch_system: Start) -> None:

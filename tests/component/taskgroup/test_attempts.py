@@ -149,13 +149,13 @@ class Gauge:
 
     def __init__(self) -> None:
         self.running = 0
-        self.most = 0
+        self.peak = 0
         self.calls = 0
 
     async def __call__(self, task: Task) -> int:
         self.running += 1
         self.calls += 1
-        self.most = max(self.most, self.running)
+        self.peak = max(self.peak, self.running)
         await asyncio.sleep(1 + (task.index or 0) % 3)
         self.running -= 1
         return self.calls
@@ -175,7 +175,7 @@ def test_a_tasks_limit_bounds_its_running_members_and_is_used(anabranch_system: 
     result = s.run(request(task("out", "gauge", expansion_config=array(list(range(150))), max_concurrency=limit)))
 
     assert result.completed
-    assert (gauge.most, gauge.calls) == (limit, 150)
+    assert (gauge.peak, gauge.calls) == (limit, 150)
 
 
 @pytest.mark.parametrize("limit", [1, 4])
@@ -188,7 +188,7 @@ def test_a_groups_limit_bounds_all_its_tasks(anabranch_system: Start, limit: int
     result = s.run({"task_groups": [{"name": "g", "max_concurrency": limit, "tasks": tasks}]})
 
     assert result.completed
-    assert (gauge.most, gauge.calls) == (limit, 65)
+    assert (gauge.peak, gauge.calls) == (limit, 65)
 
 
 def test_an_agents_own_limit_bounds_its_worker(anabranch_system: Start) -> None:
@@ -198,7 +198,7 @@ def test_an_agents_own_limit_bounds_its_worker(anabranch_system: Start) -> None:
     result = s.run(request(task("a", "gauge", expansion_config=array(list(range(10)))), task("b", "gauge")))
 
     assert result.completed
-    assert (gauge.most, gauge.calls) == (2, 11)
+    assert (gauge.peak, gauge.calls) == (2, 11)
 
 
 def test_a_workers_concurrency_bounds_everything(anabranch_system: Start) -> None:
@@ -208,7 +208,7 @@ def test_a_workers_concurrency_bounds_everything(anabranch_system: Start) -> Non
     result = s.run(request(task("out", "gauge", expansion_config=array(list(range(60))))))
 
     assert result.completed
-    assert gauge.most == 5
+    assert gauge.peak == 5
 
 
 def test_a_limit_leaves_room_for_retries(anabranch_system: Start) -> None:
@@ -232,14 +232,14 @@ def test_a_limit_leaves_room_for_retries(anabranch_system: Start) -> None:
 
 
 @pytest.fixture
-def unjudged_system(anabranch_system: Start, monkeypatch: pytest.MonkeyPatch) -> Start:
+def system_without_registry(anabranch_system: Start, monkeypatch: pytest.MonkeyPatch) -> Start:
     """A system whose Agency does not know the registered agents, as on servers."""
     monkeypatch.setattr(anabranch.compose, "agency", lambda resources, agents: build_agency(resources, None))
     return anabranch_system
 
 
-def test_a_run_waits_for_an_agent_that_no_worker_has(unjudged_system: Start) -> None:
-    s = unjudged_system()
+def test_a_run_waits_for_an_agent_that_no_worker_has(system_without_registry: Start) -> None:
+    s = system_without_registry()
     result = s.run(request(task("out", "nobody"), task("other", inputs=1), timeout="1h"))
 
     assert (result.status, dict(result.results)) == ("timed_out", {"other": 1})
@@ -249,8 +249,8 @@ def test_a_run_waits_for_an_agent_that_no_worker_has(unjudged_system: Start) -> 
     assert len(s.records("events")) < 50
 
 
-def test_an_agent_that_no_worker_has_takes_no_slots_of_its_group(unjudged_system: Start) -> None:
-    s = unjudged_system()
+def test_an_agent_that_no_worker_has_takes_no_slots_of_its_group(system_without_registry: Start) -> None:
+    s = system_without_registry()
     tasks = [task("out", "nobody"), *(task(f"t{n}", inputs=n) for n in range(5))]
     document = {"timeout": "1h", "task_groups": [{"name": "g", "max_concurrency": 1, "tasks": tasks}]}
 

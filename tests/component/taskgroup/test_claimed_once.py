@@ -55,7 +55,7 @@ def offered(fence: int = 0) -> Offered:
     return Offered(offer, (document.model_dump_json().encode(), b""))
 
 
-class AwayLog(MemoryLog):
+class UnavailableLog(MemoryLog):
     """A log that is unavailable for the next `away` publishes."""
 
     away = 0
@@ -79,7 +79,7 @@ def worker(resources: Resources) -> Worker:
 
 async def test_an_undecodable_offer_during_a_log_outage_is_dead_lettered_and_the_next_ones_are_run() -> None:
     calls.clear()
-    log = AwayLog(MemoryBroker(), SystemClock())
+    log = UnavailableLog(MemoryBroker(), SystemClock())
     await log.create_topics([TopicSpec(topic, 1) for topic in (NAMES.groups, NAMES.tasks(), NAMES.dead_letters)])
     resources = resources_of(log)
     executor = worker(resources)
@@ -88,7 +88,7 @@ async def test_an_undecodable_offer_during_a_log_outage_is_dead_lettered_and_the
     await intake.start()
     good = offered()
 
-    async with log.read(NAMES.dead_letters, start="earliest") as letters:
+    async with log.read(NAMES.dead_letters, start="earliest") as dead_letters:
         await log.publish(
             [
                 Outgoing(NAMES.tasks(), "k", b"no offer"),
@@ -97,10 +97,10 @@ async def test_an_undecodable_offer_during_a_log_outage_is_dead_lettered_and_the
         )
         log.away = 3
         async with asyncio.timeout(20):
-            [letter] = await anext(aiter(letters))
+            [dead_letter] = await anext(aiter(dead_letters))
             await eventually(lambda: calls)
 
-    assert (letter.value, log.away, resources.supervisor.failure) == (b"no offer", 0, None)
+    assert (dead_letter.value, log.away, resources.supervisor.failure) == (b"no offer", 0, None)
     await intake.stop()
     await executor.stop()
 

@@ -23,7 +23,7 @@ async def give(task: Task) -> Any:
     """Returns `inputs.value` after `inputs.seconds`; fails on request."""
     await asyncio.sleep(task.inputs.get("seconds", 0))
     if task.inputs.get("fail"):
-        raise ValueError("told to")
+        raise ValueError("as requested")
     if "items" in task.inputs:
         return [f"{n:04}" * 10 for n in range(*task.inputs["items"])]
     return task.inputs["value"]
@@ -283,7 +283,7 @@ def test_the_published_record_names_the_writers(anabranch_system: Start) -> None
     system.run({**request(*tasks), "context_policies": {"k": "sum"}}, timeout=60)
 
     bodies = [orjson.loads(record.value) for record in system.records("results")]
-    [told] = [body for body in bodies if body.get("result_key") == "k"]
+    [announced] = [body for body in bodies if body.get("result_key") == "k"]
 
-    assert (told["value"], told["policy"], told["writers"]) == (3, "sum", ["g/a", "g/b"])
-    assert (told["group"], told["task_name"]) == ("g", "b")
+    assert (announced["value"], announced["policy"], announced["writers"]) == (3, "sum", ["g/a", "g/b"])
+    assert (announced["group"], announced["task_name"]) == ("g", "b")

@@ -90,12 +90,12 @@ class Session:
             type="array", array_mapping={"item": ["p", "q"]}, identifiers={"i": "item"}, output_format="separate"
         )
         orders = tuple(TaskOrder(name=k, agent="a", result_keys=(k,), expansion=expansion) for k in KEYS)
-        self.tell(
+        self.feed(
             OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9, **opened),
         )
-        self.tell(StartGroup(run_id="r", group="g", tasks=orders))
+        self.feed(StartGroup(run_id="r", group="g", tasks=orders))
 
-    def tell(self, message: Message, *segments: bytes) -> Turn:
+    def feed(self, message: Message, *segments: bytes) -> Turn:
         turn = decide(
             self.rules, self.partition, DeliveredMessage(message, segments, self.offset, float(self.offset))
         )
@@ -117,22 +117,24 @@ class Session:
                 items=(1,),
                 last=True,
             )
-            turn = self.tell(report, orjson.dumps([identifier * 2]), orjson.dumps([identifier]))
+            turn = self.feed(report, orjson.dumps([identifier * 2]), orjson.dumps([identifier]))
         return turn
 
     @property
     def finished(self) -> GroupFinished:
         """The report of the group to the owner of the run."""
-        news = [each.outgoing for turn in self.turns for each in turn.effects if isinstance(each, PublishAfter)]
-        told = [RUNS.decode(each.value).message for each in news if each.topic == "t.runs"]
-        [finished] = [message for message in told if isinstance(message, GroupFinished)]
+        published = [
+            each.outgoing for turn in self.turns for each in turn.effects if isinstance(each, PublishAfter)
+        ]
+        messages = [RUNS.decode(each.value).message for each in published if each.topic == "t.runs"]
+        [finished] = [message for message in messages if isinstance(message, GroupFinished)]
         return finished
 
 
 KEYS = ("out", "more_out")
 
 
-def told(turn: Turn) -> list[str]:
+def written(turn: Turn) -> list[str]:
     """The store keys and record topics that a turn writes, including those of derived keys."""
     puts = [effect.key for effect in turn.effects if isinstance(effect, StorePut)]
     results = [each.outgoing.topic for each in turn.effects if isinstance(each, PublishAfter)]
@@ -150,7 +152,7 @@ def test_a_join_with_an_invalid_derived_key_fails_its_task_and_publishes_nothing
     turn = session.report("out", identifiers)
     session.report("more_out", ("c", "d"))
 
-    assert told(turn) == []
+    assert written(turn) == []
     assert [entry.type for _, entry in turn.events] == ["task.completed", "task.failed"]
     [failure] = session.finished.failures
     assert (failure.task, failure.index, failure.error_type) == ("out", None, "ExpansionError")

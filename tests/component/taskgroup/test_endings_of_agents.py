@@ -91,8 +91,8 @@ def test_abandoned_agents_are_reported(anabranch_system: Start, caplog: pytest.L
     with released():
         result = s.run(request(task("stuck", "stuck", timeout=5)))
 
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("worker.runner")]
-    assert [text.split(",")[0] for text in said] == [
+    messages = [record.getMessage() for record in caplog.records if record.name.endswith("worker.runner")]
+    assert [text.split(",")[0] for text in messages] == [
         f"taskgroup worker: abandoned attempt 1 of member stuck of g in run {result.run_id}"
     ]
 

@@ -47,7 +47,7 @@ def wide(**more: Any) -> dict[str, Any]:
     )
 
 
-def letters_of(s: System) -> list[MemberDeadLetter]:
+def dead_letters_of(s: System) -> list[MemberDeadLetter]:
     return [MemberDeadLetter.model_validate_json(each.value) for each in s.records("dead-letters")]
 
 
@@ -55,7 +55,7 @@ def test_a_redrive_completes_the_join_that_is_still_open(anabranch_system: Start
     s, broken = started(anabranch_system, 2, 3)
     run = s.submit(wide())
     s.advance(60)
-    assert [(letter.index, letter.held) for letter in letters_of(s)] == [(1, True), (2, True)]
+    assert [(dead_letter.index, dead_letter.held) for dead_letter in dead_letters_of(s)] == [(1, True), (2, True)]
 
     broken.bad.clear()
     run.redrive()
@@ -78,7 +78,7 @@ def test_a_member_that_fails_again_is_held_again_with_attempts_from_one(anabranc
     result = run.result(60)
 
     assert (result.status, [each["index"] for each in result.failures]) == ("failed", [1])
-    assert len(letters_of(s)) == 2
+    assert len(dead_letters_of(s)) == 2
     assert len({dict(each.headers)[SIGNATURE] for each in s.records("dead-letters")}) == 1
 
 
@@ -97,8 +97,8 @@ def test_an_ordinary_task_is_held_and_redriven(anabranch_system: Start) -> None:
     s, broken = started(anabranch_system, "x")
     run = s.submit(request(task("one", "frail", "x", **HELD), task("after", inputs="{one}", dependencies=["one"])))
     s.advance(60)
-    [letter] = letters_of(s)
-    assert (letter.index, letter.member, letter.held) == (None, "one", True)
+    [dead_letter] = dead_letters_of(s)
+    assert (dead_letter.index, dead_letter.member, dead_letter.held) == (None, "one", True)
 
     broken.bad.clear()
     run.redrive()
@@ -138,12 +138,12 @@ def test_events_say_what_is_held_redriven_and_dismissed(anabranch_system: Start)
     run.dismiss()
     run.result(60)
 
-    told = [
+    shown = [
         (event["type"], *(name for name in ("held", "redriven", "dismissed") if event.get(name)))
         for event in run.events()
         if event["type"] in ("task.failed", "task.retrying")
     ]
-    assert told == [
+    assert shown == [
         ("task.failed", "held"),
         ("task.retrying", "redriven"),
         ("task.failed", "held"),

@@ -71,21 +71,21 @@ def test_an_agent_in_a_thread_reports_its_progress(anabranch_system: Start) -> N
     run = s.submit(request(task("t", "plain")))
     result = run.result(60)
 
-    told = [(e["fraction"], e["note"]) for e in run.events() if e["type"] == "task.progress"]
+    reported = [(e["fraction"], e["note"]) for e in run.events() if e["type"] == "task.progress"]
     assert result.status == "completed"
-    assert told == [(1.0, "")]  # of what comes within a tenth of a second the last counts
+    assert reported == [(1.0, "")]  # of what comes within a tenth of a second the last counts
 
 
 def test_progress_from_a_thread_is_between_0_and_1_and_needs_no_listener() -> None:
-    told: list[tuple[float, str]] = []
-    task = Task(name="t", post=lambda fraction, note: told.append((fraction, note)))
+    reported: list[tuple[float, str]] = []
+    task = Task(name="t", post=lambda fraction, note: reported.append((fraction, note)))
 
     task.report_progress(-1, "x")
     with pytest.raises(ValueError, match="NaN"):
         task.report_progress(float("nan"))
     Task(name="t").report_progress(1)
 
-    assert told == [(0.0, "x")]
+    assert reported == [(0.0, "x")]
 
 
 def test_a_worker_takes_no_more_offers_than_it_has_slots_for(anabranch_system: Start) -> None:

@@ -102,9 +102,9 @@ def test_status_and_events_say_what_is_paused(naps: Naps) -> None:
         s.advance(3)
         assert view_of(s, run).paused is False
         run.result()
-        told = [event["type"] for event in run.events() if event["type"].startswith("run.")]
+        types = [event["type"] for event in run.events() if event["type"].startswith("run.")]
 
-    assert told == ["run.accepted", "run.paused", "run.resumed", "run.completed"]
+    assert types == ["run.accepted", "run.paused", "run.resumed", "run.completed"]
 
 
 def test_a_paused_run_can_be_cancelled(naps: Naps) -> None:

@@ -38,7 +38,7 @@ VICTIM_RUN = run_id_for("of-victim")
 async def give(task: Task) -> Any:
     """Returns `inputs.value`; fails on request."""
     if task.inputs.get("fail"):
-        raise ValueError("told to")
+        raise ValueError("as requested")
     return task.inputs["value"]
 
 
@@ -177,8 +177,8 @@ def test_a_stored_value_is_read_under_its_own_public_name_only(start: Start) -> 
     """The exact value under its own name; an external client may also put it back there."""
     s = start()
     client = s.embedded.client
-    [told] = s.wait(client.store.get([session_key(THIEF, "own")]))
-    copy = orjson.loads(told or b"")
+    [stored] = s.wait(client.store.get([session_key(THIEF, "own")]))
+    copy = orjson.loads(stored or b"")
     s.publish(THIEF, "copy", copy)
     s.publish(VICTIM, "own", copy)
     wants = {"external_dependencies": ["own", "copy"]}
@@ -366,18 +366,18 @@ def test_a_reference_in_a_record_without_the_mark_counts_within_its_session_only
     partition, rules = PartitionState(0), DecisionConfig(Names())
     needs = (Need(key="k", kind="external"),)
     order = TaskOrder(name="t", agent="echo", needs=needs, result_keys=("r",))
-    told = reference(session, "k", run_id="r")
+    stored = reference(session, "k", run_id="r")
     messages: list[Message] = [
         OpenRun(run_id="r", request_id="q", session_id=THIEF, groups=("g",), context={}, deadline=60.0),
         StartGroup(run_id="r", group="g", tasks=(order,)),
-        ValueFound(run_id="r", key="k", value=told),
+        ValueFound(run_id="r", key="k", value=stored),
     ]
 
     for offset, message in enumerate(messages):
         decide(rules, partition, DeliveredMessage(message, (), offset, 1.0))
 
-    assert partition.runs["r"].values["k"] == Value(told, is_reference=session == THIEF)
-    before = orjson.dumps({"values": {"k": told}})
-    assert read_outside(before, THIEF) == {"k": Value(told, is_reference=session == THIEF)}
-    now = orjson.dumps({"values": {"k": told, "other": told}, "references": ["k"]})
-    assert read_outside(now, THIEF) == {"k": Value(told, is_reference=True), "other": Value(told)}
+    assert partition.runs["r"].values["k"] == Value(stored, is_reference=session == THIEF)
+    before = orjson.dumps({"values": {"k": stored}})
+    assert read_outside(before, THIEF) == {"k": Value(stored, is_reference=session == THIEF)}
+    now = orjson.dumps({"values": {"k": stored, "other": stored}, "references": ["k"]})
+    assert read_outside(now, THIEF) == {"k": Value(stored, is_reference=True), "other": Value(stored)}

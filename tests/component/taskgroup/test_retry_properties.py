@@ -62,7 +62,7 @@ class Sums:
     def __call__(self, task: Task) -> Any:
         self.calls[task.run_id, task.name] += 1
         if task.name in self.failing:
-            raise GiveUp("told to fail")
+            raise GiveUp("fails on request")
         self.returned[task.run_id, task.name] += 1
         return task.inputs
 

@@ -24,7 +24,7 @@ class Calls:
     def __call__(self, task: Task) -> Any:
         self.count[task.name] += 1
         if task.name in self.failing:
-            raise GiveUp(f"{task.name} is told to fail")
+            raise GiveUp(f"{task.name} fails on request")
         return task.inputs
 
     def made(self) -> dict[str, int]:
@@ -120,8 +120,10 @@ def test_keys_that_were_published_are_published_again_and_not_computed(calls: Ca
 
     assert calls.made() == {"c": 1, "d": 1}
     assert dict(result.results) == {"a": "made", "b": "made!", "c": "made!?", "d": "made!?"}
-    told = [body["result_key"] for body in published if body["run_id"] == result.run_id and "result_key" in body]
-    assert sorted(told) == ["a", "b", "c", "d"]
+    published_keys = [
+        body["result_key"] for body in published if body["run_id"] == result.run_id and "result_key" in body
+    ]
+    assert sorted(published_keys) == ["a", "b", "c", "d"]
 
 
 def test_a_retry_of_a_retry_has_all_that_both_made(calls: Calls) -> None:
@@ -252,7 +254,7 @@ def test_a_control_record_retries_and_is_refused_by_the_owner(calls: Calls) -> N
         control(s, request_id="mine", new_request_id="refused 1")
         control(s, request_id="nobody", new_request_id="refused 2")
         bodies = [orjson.loads(record.value) for record in s.records("results")]
-        letters = s.records("dead-letters")
+        dead_letters = s.records("dead-letters")
 
     final = {body["request_id"]: body for body in bodies if body["status"] != "running"}
     assert final["mine"]["status"] == "completed"
@@ -261,6 +263,8 @@ def test_a_control_record_retries_and_is_refused_by_the_owner(calls: Calls) -> N
     refusals = [final["refused 1"], final["refused 2"]]
     assert [body["errors"][0]["code"] for body in refusals] == ["not_retryable"] * 2
     kept = [
-        orjson.loads(each.value) for each in letters if dict(each.headers)["anabranch_code"] == b"not_retryable"
+        orjson.loads(each.value)
+        for each in dead_letters
+        if dict(each.headers)["anabranch_code"] == b"not_retryable"
     ]
     assert sorted(body["new_request_id"] for body in kept) == ["refused 1", "refused 2"]

@@ -132,18 +132,18 @@ def test_a_groups_timeout_stops_its_members_and_leaves_other_groups_alone(anabra
 
 
 def test_an_attempts_timeout_fails_it_and_cancels_a_plain_agent(anabranch_system: Start) -> None:
-    told = threading.Event()
+    notified = threading.Event()
 
     def blocks(task: Task) -> None:
         while not task.cancelled:
             time.sleep(0.001)
-        told.set()
+        notified.set()
 
     s = anabranch_system(agents={"blocks": blocks, "naps": naps})
     document = request(task("plain", "blocks", timeout="50ms"), task("async", "naps", 1_000, timeout="50ms"))
     result = s.run(document)
 
-    assert told.wait(5)
+    assert notified.wait(5)
     assert {each["task"]: each["error_type"] for each in result.failures} == {
         "plain": "AttemptTimeout",
         "async": "AttemptTimeout",

@@ -43,16 +43,16 @@ def test_a_value_with_its_type_weighs_nothing() -> None:
 
 def test_a_value_of_many_placeholders_is_converted_to_text_once() -> None:
     class Counted(dict[str, Any]):
-        looks = 0
+        reads = 0
 
         def get(self, name: str, default: Any = None) -> Any:
-            self.looks += 1
+            self.reads += 1
             return super().get(name, default)
 
     context = Counted(big="x" * MB)
 
     assert weight("{big}" * 10_000, context) == Weight(10_000 * MB, 0)
-    assert context.looks == 1
+    assert context.reads == 1
 
 
 def test_only_heavy_members_are_counted() -> None:
@@ -118,13 +118,13 @@ async def _held(memory: TemplateMemory) -> None:
 
 
 def test_members_with_large_texts_run_a_few_at_once() -> None:
-    at_once, most = 0, 0
+    at_once, peak = 0, 0
 
     @agent("large")
     async def large(task: Task) -> int:
-        nonlocal at_once, most
+        nonlocal at_once, peak
         at_once += 1
-        most = max(most, at_once)
+        peak = max(peak, at_once)
         await asyncio.sleep(1)
         at_once -= 1
         return len(task.message or "")
@@ -141,4 +141,4 @@ def test_members_with_large_texts_run_a_few_at_once() -> None:
         result = running.run(request)
 
     assert result.results["k"] == [40 * MB] * 12
-    assert 1 <= most <= 6
+    assert 1 <= peak <= 6

@@ -26,11 +26,11 @@ def engine_answers() -> bool:
     # Not by the client library, which leaks its socket when nothing responds.
     engine = urlsplit(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
     by_path = engine.scheme == "unix"
-    place = engine.path if by_path else (engine.hostname, engine.port or 2375)
+    address = engine.path if by_path else (engine.hostname, engine.port or 2375)
     with socket.socket(socket.AF_UNIX if by_path else socket.AF_INET) as probe:
         probe.settimeout(3)
         try:
-            probe.connect(place)
+            probe.connect(address)
         except OSError:
             return False
     return True

@@ -106,9 +106,9 @@ def secure_kafka(directory: Path) -> SecureKafka:
     """A broker for one test, not started yet. Raises ServerUnavailableError without Java or openssl."""
     authority = Authority(directory.parent / "certificates")
     certificate = authority.issue("broker")
-    places = {name: f"{LOOPBACK}:{free_port()}" for name in ("SCRAM", "OAUTH", "MTLS")}
-    broker = kafka_node(directory, settings=_settings(authority, certificate), listeners=places)
-    return SecureKafka(broker, authority, certificate, places["SCRAM"], places["OAUTH"], places["MTLS"])
+    addresses = {name: f"{LOOPBACK}:{free_port()}" for name in ("SCRAM", "OAUTH", "MTLS")}
+    broker = kafka_node(directory, settings=_settings(authority, certificate), listeners=addresses)
+    return SecureKafka(broker, authority, certificate, addresses["SCRAM"], addresses["OAUTH"], addresses["MTLS"])
 
 
 def _settings(authority: Authority, certificate: Certificate) -> dict[str, str]:

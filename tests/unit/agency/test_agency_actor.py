@@ -56,7 +56,7 @@ class Owner:
         self.log: list[Message] = []
         self.turns: list[Turn] = []
 
-    def hears(self, message: Message) -> Turn:
+    def receive(self, message: Message) -> Turn:
         self.log.append(message)
         at = message.at if isinstance(message, TimerDue) else float(len(self.log))
         turn = decide(RULES, self.partition, message, len(self.log) - 1, at)
@@ -71,14 +71,14 @@ class Owner:
 
 def announced(turn: Turn) -> list[tuple[str, Any]]:
     """Type and body of the records that a turn publishes on the results topic."""
-    news = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
-    on_results = [each for each in news if each.topic == NAMES.results]
+    published = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
+    on_results = [each for each in published if each.topic == NAMES.results]
     return [(each.headers["ce_type"].decode(), orjson.loads(each.value)) for each in on_results]
 
 
-def told_groups(turn: Turn) -> list[Message]:
-    news = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
-    return [GROUPS.decode(each.value).message for each in news if each.topic == NAMES.groups]
+def to_groups(turn: Turn) -> list[Message]:
+    published = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
+    return [GROUPS.decode(each.value).message for each in published if each.topic == NAMES.groups]
 
 
 def submit(*groups: str, body: str = "x", **more: Any) -> SubmitRun:
@@ -108,17 +108,17 @@ def finished(group: str, status: Any = "completed", results: Any = None, **more:
 
 
 def test_a_submitted_run_is_accepted_and_its_groups_are_started() -> None:
-    turn = Owner().hears(submit("a", "b"))
+    turn = Owner().receive(submit("a", "b"))
 
     assert [kind for kind, _ in announced(turn)] == ["run.accepted"]
-    opened, *starts = told_groups(turn)
+    opened, *starts = to_groups(turn)
     assert isinstance(opened, OpenRun)
     assert opened.groups == ("a", "b")
     assert [start.group for start in starts if isinstance(start, StartGroup)] == ["a", "b"]
 
 
 def test_the_tombstone_is_stored_before_anything_is_published() -> None:
-    turn = Owner().hears(submit("a"))
+    turn = Owner().receive(submit("a"))
 
     kinds = [type(effect) for effect in turn.effects]
     assert kinds.index(StorePut) < kinds.index(PublishAfter)
@@ -129,15 +129,15 @@ def test_a_run_ends_once_with_its_last_group_whatever_is_repeated(
     order: list[str], repeats: list[int], submitted_again: bool
 ) -> None:
     owner = Owner()
-    owner.hears(submit("a", "b", "c"))
+    owner.receive(submit("a", "b", "c"))
     for number, group in enumerate(order):
         assert owner.finals == []
-        owner.hears(finished(group, results={f"{group}.k": number}))
+        owner.receive(finished(group, results={f"{group}.k": number}))
         for repeat in repeats:
             if repeat <= number:
-                owner.hears(finished(order[repeat], status="failed"))
+                owner.receive(finished(order[repeat], status="failed"))
         if submitted_again:
-            owner.hears(submit("a", "b", "c"))
+            owner.receive(submit("a", "b", "c"))
 
     [first, *again] = owner.finals
     assert first[0] == "run.completed"
@@ -149,37 +149,37 @@ def test_a_run_ends_once_with_its_last_group_whatever_is_repeated(
 
 def test_a_repeated_request_gets_the_same_answer_and_starts_nothing() -> None:
     owner = Owner()
-    first = owner.hears(submit("a"))
-    early = owner.hears(submit("a"))
-    owner.hears(finished("a"))
-    late = owner.hears(submit("a"))
+    first = owner.receive(submit("a"))
+    early = owner.receive(submit("a"))
+    owner.receive(finished("a"))
+    late = owner.receive(submit("a"))
 
     assert announced(early) == announced(first)
     assert announced(late) == [*announced(first), *owner.finals[:1]]
-    assert told_groups(early) == told_groups(late) == []
+    assert to_groups(early) == to_groups(late) == []
 
 
 def test_a_run_of_which_only_the_end_is_known_is_not_run_again() -> None:
     """A tombstone that was rebuilt from the results topic has no hash: any body with its id counts as the same."""
     first = Owner()
-    first.hears(submit("a"))
-    first.hears(finished("a"))
+    first.receive(submit("a"))
+    first.receive(finished("a"))
     [known] = first.partition.tombstones.values()
     owner = Owner()
     owner.partition.remember(submit("a").run_id, replace(known, body_hash=None, offset=-1))
 
-    turn = owner.hears(submit("a", body="y"))
+    turn = owner.receive(submit("a", body="y"))
 
     assert announced(turn) == [*announced(first.turns[0]), *first.finals]
-    assert told_groups(turn) == []
+    assert to_groups(turn) == []
 
 
 def test_another_body_under_the_same_id_is_refused_and_dead_lettered() -> None:
     owner = Owner()
-    owner.hears(submit("a"))
-    during = owner.hears(submit("a", body="y"))
-    owner.hears(finished("a"))
-    after = owner.hears(submit("a", body="y"))
+    owner.receive(submit("a"))
+    during = owner.receive(submit("a", body="y"))
+    owner.receive(finished("a"))
+    after = owner.receive(submit("a", body="y"))
 
     for turn in (during, after):
         [(kind, body)] = announced(turn)
@@ -187,115 +187,115 @@ def test_another_body_under_the_same_id_is_refused_and_dead_lettered() -> None:
         assert [effect.origin for effect in turn.effects if isinstance(effect, DeadLetterOriginal)] == [
             "t.requests/0/5"
         ]
-        assert told_groups(turn) == []
+        assert to_groups(turn) == []
     assert [kind for kind, _ in owner.finals] == ["run.completed"]
 
 
 def test_a_cancel_stops_the_groups_once_and_names_the_end() -> None:
     owner = Owner()
-    owner.hears(submit("a", "b"))
+    owner.receive(submit("a", "b"))
     first, second = (
-        owner.hears(ControlRun(run_id="r", action="cancel")),
-        owner.hears(ControlRun(run_id="r", action="cancel")),
+        owner.receive(ControlRun(run_id="r", action="cancel")),
+        owner.receive(ControlRun(run_id="r", action="cancel")),
     )
-    owner.hears(finished("a", results={"a.k": 1}))
-    owner.hears(finished("b", "cancelled"))
+    owner.receive(finished("a", results={"a.k": 1}))
+    owner.receive(finished("b", "cancelled"))
 
-    assert told_groups(first) == [StopRun(run_id="r", reason="cancelled", admission=1)]
-    assert told_groups(second) == []
+    assert to_groups(first) == [StopRun(run_id="r", reason="cancelled", admission=1)]
+    assert to_groups(second) == []
     [(kind, body)] = owner.finals
     assert (kind, body["status"], body["results"]) == ("run.cancelled", "cancelled", {"a.k": 1})
 
 
 def test_a_cancel_that_stopped_nothing_leaves_a_completed_run() -> None:
     owner = Owner()
-    owner.hears(submit("a"))
-    owner.hears(ControlRun(run_id="r", action="cancel"))
-    owner.hears(finished("a"))
+    owner.receive(submit("a"))
+    owner.receive(ControlRun(run_id="r", action="cancel"))
+    owner.receive(finished("a"))
 
     assert [kind for kind, _ in owner.finals] == ["run.completed"]
 
 
 def test_a_cancel_that_overtakes_its_request_is_obeyed() -> None:
     owner = Owner()
-    owner.hears(ControlRun(run_id="r", action="cancel"))
-    turn = owner.hears(submit("a"))
+    owner.receive(ControlRun(run_id="r", action="cancel"))
+    turn = owner.receive(submit("a"))
 
-    assert told_groups(turn)[-1] == StopRun(run_id="r", reason="cancelled", admission=2)
+    assert to_groups(turn)[-1] == StopRun(run_id="r", reason="cancelled", admission=2)
 
 
 def test_a_cancel_after_the_end_changes_nothing() -> None:
     owner = Owner()
-    owner.hears(submit("a"))
-    owner.hears(finished("a"))
+    owner.receive(submit("a"))
+    owner.receive(finished("a"))
 
-    assert owner.hears(ControlRun(run_id="r", action="cancel")).effects == []
-    assert [kind for kind, _ in announced(owner.hears(submit("a")))] == ["run.accepted", "run.completed"]
+    assert owner.receive(ControlRun(run_id="r", action="cancel")).effects == []
+    assert [kind for kind, _ in announced(owner.receive(submit("a")))] == ["run.accepted", "run.completed"]
 
 
 def pauses(turn: Turn) -> list[bool]:
-    return [message.paused for message in told_groups(turn) if isinstance(message, PauseRun)]
+    return [message.paused for message in to_groups(turn) if isinstance(message, PauseRun)]
 
 
 def test_pause_and_resume_are_passed_on() -> None:
     owner = Owner()
-    owner.hears(submit("a"))
+    owner.receive(submit("a"))
 
-    assert pauses(owner.hears(ControlRun(run_id="r", action="pause"))) == [True]
-    assert pauses(owner.hears(ControlRun(run_id="r", action="resume"))) == [False]
+    assert pauses(owner.receive(ControlRun(run_id="r", action="pause"))) == [True]
+    assert pauses(owner.receive(ControlRun(run_id="r", action="resume"))) == [False]
 
 
 def test_a_pause_that_is_repeated_after_the_resume_changes_nothing() -> None:
     """A stalled reader of requests repeats the pause, after another reader forwarded the pause and the resume."""
     owner = Owner()
-    owner.hears(submit("a"))
+    owner.receive(submit("a"))
     pause = ControlRun(run_id="r", action="pause", origin="requests/3/7")
-    owner.hears(pause)
-    owner.hears(ControlRun(run_id="r", action="resume", origin="requests/3/8"))
+    owner.receive(pause)
+    owner.receive(ControlRun(run_id="r", action="resume", origin="requests/3/8"))
 
-    assert owner.hears(pause).effects == []
+    assert owner.receive(pause).effects == []
     assert owner.partition.runs["r"].paused is False
-    assert pauses(owner.hears(pause.model_copy(update={"origin": "requests/4/2"}))) == [True], "another one"
+    assert pauses(owner.receive(pause.model_copy(update={"origin": "requests/4/2"}))) == [True], "another one"
 
 
 def test_a_pause_that_is_repeated_before_the_run_is_submitted_changes_nothing() -> None:
     owner = Owner()
     for action, origin in (("pause", "requests/3/7"), ("resume", "requests/3/8"), ("pause", "requests/3/7")):
-        owner.hears(ControlRun(run_id="r", action=action, origin=origin))  # type: ignore[arg-type]
-    owner.hears(submit("a"))
+        owner.receive(ControlRun(run_id="r", action=action, origin=origin))  # type: ignore[arg-type]
+    owner.receive(submit("a"))
 
     assert owner.partition.runs["r"].paused is False
 
 
 def test_the_deadline_stops_a_run_and_only_once_it_is_due() -> None:
     owner = Owner()
-    owner.hears(submit("a", timeout=60))
+    owner.receive(submit("a", timeout=60))
     assert owner.partition.next_deadline() == 61.0
 
-    assert told_groups(owner.hears(TimerDue(run_id="r", at=60.9))) == []
+    assert to_groups(owner.receive(TimerDue(run_id="r", at=60.9))) == []
     stop = StopRun(run_id="r", reason="timed_out", admission=1)
-    assert told_groups(owner.hears(TimerDue(run_id="r", at=61.0))) == [stop]
+    assert to_groups(owner.receive(TimerDue(run_id="r", at=61.0))) == [stop]
     assert owner.partition.next_deadline() == 61.0 + STOP_SECONDS
-    owner.hears(finished("a", "timed_out"))
+    owner.receive(finished("a", "timed_out"))
     assert [kind for kind, _ in owner.finals] == ["run.timed_out"]
 
 
 @pytest.mark.parametrize("status", ["failed", "timed_out", "cancelled"])
 def test_a_group_that_ended_badly_by_itself_fails_the_run(status: str) -> None:
     owner = Owner()
-    owner.hears(submit("a", "b"))
-    owner.hears(finished("a", status))
-    owner.hears(finished("b"))
+    owner.receive(submit("a", "b"))
+    owner.receive(finished("a", status))
+    owner.receive(finished("b"))
 
     assert [kind for kind, _ in owner.finals] == ["run.failed"]
 
 
 def test_results_in_parts_are_put_together() -> None:
     owner = Owner()
-    owner.hears(submit("a"))
+    owner.receive(submit("a"))
     for part in (0, 1, 0):
-        owner.hears(GroupResults(run_id="r", group="a", part=part, results={f"k{part}": part}))
-    owner.hears(finished("a", results={"k2": 2}, parts=2))
+        owner.receive(GroupResults(run_id="r", group="a", part=part, results={f"k{part}": part}))
+    owner.receive(finished("a", results={"k2": 2}, parts=2))
 
     assert owner.finals[0][1]["results"] == {"k0": 0, "k1": 1, "k2": 2}
 
@@ -304,10 +304,10 @@ def test_a_refused_plan_starts_nothing() -> None:
     document = submit("a").request
     document["task_groups"][0]["tasks"][0]["dependencies"] = ["nobody"]
     owner = Owner()
-    turn = owner.hears(submit("a").model_copy(update={"request": document}))
+    turn = owner.receive(submit("a").model_copy(update={"request": document}))
 
     assert [kind for kind, _ in announced(turn)] == ["run.rejected"]
-    assert (told_groups(turn), owner.partition.runs) == ([], {})
+    assert (to_groups(turn), owner.partition.runs) == ([], {})
 
 
 def test_replaying_the_log_gives_the_same_runs_and_the_same_messages() -> None:
@@ -319,10 +319,10 @@ def test_replaying_the_log_gives_the_same_runs_and_the_same_messages() -> None:
         finished("b", "cancelled"),
     ]
     for message in messages:
-        owner.hears(message)
+        owner.receive(message)
     again = Owner()
     for message in messages:
-        again.hears(message)
+        again.receive(message)
 
     assert [turn.effects for turn in again.turns] == [turn.effects for turn in owner.turns]
     assert again.partition.runs == owner.partition.runs
@@ -397,11 +397,11 @@ def test_long_keys_count_by_their_bytes() -> None:
 
 def test_a_final_record_fits_with_long_labels_many_failures_and_results() -> None:
     owner = Owner()
-    owner.hears(submit("a", labels={f"l{n}": "x" * 1_000 for n in range(500)}))
+    owner.receive(submit("a", labels={f"l{n}": "x" * 1_000 for n in range(500)}))
     failures = tuple(
         Failure(group="a", task="t", index=n, error_type="E", message="m" * 2_000, attempts=1) for n in range(120)
     )
-    turn = owner.hears(
+    turn = owner.receive(
         finished("a", "failed", {f"k{n}": "x" * 60_000 for n in range(8)}, failures=failures, failure_count=500)
     )
 
@@ -426,11 +426,11 @@ def test_tombstones_in_memory_are_bounded_by_their_size_between_batches() -> Non
 
 def test_deadlines_of_ended_runs_do_not_accumulate_behind_one_that_is_open_for_long() -> None:
     owner = Owner()
-    owner.hears(submit("a").model_copy(update={"run_id": "long"}))
+    owner.receive(submit("a").model_copy(update={"run_id": "long"}))
     for number in range(1_000):
         run = {"run_id": f"r{number}"}
-        owner.hears(submit("a").model_copy(update=run))
-        owner.hears(finished("a").model_copy(update=run))
+        owner.receive(submit("a").model_copy(update=run))
+        owner.receive(finished("a").model_copy(update=run))
 
     partition = owner.partition
     assert list(partition.runs) == ["long"]

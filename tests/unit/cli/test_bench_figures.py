@@ -203,8 +203,8 @@ def sizes(draw: st.DrawFn) -> tuple[int, int, int]:
     tasks = draw(st.integers(1, 60))
     layers = draw(st.integers(1, tasks))
     widths = [tasks // layers + (depth < tasks % layers) for depth in range(layers)]
-    most = sum(low * high for low, high in pairwise(widths))
-    return tasks, draw(st.integers(tasks - widths[0], most)), layers
+    maximum = sum(low * high for low, high in pairwise(widths))
+    return tasks, draw(st.integers(tasks - widths[0], maximum)), layers
 
 
 @given(sizes())
@@ -236,7 +236,7 @@ def test_a_layered_graph_is_even() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "edges", "layers", "said"),
+    ("tasks", "edges", "layers", "message"),
     [
         (10, 4, 2, "cannot have 4 edges. use 5 to 25"),
         (10, 26, 2, "cannot have 26 edges. use 5 to 25"),
@@ -244,8 +244,8 @@ def test_a_layered_graph_is_even() -> None:
         (3, 1, 1, "use 0 to 0"),
     ],
 )
-def test_an_impossible_graph_names_the_possible_range(tasks: int, edges: int, layers: int, said: str) -> None:
-    with pytest.raises(Misconfigured, match=said):
+def test_an_impossible_graph_names_the_possible_range(tasks: int, edges: int, layers: int, message: str) -> None:
+    with pytest.raises(Misconfigured, match=message):
         layered(tasks, edges, layers)
 
 

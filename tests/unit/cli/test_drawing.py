@@ -27,7 +27,7 @@ def entry(type_: str, **more: Any) -> dict[str, Any]:
     return {"cause": 0, "time": 1.0, "group": "fanout", "task": "echo", "type": type_, **more}
 
 
-def told(progress: RunProgress, *entries: dict[str, Any]) -> RunProgress:
+def updated(progress: RunProgress, *entries: dict[str, Any]) -> RunProgress:
     for number, each in enumerate(entries, 1):
         made = (EventEntry(**{**each, "cause": number}),)
         progress.apply(EventBatch(run_id="r", session_id="s", source="groups", entries=made))
@@ -36,7 +36,7 @@ def told(progress: RunProgress, *entries: dict[str, Any]) -> RunProgress:
 
 def fan_out(members: int = 500, *entries: dict[str, Any]) -> RunProgress:
     progress = RunProgress.of_plan("r", read_request(fanout_request(members)).plan)
-    return told(progress, entry("task.expanded", data={"count": members}), *entries)
+    return updated(progress, entry("task.expanded", data={"count": members}), *entries)
 
 
 def text_of(progress: RunProgress, canvas: Canvas, rates: RateMeter | None = None) -> str:
@@ -100,7 +100,7 @@ def test_the_tree_shows_bars_paces_and_failures_where_they_happened() -> None:
     )
     rates = RateMeter()
     draw(progress, Canvas(elapsed=0.0), rates)
-    told(progress, entry("task.completed", spans=((300, 349),)))
+    updated(progress, entry("task.completed", spans=((300, 349),)))
     drawn = text_of(progress, Canvas(width=110, elapsed=1.0), rates)
 
     assert "201 of 500 members, 1 failed" in drawn

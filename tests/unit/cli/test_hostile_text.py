@@ -80,21 +80,21 @@ async def test_every_command_shows_control_characters(
         "top": lambda form: top(settings, TopOptions(form, once=True)),
         "result": lambda form: show_result(settings, "evil-1", None, timeout=1, json=form is Form.JSON),
     }
-    said = {"summary": summary}
+    outputs = {"summary": summary}
     for name, call in calls.items():
         for form in Form:
             assert await call(form) == 0
             captured = capsys.readouterr()
-            said[f"{name} {form}"] = captured.out + captured.err
+            outputs[f"{name} {form}"] = captured.out + captured.err
             if form is Form.JSON:
                 json.loads(captured.out)
     await list_dead_letters(settings, run=None, signature=None, every=False, form=Form.JSON)
     [group] = json.loads(capsys.readouterr().out)["groups"]
     for as_json in (False, True):
         assert await show_dead_letter(settings, group["example"], json=as_json) == 0
-        said[f"dlq show {as_json}"] = capsys.readouterr().out
+        outputs[f"dlq show {as_json}"] = capsys.readouterr().out
 
-    assert {name: found for name, text in said.items() if (found := hidden(text))} == {}
+    assert {name: found for name, text in outputs.items() if (found := hidden(text))} == {}
     for name in (
         "summary",
         "events table",
@@ -104,8 +104,8 @@ async def test_every_command_shows_control_characters(
         "dlq csv",
         "dlq show False",
     ):
-        assert r"\x1b]0;owned" in said[name] or r"\u001b]0;owned" in said[name], name
-    assert "\nRun x completed" not in said["summary"]
+        assert r"\x1b]0;owned" in outputs[name] or r"\u001b]0;owned" in outputs[name], name
+    assert "\nRun x completed" not in outputs["summary"]
 
 
 async def test_json_output_keeps_hostile_text_as_escapes(

@@ -105,13 +105,13 @@ def test_drift_is_named_file_by_file_and_line_by_line(tmp_path: Path, capsys: py
 
     code = main(["--check", str(folder)])
 
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert code == 1
-    assert "schemas/event.json: 1 lines to add, 1 to remove" in said
-    assert '-  "title": "Happening"' in said
-    assert "schemas/request.json: missing" in said
-    assert "schemas/inner/old.json: no message has this schema" in said
-    assert "3 files of the contract differ" in said
+    assert "schemas/event.json: 1 lines to add, 1 to remove" in output
+    assert '-  "title": "Happening"' in output
+    assert "schemas/request.json: missing" in output
+    assert "schemas/inner/old.json: no message has this schema" in output
+    assert "3 files of the contract differ" in output
 
 
 def test_writing_fixes_drift_and_leaves_the_examples(tmp_path: Path) -> None:
@@ -244,9 +244,9 @@ def test_the_headers_of_a_result_are_as_published() -> None:
 def test_the_headers_of_a_dead_letter_are_as_published() -> None:
     record = Incoming("anabranch.groups", 3, 1204, b"s", b"{", (("mine", b"1"),), 1_896_058_800.0)
 
-    letter = dead_letter(Names(), record, "the header is not JSON")
+    dead_letter_record = dead_letter(Names(), record, "the header is not JSON")
 
-    headers = {name: (value or b"").decode() for name, value in dict(letter.headers).items()}
+    headers = {name: (value or b"").decode() for name, value in dict(dead_letter_record.headers).items()}
     validate(headers, schema_named("dead-letter-headers"))
     assert set(headers) - {"mine"} == set(schema_named("dead-letter-headers")["required"])
 

@@ -171,7 +171,7 @@ def test_yaml_is_read_as_json_would_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "said"),
+    ("task", "warning"),
     [
         ({"retry": {"max_attempts": 3}}, "the retry strategy is none"),
         ({"expansion_config": {"type": "array", "array_mapping": {"i": [1], "j": [1, 2]}}}, "will fail"),
@@ -194,11 +194,11 @@ def test_yaml_is_read_as_json_would_be() -> None:
         ({"message_template": "see {b.out}"}, 'add "b.out" to the dependencies'),
     ],
 )
-def test_a_probable_mistake_is_a_warning(task: dict[str, Any], said: str) -> None:
+def test_a_probable_mistake_is_a_warning(task: dict[str, Any], warning: str) -> None:
     reading = read({"name": "a"} | task, {"name": "b"}, context={"n": 5})
 
     assert len(reading.warnings) == 1
-    assert said in reading.warnings[0]
+    assert warning in reading.warnings[0]
 
 
 def test_keys_to_query_from_the_session() -> None:

@@ -23,16 +23,16 @@ class _TooManySteps(Exception):
     pass
 
 
-def steps(work: Callable[[], object], most: int) -> int:
+def steps(work: Callable[[], object], limit: int) -> int:
     """The number of Python and C calls of `work`, which is ended if there are more than `most`."""
     count = 0
 
     def counted(frame: FrameType, event: str, argument: object) -> None:
         nonlocal count
         count += event in ("call", "c_call")
-        if count > most:
+        if count > limit:
             sys.setprofile(None)
-            raise _TooManySteps(f"over {most:,} calls")
+            raise _TooManySteps(f"over {limit:,} calls")
 
     sys.setprofile(counted)
     try:
@@ -68,12 +68,12 @@ ATTACKS = {
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_multiplying_aliases_are_refused_while_the_document_is_composed(name: str) -> None:
-    text, most = ATTACKS[name]
+    text, limit = ATTACKS[name]
 
     def read() -> None:
         assert refusal(text) == "not_yaml"
 
-    assert steps(read, most) <= most
+    assert steps(read, limit) <= limit
 
 
 def test_aliases_and_merge_keys_within_the_budget_are_read() -> None:

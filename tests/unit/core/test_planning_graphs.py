@@ -24,8 +24,8 @@ def graphs(draw: st.DrawFn, acyclic: bool) -> Edges:
     size = draw(st.integers(1, 25))
     order = draw(st.permutations(range(size)))
     edges: Edges = [[] for _ in range(size)]
-    for place, index in enumerate(order):
-        allowed = order[:place] if acyclic else order
+    for number, index in enumerate(order):
+        allowed = order[:number] if acyclic else order
         if allowed:
             edges[index] = sorted(draw(st.sets(st.sampled_from(allowed), max_size=4)))
     return edges

@@ -40,10 +40,10 @@ def run_that_grows() -> list[bytes]:
 
 def views_of(records: list[bytes]) -> list[RunView]:
     """The view after each record."""
-    core, facts, views = EventProjection("ch"), {}, []
+    core, documents, views = EventProjection("ch"), {}, []
     for offset, value in enumerate(records):
-        facts |= core.apply(facts, decode_batch(value), RecordPosition(0, offset, 0.0)).writes
-        views.append(build_view(facts["run/r"]))
+        documents |= core.apply(documents, decode_batch(value), RecordPosition(0, offset, 0.0)).writes
+        views.append(build_view(documents["run/r"]))
     return views
 
 

@@ -32,22 +32,22 @@ URLS = [
 ]
 
 
-def told(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
     chain = [error, error.__cause__, None if error.__suppress_context__ else error.__context__]
     return " ".join(f"{each} {each!r} {each.args}" for each in chain if each is not None)
 
 
-def settings_told(**environ: str) -> str:
+def error_of_settings(**environ: str) -> str:
     try:
         settings = Settings.load(environ)
     except Misconfigured as error:
-        return told(error)
+        return text_of(error)
     return f"{settings} {settings!r} {settings.shown()}"
 
 
 @pytest.mark.parametrize("url", URLS[:-2])
 def test_errors_of_settings_do_not_contain_the_password_of_a_url(url: str) -> None:
-    assert SECRET not in settings_told(ANABRANCH_REDIS_URL=url)
+    assert SECRET not in error_of_settings(ANABRANCH_REDIS_URL=url)
 
 
 @pytest.mark.parametrize("url", URLS[:-2])
@@ -56,7 +56,7 @@ async def test_errors_of_a_redis_address_do_not_contain_its_password(url: str) -
 
     with pytest.raises(AnabranchError) as refused:
         await address.connect()
-    assert SECRET not in f"{address} {address!r} {told(refused.value)}"
+    assert SECRET not in f"{address} {address!r} {text_of(refused.value)}"
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ async def test_errors_of_a_redis_address_do_not_contain_its_password(url: str) -
     ],
 )
 def test_secret_settings_are_masked(variable: str) -> None:
-    said = settings_told(**{f"ANABRANCH_{variable}": SECRET})
+    text = error_of_settings(**{f"ANABRANCH_{variable}": SECRET})
 
-    assert SECRET not in said
-    assert "***" in said
+    assert SECRET not in text
+    assert "***" in text
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_file_that_cannot_be_read_is_not_quoted(tmp_path: Path, name: str, tex
 
     with pytest.raises(Misconfigured) as refused:
         Settings.load({}, file)
-    assert SECRET not in told(refused.value)
+    assert SECRET not in text_of(refused.value)
     assert SECRET not in "".join(traceback.format_exception(refused.value))
     assert name in str(refused.value)
 

@@ -90,14 +90,14 @@ def test_tracebacks_leave_most_of_the_space_to_failures() -> None:
     st.integers(0, 50),
 )
 def test_failures_that_fit_are_the_first_ones_within_the_limit(
-    told: list[tuple[str, str | None]], limit: int, most: int
+    sent: list[tuple[str, str | None]], limit: int, maximum: int
 ) -> None:
-    failures = [failure(n, traceback, message) for n, (message, traceback) in enumerate(told)]
+    failures = [failure(n, traceback, message) for n, (message, traceback) in enumerate(sent)]
 
-    found = fit_failures(failures, limit, most)
+    found = fit_failures(failures, limit, maximum)
 
     assert [each.index for each in found] == list(range(len(found)))
-    assert len(found) <= most
+    assert len(found) <= maximum
     assert not found or size_of(found) <= limit + 2
     assert all(each.traceback in (None, failures[n].traceback) for n, each in enumerate(found))
 
@@ -116,22 +116,22 @@ def test_a_report_of_full_tracebacks_is_split_below_the_limit_of_a_record() -> N
 
     records = list(pack(OFFER, "w", ("k",), tally, last=True, busy=0.5, with_identifiers=False))
 
-    told = [found for each in records if isinstance(found := GROUPS.decode(each).message, MembersReported)]
+    sent = [found for each in records if isinstance(found := GROUPS.decode(each).message, MembersReported)]
     assert max(map(len, records)) < 750_000
-    assert [(each.index, each.traceback) for report in told for each in report.failed] == [
+    assert [(each.index, each.traceback) for report in sent for each in report.failed] == [
         (n, text) for n in range(200)
     ]
-    assert sum(len(report.retried) for report in told) == 200
+    assert sum(len(report.retried) for report in sent) == 200
 
 
 def test_a_failure_and_a_dead_letter_without_a_traceback_have_no_such_field() -> None:
     whose = {"run_id": "r", "request_id": "q", "session_id": "s", "group": "g", "task": "t", "member": "t"}
-    letter = MemberDeadLetter.model_validate({**whose, "agent": "a", "error_type": "E", "message": ""})
+    dead_letter = MemberDeadLetter.model_validate({**whose, "agent": "a", "error_type": "E", "message": ""})
 
     assert "traceback" not in failure(1, None).to_document()
-    assert "traceback" not in letter.to_document()
+    assert "traceback" not in dead_letter.to_document()
     assert failure(1, "x").to_document()["traceback"] == "x"
-    assert letter.model_copy(update={"traceback": "x"}).to_document()["traceback"] == "x"
+    assert dead_letter.model_copy(update={"traceback": "x"}).to_document()["traceback"] == "x"
 
 
 # --- tracebacks that an owner keeps ---------------------------------------------------------------
@@ -168,14 +168,14 @@ def test_the_owner_forwards_the_tracebacks_that_it_keeps() -> None:
 
     finished = play.finished
     assert finished is not None
-    letters = [letter for letter in play.letters if "traceback" in letter]
+    with_traceback = [dead_letter for dead_letter in play.dead_letters if "traceback" in dead_letter]
     failed = [event for event in play.events if event.type == "task.failed" and event.spans]
     expected = 3 * MAX_ALIKE
     assert len([each for each in finished.failures if each.traceback]) == expected
-    assert [letter["index"] for letter in letters] == list(range(expected))
+    assert [dead_letter["index"] for dead_letter in with_traceback] == list(range(expected))
     assert [each.data.get("traceback") for each in failed[:2]] == [text_at(0, "no 0"), text_at(1, "no 1")]
     assert sum("traceback" in each.data for each in failed) == expected
-    assert (len(finished.failures), len(play.letters)) == (300, 300)
+    assert (len(finished.failures), len(play.dead_letters)) == (300, 300)
 
 
 def test_a_redriven_member_releases_the_space_of_its_traceback() -> None:
@@ -183,7 +183,7 @@ def test_a_redriven_member_releases_the_space_of_its_traceback() -> None:
 
     for round_ in range(3 * MAX_ALIKE):
         play.fail(play.chunks[-1], 0, traceback=text_at(1))
-        assert play.letters[-1]["traceback"] == text_at(1)
+        assert play.dead_letters[-1]["traceback"] == text_at(1)
         play.release("redrive", command_id=f"c{round_}")
 
 
@@ -231,12 +231,12 @@ def test_the_message_and_traceback_that_a_worker_sends_have_no_secret() -> None:
     settings = Settings.load({"ANABRANCH_REDIS_PASSWORD": SECRET, "ANABRANCH_KAFKA_SASL_PASSWORD": "tops3cret"})
     errors = AttemptErrors(redactor(settings.secrets))
 
-    told = errors.failure_of(raised(f"login with {SECRET} and tops3cret failed"), 0.0)
+    sent = errors.failure_of(raised(f"login with {SECRET} and tops3cret failed"), 0.0)
 
-    assert told.message == "login with *** and *** failed"
-    assert told.traceback is not None
-    assert SECRET not in told.traceback
-    assert "tops3cret" not in told.traceback
+    assert sent.message == "login with *** and *** failed"
+    assert sent.traceback is not None
+    assert SECRET not in sent.traceback
+    assert "tops3cret" not in sent.traceback
 
 
 @pytest.mark.parametrize(
@@ -285,15 +285,15 @@ def test_the_workers_log_has_the_traceback_and_is_not_flooded(caplog: pytest.Log
 
 def test_a_view_has_one_traceback_of_a_task_and_few_bytes_of_all() -> None:
     long = "x" * 16_000
-    facts: Documents = {}
+    documents: Documents = {}
     for task in range(20):
         failed = [
             entry("task.failed", 5, "g", f"t{task}", index=n, error_type="E", message="m", traceback=long)
             for n in range(5)
         ]
-        facts = applied(facts, [entry("task.expanded", 5, "g", f"t{task}", count=5), *failed])
+        documents = applied(documents, [entry("task.expanded", 5, "g", f"t{task}", count=5), *failed])
 
-    failures = build_view(facts["run/r"]).failures
+    failures = build_view(documents["run/r"]).failures
 
     kept = [each for each in failures if "traceback" in each]
     assert MAX_TRACEBACKS_IN_A_VIEW == 1
@@ -302,12 +302,12 @@ def test_a_view_has_one_traceback_of_a_task_and_few_bytes_of_all() -> None:
     assert len(failures) == 50
 
 
-def applied(facts: Documents, entries: list[object]) -> Documents:
+def applied(documents: Documents, entries: list[object]) -> Documents:
     from anabranch.core.wire.events import EventEntry, decode_batch
 
-    told = [each for each in entries if isinstance(each, EventEntry)]
-    found = decode_batch(batch("r", "groups", 5, *told))
-    draft = Draft(facts.get(run_key("r"), new_run(found)))
+    sent = [each for each in entries if isinstance(each, EventEntry)]
+    found = decode_batch(batch("r", "groups", 5, *sent))
+    draft = Draft(documents.get(run_key("r"), new_run(found)))
     for each in found.entries:
         apply_entry(draft, each)
     return {run_key("r"): draft.run}

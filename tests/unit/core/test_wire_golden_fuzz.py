@@ -62,8 +62,8 @@ def changed_records(draw: st.DrawFn) -> bytes:
 def flipped_records(draw: st.DrawFn) -> bytes:
     """A pinned record with some bytes changed, and perhaps cut off."""
     record = bytearray(draw(st.sampled_from(GOLDEN)).read_bytes())
-    for place in draw(st.lists(st.integers(0, len(record) - 1), max_size=3)):
-        record[place] = draw(st.integers(0, 255))
+    for position in draw(st.lists(st.integers(0, len(record) - 1), max_size=3)):
+        record[position] = draw(st.integers(0, 255))
     return bytes(record[: draw(st.integers(0, len(record)))])
 
 

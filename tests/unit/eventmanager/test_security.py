@@ -53,7 +53,7 @@ def test_milliseconds_become_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("properties", "said"),
+    ("properties", "message"),
     [
         ({"security.protocol": "SASL_SSL", "sasl.mechanism": "GSSAPI"}, "GSSAPI"),
         ({"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}, "no source of tokens"),
@@ -73,8 +73,8 @@ def test_milliseconds_become_seconds() -> None:
         ({"session.timeout.ms": "soon"}, "not a number"),
     ],
 )
-def test_unsupported_properties_are_refused(properties: dict[str, str], said: str) -> None:
-    with pytest.raises(Misconfigured, match=said):
+def test_unsupported_properties_are_refused(properties: dict[str, str], message: str) -> None:
+    with pytest.raises(Misconfigured, match=message):
         faust_options(properties)
 
 
@@ -161,6 +161,6 @@ async def test_a_token_is_fetched_with_the_clients_credentials(
 async def test_a_refusal_of_the_provider_says_no_secret(provider: tuple[str, list[str]]) -> None:
     with pytest.raises(ServerUnavailable, match="HTTPError") as refused:
         await tokens(oidc(provider[0], "wr0ng"), Watch()).token()
-    told = f"{refused.value!r} {refused.value} {refused.value.__cause__}"
-    assert "wr0ng" not in told
-    assert "s3cret" not in told
+    shown = f"{refused.value!r} {refused.value} {refused.value.__cause__}"
+    assert "wr0ng" not in shown
+    assert "s3cret" not in shown

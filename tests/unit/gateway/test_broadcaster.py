@@ -128,7 +128,7 @@ def test_cells_have_every_member_once() -> None:
 
     assert (size, len(cells)) == (4, WIDE // 4)
     assert sum(each["done"] for each in cells) == WIDE - 3
-    assert [place for place, each in enumerate(cells) if each["failed"]] == [1, len(cells) - 1]
+    assert [number for number, each in enumerate(cells) if each["failed"]] == [1, len(cells) - 1]
 
 
 def test_open_members_are_cancelled_with_their_run() -> None:

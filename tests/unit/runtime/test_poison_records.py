@@ -36,18 +36,18 @@ async def owner(store: Store, batch: Sequence[Incoming], killers: set[int]) -> t
     guard = PoisonRecordGuard(store, "k")  # type: ignore[arg-type]
     await guard.load()
     decided: list[int] = []
-    buried: list[int] = []
+    skipped: list[int] = []
     for part in guard.split(batch):
         if guard.is_poison(part[0]):
             await guard.mark_poison(part[0])
-            buried += [record.offset for record in part]
+            skipped += [record.offset for record in part]
             continue
         await guard.enter(part)
         if any(record.offset in killers for record in part):
             raise Died
         decided += [record.offset for record in part]
         await guard.leave()
-    return decided, buried
+    return decided, skipped
 
 
 async def deaths_of(
@@ -89,9 +89,9 @@ async def test_an_unrelated_death_dead_letters_nothing() -> None:
 
 
 async def test_two_poison_records_are_dead_lettered_one_after_the_other() -> None:
-    deaths, decided, buried = await deaths_of(Store(), records(1, 2, 3, 4), {2, 4})
+    deaths, decided, skipped = await deaths_of(Store(), records(1, 2, 3, 4), {2, 4})
 
-    assert (decided, buried) == ([1, 3], [2, 4])
+    assert (decided, skipped) == ([1, 3], [2, 4])
     assert deaths <= 8
 
 

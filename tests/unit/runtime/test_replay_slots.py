@@ -8,16 +8,16 @@ from anabranch.runtime.ownership.replay_slots import ReplaySemaphore
 from anabranch.testing.loop import VirtualLoop
 
 
-async def _hold(places: ReplaySemaphore, name: str, began: list[str], until: asyncio.Event) -> None:
-    async with places.slot():
+async def _hold(semaphore: ReplaySemaphore, name: str, began: list[str], until: asyncio.Event) -> None:
+    async with semaphore.slot():
         began.append(name)
         await until.wait()
 
 
 async def test_the_first_waiter_has_the_next_slot() -> None:
-    places, began = ReplaySemaphore(2, patience=60.0), []
+    semaphore, began = ReplaySemaphore(2, patience=60.0), []
     ends = {name: asyncio.Event() for name in "abcd"}
-    tasks = [asyncio.create_task(_hold(places, name, began, ends[name])) for name in "abcd"]
+    tasks = [asyncio.create_task(_hold(semaphore, name, began, ends[name])) for name in "abcd"]
     await asyncio.sleep(0)
     assert began == ["a", "b"]
     ends["b"].set()
@@ -35,16 +35,16 @@ def test_a_waiter_continues_without_a_slot_after_a_long_wait() -> None:
     loop = VirtualLoop()
 
     async def both() -> float:
-        places, came = ReplaySemaphore(1, patience=2.0), asyncio.Event()
+        semaphore, came = ReplaySemaphore(1, patience=2.0), asyncio.Event()
         began: list[str] = []
-        first = asyncio.create_task(_hold(places, "first", began, came))
+        first = asyncio.create_task(_hold(semaphore, "first", began, came))
         await asyncio.sleep(0)
-        async with places.slot():
+        async with semaphore.slot():
             waited = loop.time()
             came.set()
         await first
-        async with places.slot():  # what was never held is not given back
-            second = asyncio.create_task(_hold(places, "second", began, came))
+        async with semaphore.slot():  # what was never held is not given back
+            second = asyncio.create_task(_hold(semaphore, "second", began, came))
             await asyncio.sleep(0)
             assert began == ["first"]
         await second
@@ -58,6 +58,6 @@ def test_a_waiter_continues_without_a_slot_after_a_long_wait() -> None:
 
 
 async def test_callers_that_need_no_slot_do_not_wait() -> None:
-    places = ReplaySemaphore(1)
-    async with places.slot(), asyncio.timeout(0), places.slot(needed=False):
+    semaphore = ReplaySemaphore(1)
+    async with semaphore.slot(), asyncio.timeout(0), semaphore.slot(needed=False):
         pass

@@ -91,7 +91,7 @@ def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "message"),
     [
         ("ANABRANCH_CONCURRENCY", "0", "1 or more"),
         ("ANABRANCH_CONCURRENCY", "many", "is not an integer"),
@@ -104,12 +104,12 @@ def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(tmp_path: Path)
         ("ANABRANCH_CREATE_TOPICS", "perhaps", "neither true nor false"),
     ],
 )
-def test_an_invalid_value_is_refused_with_the_name_of_its_setting(variable: str, value: str, said: str) -> None:
+def test_an_invalid_value_is_refused_with_the_name_of_its_setting(variable: str, value: str, message: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         Settings.load({variable: value})
 
     assert refused.value.setting == variable
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "brokers: a\n  b: c\n"])
@@ -172,7 +172,7 @@ def test_variables_of_kubernetes_services_are_not_misspellings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("redis://h/abc", "database 'abc'"),
         ("redis://h/1/2", "database '1/2'"),
@@ -189,10 +189,10 @@ def test_variables_of_kubernetes_services_are_not_misspellings() -> None:
         ("redis://h:70000", "no port"),
     ],
 )
-def test_a_redis_url_that_names_no_database_is_refused(url: str, said: str) -> None:
-    with pytest.raises(Misconfigured, match=f"ANABRANCH_REDIS_URL.*{said}"):
+def test_a_redis_url_that_names_no_database_is_refused(url: str, message: str) -> None:
+    with pytest.raises(Misconfigured, match=f"ANABRANCH_REDIS_URL.*{message}"):
         Settings.load({"ANABRANCH_REDIS_URL": url})
-    with pytest.raises(Misconfigured, match=said):
+    with pytest.raises(Misconfigured, match=message):
         asyncio.run(RedisAddress(url, timeout=0.01).connect())
 
 

@@ -127,11 +127,11 @@ def test_a_module_is_loaded_from_the_current_directory(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("module", "said"),
+    ("module", "message"),
     [("no.such.module", "cannot be imported"), ("agents.py", "pkg.module"), ("json", "no agent")],
 )
-def test_a_module_that_cannot_be_loaded_is_refused(module: str, said: str) -> None:
-    with pytest.raises(Misconfigured, match=said):
+def test_a_module_that_cannot_be_loaded_is_refused(module: str, message: str) -> None:
+    with pytest.raises(Misconfigured, match=message):
         Registry().load(module)
 
 

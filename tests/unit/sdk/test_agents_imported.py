@@ -44,15 +44,15 @@ def refused(folder: Path, text: str) -> str:
     (folder / "odd_module.py").write_text(text)
     with pytest.raises(Misconfigured) as error:
         Registry().load("odd_module")
-    said = str(error.value)
-    assert said.startswith("agents: ")
-    assert "\n" not in said
-    assert "\x1b" not in said
-    return said
+    message = str(error.value)
+    assert message.startswith("agents: ")
+    assert "\n" not in message
+    assert "\x1b" not in message
+    return message
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("import sys\nsys.exit(0)\n", "SystemExit: 0 ("),
         ("import sys\nsys.exit('no licence')\n", "SystemExit: no licence"),
@@ -88,8 +88,8 @@ def refused(folder: Path, text: str) -> str:
         ("x = 1\n", "module odd_module has no agent"),
     ],
 )
-def test_why_a_module_cannot_be_loaded_is_one_line(tmp_path: Path, text: str, said: str) -> None:
-    assert said in refused(tmp_path, text)
+def test_why_a_module_cannot_be_loaded_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refused(tmp_path, text)
 
 
 def test_an_interrupt_at_import_is_one(tmp_path: Path) -> None:
@@ -106,12 +106,13 @@ def test_a_file_that_hides_a_needed_module_is_named(tmp_path: Path, name: str) -
     file.parent.mkdir(exist_ok=True)
     file.write_text("raise RuntimeError('not what was wanted')\n")
 
-    said = refused(tmp_path, GOOD)
+    message = refused(tmp_path, GOOD)
 
     assert (
-        f"{name.partition('/')[0]} in {tmp_path} has the name of a module that Python or Anabranch needs" in said
+        f"{name.partition('/')[0]} in {tmp_path} has the name of a module that Python or Anabranch needs"
+        in message
     )
-    assert said.endswith("rename what is yours")
+    assert message.endswith("rename what is yours")
 
 
 @pytest.mark.parametrize("name", ["code.py", "test/__init__.py", "statistics.py", "unittest/__init__.py"])
@@ -132,9 +133,9 @@ def test_a_file_is_refused_if_the_agents_import_its_name(tmp_path: Path, text: s
     (tmp_path / "statistics.py").write_text("mine = 1\n")
     (tmp_path / "helper.py").write_text("from statistics import mine\n")
 
-    said = refused(tmp_path, f"{GOOD}{text}\n")
+    message = refused(tmp_path, f"{GOOD}{text}\n")
 
-    assert f"statistics.py in {tmp_path} has the name of a module that odd_module imports" in said
+    assert f"statistics.py in {tmp_path} has the name of a module that odd_module imports" in message
 
 
 def test_packages_that_a_command_loads_late_are_refused(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_the_current_directory_is_searched_before_what_is_installed_and_after_py
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"mine.py": GOOD, "json.py": "raise RuntimeError"}, "json.py in "),
         ({"mine.py": GOOD, "types.py": "raise RuntimeError"}, "types.py in "),
@@ -175,14 +176,14 @@ def test_the_current_directory_is_searched_before_what_is_installed_and_after_py
         ({"mine.py": "import os\nos.rmdir(os.getcwd() + '/gone')"}, "FileNotFoundError"),
     ],
 )
-def test_the_command_prints_one_line_and_exits_with_2(tmp_path: Path, files: dict[str, str], said: str) -> None:
+def test_the_command_prints_one_line_and_exits_with_2(tmp_path: Path, files: dict[str, str], message: str) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     for command in COMMANDS if "types.py" not in files else COMMANDS[:1]:
         ended = planned(command, tmp_path)
         assert ended.returncode == 2, ended
         assert ended.stderr.count("\n") == 1
-        assert said in ended.stderr
+        assert message in ended.stderr
 
 
 def test_such_files_break_no_command_that_loads_no_agents(tmp_path: Path) -> None:

@@ -44,10 +44,10 @@ def test_cancellation_is_seen_from_any_thread() -> None:
 
 
 async def test_progress_is_reported_within_0_and_1() -> None:
-    told: list[tuple[float, str]] = []
+    reported: list[tuple[float, str]] = []
 
     async def report(fraction: float, note: str) -> None:
-        told.append((fraction, note))
+        reported.append((fraction, note))
 
     task = Task(name="t", report=report)
     await task.progress(0.5, "half")
@@ -55,7 +55,7 @@ async def test_progress_is_reported_within_0_and_1() -> None:
     with pytest.raises(ValueError, match="NaN"):
         await task.progress(float("nan"))
 
-    assert told == [(0.5, "half"), (1.0, "")]
+    assert reported == [(0.5, "half"), (1.0, "")]
     await Task(name="t").progress(1)
 
 
@@ -91,15 +91,15 @@ def test_several_keys_take_an_object_with_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("returned", "said", "missing"),
+    ("returned", "message", "missing"),
     [
         ({"a": 1}, "lacks 'b', 'c'; it has 'a'", ("b", "c")),
         ([1, 2, 3], "a value of type list", ("a", "b", "c")),
         (None, "returned nothing", ("a", "b", "c")),
     ],
 )
-def test_missing_keys_are_named(returned: object, said: str, missing: tuple[str, ...]) -> None:
-    with pytest.raises(ResultError, match=said) as refused:
+def test_missing_keys_are_named(returned: object, message: str, missing: tuple[str, ...]) -> None:
+    with pytest.raises(ResultError, match=message) as refused:
         values_of(returned, ["a", "b", "c", "d"], ["d"])
 
     assert refused.value.missing == missing
@@ -146,7 +146,7 @@ def looped() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ({"items": [{1, 2}]}, "value of type set at /items/0"),
         ({"a/b": {"c~": object()}}, "value of type object at /a~1b/c~0"),
@@ -160,8 +160,8 @@ def looped() -> list[Any]:
         (looped(), "nested deeper than"),
     ],
 )
-def test_an_error_for_a_value_without_json_form_has_its_path(value: object, said: str) -> None:
-    with pytest.raises(ResultError, match=said):
+def test_an_error_for_a_value_without_json_form_has_its_path(value: object, message: str) -> None:
+    with pytest.raises(ResultError, match=message):
         encode_value(value)
 
 

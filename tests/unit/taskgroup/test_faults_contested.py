@@ -36,15 +36,15 @@ class Session:
         order = TaskOrder(name="t", agent="a", result_keys=("out",), expansion=expansion)
         opened = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9)
         for message in (opened, StartGroup(run_id="r", group="g", tasks=(order,))):
-            self.tell(message)
+            self.feed(message)
 
-    def tell(self, message: Message, *segments: bytes) -> None:
+    def feed(self, message: Message, *segments: bytes) -> None:
         turn = decide(RULES, self.partition, DeliveredMessage(message, segments, self.offset, float(self.offset)))
         self.offset += 1
         self.offers += [effect.chunk for effect in turn.effects if isinstance(effect, OfferChunk)]
-        news = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
-        told = [RUNS.decode(each.value).message for each in news if each.topic == "t.runs"]
-        self.finished += [message for message in told if isinstance(message, GroupFinished)]
+        published = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
+        messages = [RUNS.decode(each.value).message for each in published if each.topic == "t.runs"]
+        self.finished += [message for message in messages if isinstance(message, GroupFinished)]
 
     def chunk(self, number: int) -> Chunk | None:
         run = self.partition.runs.get("r")
@@ -95,7 +95,7 @@ def test_a_chunk_that_two_workers_run_is_joined_once(seed: int) -> None:
             continue
         one, other = (reports(random, number, chunk, worker) for worker in "AB")
         for report, values in shuffled(random, one, other if chunk.fence == 0 else []):
-            session.tell(report, values)
+            session.feed(report, values)
 
     [finished] = session.finished
     assert finished.results["out"] == list(range(MEMBERS))

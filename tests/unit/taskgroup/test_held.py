@@ -26,7 +26,7 @@ def test_the_join_waits_for_a_held_member() -> None:
     assert play.finished is None
     assert (sorted(play.task.held), play.task.failed) == ([2], {})
     assert [data.get("held") for data in play.kinds("task.failed")] == [True]
-    assert [(letter["index"], letter["held"]) for letter in play.letters] == [(2, True)]
+    assert [(dead_letter["index"], dead_letter["held"]) for dead_letter in play.dead_letters] == [(2, True)]
 
 
 def test_a_redriven_member_runs_into_the_join_that_is_still_open() -> None:
@@ -50,7 +50,7 @@ def test_a_redriven_member_that_fails_again_is_held_again_with_its_own_dead_lett
     play.fail(play.chunks[0], 2)
 
     assert (play.finished, sorted(play.task.held)) == (None, [2])
-    ids = [headers["anabranch_id"] for headers in play.letter_headers]
+    ids = [headers["anabranch_id"] for headers in play.dead_letter_headers]
     assert ids == ["r/g/t_3/0", "r/g/t_3/1"]
 
 
@@ -65,7 +65,7 @@ def test_a_dismissed_member_counts_as_failed(tolerated: int, status: str) -> Non
     assert [failure.index for failure in play.finished.failures] == [2]
     assert play.finished.counts.failed == 1
     assert [data.get("dismissed") for data in play.kinds("task.failed")] == [None, True]
-    assert len(play.letters) == 1
+    assert len(play.dead_letters) == 1
 
 
 @pytest.mark.parametrize("action", ["redrive", "dismiss"])
@@ -106,7 +106,7 @@ def test_an_ordinary_task_is_held_and_redriven() -> None:
     play = Play(None, on_failure="hold")
     play.fail(play.chunks[0], 0)
     assert play.finished is None
-    assert [(letter["index"], letter["member"]) for letter in play.letters] == [(None, "t")]
+    assert [(dead_letter["index"], dead_letter["member"]) for dead_letter in play.dead_letters] == [(None, "t")]
 
     play.release("redrive", task="t")
     play.complete(play.chunks[0], 0)
@@ -153,7 +153,9 @@ def test_a_killer_is_held_and_begins_alone_when_it_is_redriven() -> None:
     play.lose(play.chunks[0])
     play.begin(play.chunks[0], 0)
     play.lose(play.chunks[0])
-    assert [(letter["error_type"], letter["deliveries"]) for letter in play.letters] == [("WorkerLost", 1)]
+    assert [(dead_letter["error_type"], dead_letter["deliveries"]) for dead_letter in play.dead_letters] == [
+        ("WorkerLost", 1)
+    ]
 
     play.release("redrive")
 
@@ -176,7 +178,7 @@ def test_a_successor_that_reads_the_log_holds_the_same() -> None:
 
     successor = Play(4, on_failure="hold")
     for delivery in play.log[2:]:
-        successor.tell(delivery.message, delivery.segments)
+        successor.feed(delivery.message, delivery.segments)
     successor.release("redrive", "c1")
 
     assert (sorted(successor.task.held), successor.shape) == ([2], [("fast", [1])])

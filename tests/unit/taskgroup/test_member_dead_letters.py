@@ -14,8 +14,8 @@ def test_a_failed_member_gets_a_dead_letter() -> None:
 
     play.fail(play.chunks[1], 1, message="row 17 is bad")
 
-    [letter], [headers] = play.letters, play.letter_headers
-    assert letter == {
+    [dead_letter], [headers] = play.dead_letters, play.dead_letter_headers
+    assert dead_letter == {
         "run_id": "r",
         "request_id": "q",
         "session_id": "s",
@@ -35,7 +35,7 @@ def test_a_failed_member_gets_a_dead_letter() -> None:
         "anabranch_code": "member_failed",
         "anabranch_reason": "ValueError: row 17 is bad",
         "anabranch_origin": "t.groups/3/2",
-        "anabranch_signature": MemberDeadLetter.model_validate(letter).signature,
+        "anabranch_signature": MemberDeadLetter.model_validate(dead_letter).signature,
         "anabranch_id": "r/g/t_2/0",
     }
 
@@ -47,11 +47,11 @@ def test_dead_letters_of_one_task_have_a_limit_and_the_last_one_counts_the_rest(
         chunk = play.chunks[0]
         play.fail(chunk, *chunk.pending.indexes())
 
-    codes = [headers["anabranch_code"] for headers in play.letter_headers]
+    codes = [headers["anabranch_code"] for headers in play.dead_letter_headers]
     assert codes == ["member_failed"] * MAX_DEAD_LETTERS + ["members_omitted"]
-    assert play.letters[-1]["omitted"] == 7
-    assert "7 further members" in play.letters[-1]["message"]
-    assert len({headers["anabranch_id"] for headers in play.letter_headers}) == MAX_DEAD_LETTERS + 1
+    assert play.dead_letters[-1]["omitted"] == 7
+    assert "7 further members" in play.dead_letters[-1]["message"]
+    assert len({headers["anabranch_id"] for headers in play.dead_letter_headers}) == MAX_DEAD_LETTERS + 1
 
 
 def test_completed_stopped_and_skipped_members_get_none() -> None:
@@ -59,7 +59,7 @@ def test_completed_stopped_and_skipped_members_get_none() -> None:
     play.complete(play.chunks[0], 0)
     play.time_out_group()
 
-    assert play.letters == []
+    assert play.dead_letters == []
 
 
 # --- signatures --------------------------------------------------------------------------------------

@@ -79,8 +79,8 @@ def test_a_group_of_such_steps_is_reported_in_the_same_turn(noop: None) -> None:
 
     [_, turn] = start(partition, m.TaskOrder(name="gate", agent="noop", result_keys=("gate",)))
 
-    told = [each.outgoing for each in turn.effects if isinstance(each, PublishAfter)]
-    [finished] = [RUNS.decode(each.value).message for each in told if each.topic == NAMES.runs]
+    published = [each.outgoing for each in turn.effects if isinstance(each, PublishAfter)]
+    [finished] = [RUNS.decode(each.value).message for each in published if each.topic == NAMES.runs]
     assert isinstance(finished, m.GroupFinished)
     assert (finished.status, finished.results) == ("completed", {"gate": None})
     assert partition.runs == {}
@@ -93,8 +93,8 @@ def test_a_signal_to_a_kind_that_knows_none_is_dropped_and_counted(noop: None) -
     )
     start(partition, waits)
 
-    place = {"run_id": "r", "group": "g", "task": "gate", "chunk": 0, "fence": 0}
-    returned = m.ChunkReturned(**place, worker="w", reason="draining")
+    address = {"run_id": "r", "group": "g", "task": "gate", "chunk": 0, "fence": 0}
+    returned = m.ChunkReturned(**address, worker="w", reason="draining")
     turn = decide(RULES, partition, DeliveredMessage(returned, (), 2, 1.0))
 
     assert turn.effects == []

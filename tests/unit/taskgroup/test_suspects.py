@@ -117,7 +117,7 @@ def test_a_suspect_whose_attempt_failed_is_as_careful_in_the_next_one() -> None:
     play.retry(play.chunk_of(0), 0, delay=30)
     play.retry(chunk, 5, delay=30)
     play.at += 30
-    play.tell(TimerDue(run_id="r", at=play.at))
+    play.feed(TimerDue(run_id="r", at=play.at))
 
     assert [(play.chunk_of(index).mode, play.chunk_of(index).attempts) for index in (0, 5)] == [
         ("alone", {0: 1}),
@@ -213,7 +213,7 @@ def test_a_successor_that_reads_the_log_knows_the_suspects() -> None:
 
     successor = play_of(640)
     for delivery in play.log[2:]:
-        successor.tell(delivery.message, delivery.segments)
+        successor.feed(delivery.message, delivery.segments)
 
     assert (successor.shape, successor.task.deaths) == (play.shape, play.task.deaths)
     assert successor.task.deaths == {0: 0, 1: 1}

@@ -75,15 +75,15 @@ def _need(key: str, *, optional: bool) -> Need:
     return Need(key=key, kind="external" if key == "outside" else "produced", optional=optional)
 
 
-def live_through(world: World, most: int = 3_000) -> None:
+def live_through(world: World, maximum: int = 3_000) -> None:
     """Start every run at its step, and perform steps until none is left."""
     waiting = [message for run in world.runs.values() for message in run.messages()]
-    for _ in range(most):
+    for _ in range(maximum):
         if waiting and (world.random.random() < 0.5 or not world.step()):
             world.feed(waiting.pop(0))
         elif not waiting and not world.step():
             return
-    raise AssertionError(f"still going on after {most} steps: {plain(world.partition)}")
+    raise AssertionError(f"still going on after {maximum} steps: {plain(world.partition)}")
 
 
 @given(runs(), st.integers(0, 2**32), st.integers(0, 40), st.sampled_from([40, 65_536]))
@@ -97,8 +97,8 @@ def test_every_run_ends_once_and_as_it_must(run: PlannedRun, seed: int, chaos: i
     assert plain(world.partition.runs) == {}
     assert (len(world.partition.dues), world.watched) == (0, set())
     assert sorted(world.finished) == [(run.run_id, group) for group in sorted(run.groups)]
-    for (_, group), told in world.finished.items():
-        [finished] = told
+    for (_, group), ends in world.finished.items():
+        [finished] = ends
         found = {key: world.resolved(value) for key, value in finished.results.items()}
         assert found == must.results[group]
         assert {failure.task for failure in finished.failures} >= {
@@ -147,7 +147,7 @@ def test_a_stopped_run_ends_at_once_and_ignores_later_messages(
     assert world.partition.runs == {}
     assert world.watched == set()
     assert sorted(group for _, group in world.finished) == sorted(run.groups)
-    assert {len(told) for told in world.finished.values()} == {1}
+    assert {len(ends) for ends in world.finished.values()} == {1}
     completed = {key: value for results in expected(run).results.values() for key, value in results.items()}
     for key, value in world.published[run.run_id].items():
         assert completed[key] == value
@@ -179,5 +179,5 @@ def test_a_stop_that_overtakes_its_run_is_obeyed() -> None:
         world.feed(message)
 
     assert world.workers == []
-    assert [told.status for told in world.finished[("r", "g")]] == ["cancelled"]
+    assert [ends.status for ends in world.finished[("r", "g")]] == ["cancelled"]
     assert world.partition.runs == {}

@@ -148,9 +148,9 @@ def test_every_record_of_a_report_is_under_the_limit(size: int) -> None:
 
     found = packed(tally)
 
-    told = [each.message for each in found if isinstance(each.message, MembersReported)]
-    assert [index for report in told for index in Ranges(report.completed).indexes()] == list(range(6))
-    assert [report.last for report in told] == [False] * (len(told) - 1) + [True]
+    reports = [each.message for each in found if isinstance(each.message, MembersReported)]
+    assert [index for report in reports for index in Ranges(report.completed).indexes()] == list(range(6))
+    assert [report.last for report in reports] == [False] * (len(reports) - 1) + [True]
 
 
 def test_long_failures_and_retries_are_split_and_none_is_left_out() -> None:
@@ -162,13 +162,13 @@ def test_long_failures_and_retries_are_split_and_none_is_left_out() -> None:
         progress=dict.fromkeys(range(500), (0.5, text)),
     )
 
-    told = [each.message for each in packed(tally)]
+    reports = [each.message for each in packed(tally)]
 
-    assert [failure.index for report in told for failure in report.failed] == list(range(500))
-    assert [retry.index for report in told for retry in report.retried] == list(range(500))
-    assert [index for report in told for index, _, _ in report.progress] == list(range(500))
-    assert told[0].started == ((0, 500),)
-    assert not any(report.started for report in told[1:])
+    assert [failure.index for report in reports for failure in report.failed] == list(range(500))
+    assert [retry.index for report in reports for retry in report.retried] == list(range(500))
+    assert [index for report in reports for index, _, _ in report.progress] == list(range(500))
+    assert reports[0].started == ((0, 500),)
+    assert not any(report.started for report in reports[1:])
 
 
 def test_an_empty_report_is_still_a_last_report() -> None:

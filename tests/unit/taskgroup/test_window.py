@@ -66,10 +66,10 @@ def test_a_record_without_a_chunk_maximum_is_read_as_by_its_release() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([None, 70, 300]))
 def test_whatever_happens_to_chunks_the_bounds_hold_and_a_new_owner_knows_the_same(
-    seed: int, most: int | None
+    seed: int, maximum: int | None
 ) -> None:
     random = Random(seed)
-    play = Play(400, most_chunks=most)
+    play = Play(400, most_chunks=maximum)
 
     for _ in range(120):
         if play.finished is not None:
@@ -77,7 +77,7 @@ def test_whatever_happens_to_chunks_the_bounds_hold_and_a_new_owner_knows_the_sa
         _something_happens(play, random)
         waiting = {chunk.number for chunk in play.chunks if not chunk.begun}
         assert play.task.waiting == waiting
-        assert len(play.chunks) <= (most or WINDOW)
+        assert len(play.chunks) <= (maximum or WINDOW)
     successor = PartitionState(3)
     for delivery in play.log:
         decide(play.rules, successor, delivery)
