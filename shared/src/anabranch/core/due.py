@@ -57,8 +57,13 @@ class DueQueue(Generic[K]):
 
     def next_due(self) -> float | None:
         """The earliest due time; None if the queue is empty."""
-        self._skip_stale()
-        return self._heap[0][0] if self._heap else None
+        heap, entries = self._heap, self._entries
+        while heap:
+            at, sequence, key = heap[0]
+            if entries.get(key) == (at, sequence):
+                return at
+            heapq.heappop(heap)
+        return None
 
     def pop_due(self, now: float) -> list[K]:
         """Remove and return the keys that are due at `now`, the earliest first."""
@@ -82,11 +87,6 @@ class DueQueue(Generic[K]):
                 if self._entries.get(key) == (at, sequence):
                     due.append(key)
         return due
-
-    def _skip_stale(self) -> None:
-        heap = self._heap
-        while heap and self._entries.get(heap[0][2]) != (heap[0][0], heap[0][1]):
-            heapq.heappop(heap)
 
     def _rebuild(self) -> None:
         self._heap = [(at, sequence, key) for key, (at, sequence) in self._entries.items()]

@@ -177,7 +177,7 @@ def fitted(data: bytes) -> bytes:
 
 def dumps(value: Any) -> bytes:
     """Compact JSON in memory of exactly its size, for values that are kept for a while; see `fitted`."""
-    return fitted(orjson.dumps(value))
+    return bytes(memoryview(orjson.dumps(value)))
 
 
 def compact_size(document: object) -> int | None:

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 MEMBERS = 100
@@ -63,6 +64,7 @@ class Span:
     events: tuple[SpanEvent, ...] = field(default=())
 
 
+@lru_cache(maxsize=1_024)  # read for each task of a run
 def trace_of(run_id: str, traceparent: str | None) -> RunTrace:
     """The trace of a run; an invalid `traceparent` is ignored."""
     return parse_traceparent(traceparent) or RunTrace(_digest(f"trace/{run_id}", 16))

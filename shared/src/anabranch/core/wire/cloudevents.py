@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 SOURCE = "anabranch"
+_SOURCE = SOURCE.encode()
 
 
 EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
 """The years 1 and 9999, the range of RFC 3339: a record's timestamp, set by its producer, may be outside."""
 
 
+@lru_cache(maxsize=256)  # the records of one turn have one time
 def rfc3339(seconds: float) -> str:
     """Seconds since the epoch as RFC 3339 in UTC with milliseconds; times outside its range are clamped."""
     seconds = min(max(seconds, EARLIEST), LATEST)
@@ -31,15 +34,15 @@ def cloud_event_headers(
         traceparent: W3C trace context, carried through from the producer.
     """
     headers = {
-        "ce_specversion": "1.0",
-        "ce_type": kind,
-        "ce_id": event_id,
-        "ce_source": SOURCE,
-        "ce_time": rfc3339(at),
-        "content-type": "application/json",
+        "ce_specversion": b"1.0",
+        "ce_type": kind.encode(),
+        "ce_id": event_id.encode(),
+        "ce_source": _SOURCE,
+        "ce_time": rfc3339(at).encode(),
+        "content-type": b"application/json",
     }
     if subject is not None:
-        headers["ce_subject"] = subject
+        headers["ce_subject"] = subject.encode()
     if traceparent is not None:
-        headers["traceparent"] = traceparent
-    return {name: value.encode() for name, value in headers.items()}
+        headers["traceparent"] = traceparent.encode()
+    return headers
