@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
+import orjson
 import pytest
 from small_requests import alive, array, request, task
 
 from anabranch import Task
-from anabranch.core.context_versions import MAX_VERSIONS, Change, position_of
+from anabranch.core.context_versions import MAX_VERSIONS, Change, entry_of, position_of
 from anabranch.core.errors import NoSuchVersion
 from anabranch.core.wire.results import is_reference
 from anabranch.runtime.reading.contexts import Difference, SharedContext, Version, diff, load_context
@@ -214,7 +216,7 @@ def test_an_emptied_store_gets_the_same_versions_and_folds_again(anabranch_syste
 
 def made(at: int, *values: tuple[str, Any]) -> SharedContext:
     changes = [
-        Change.of_value(key, "result", "r", 1.0, value, str(value).encode(), 1, group="g", task="t")
+        Change.of_entry(entry_of(key, "result", "r", 1.0, orjson.dumps(value), 1, group="g", task="t"))
         for key, value in values
     ]
     versions = tuple(Version(nth, change) for nth, change in enumerate(changes[:at], 1))
@@ -239,15 +241,18 @@ def test_diff_says_what_was_added_changed_and_removed() -> None:
 
 
 def test_a_change_survives_its_stored_form() -> None:
-    data = b'{"a":[1,2]}'
-    change = Change.of_value(
-        "k", "result", "r", 1.5, {"a": [1, 2]}, data, 11, group="g", task="t", policy="sum", writers=("g/t",)
+    entry = entry_of(
+        "k", "result", "r", 1.5, b'{"a":[1,2]}', 11, group="g", task="t", policy="sum", writers=("g/t",)
     )
 
-    assert Change.of_entry(change.to_entry(data)) == change
-    assert Change.of_entry(change.to_entry(data)[:-1] + b',"later":1}') == change
-    null = Change.of_value("k", "context", "r", 1.5, None, b"null", 4)
-    assert Change.of_entry(null.to_entry(b"null")) == null
+    digest = sha256(b'{"a":[1,2]}').hexdigest()[:32]
+    change = Change(
+        "k", "result", "r", 1.5, 11, digest, {"a": [1, 2]}, group="g", task="t", policy="sum", writers=("g/t",)
+    )
+    assert Change.of_entry(entry) == change
+    assert Change.of_entry(entry[:-1] + b',"later":1}') == change
+    null = Change.of_entry(entry_of("k", "context", "r", 1.5, b"null", 4))
+    assert (null.value, null.group, null.task, null.policy, null.writers) == (None, None, None, None, ())
 
 
 def test_positions_rise_with_offsets_and_stay_exact_as_numbers() -> None:

@@ -55,30 +55,60 @@ class Change:
     replaces: str | None = None
 
     @classmethod
-    def of_value(
-        cls, key: str, kind: Kind, run_id: str, time: float, value: Any, data: bytes, size: int, **more: Any
-    ) -> Change:
-        """A change to `value`, encoded as `data`; for a reference `size` is the size of the stored value."""
-        digest = hashlib.sha256(data).hexdigest()[:32]
-        return cls(key, kind, run_id, time, size, digest, value, **more)
-
-    def to_entry(self, data: bytes) -> bytes:
-        """The bytes to store; `data` is the JSON of the value."""
-        known = ((name, getattr(self, name)) for name in _FIELDS if name != "value")
-        document = {name: value for name, value in known if value not in (None, ())}
-        # The value is encoded already: a fragment is inserted without parsing it.
-        document["value"] = orjson.Fragment(data)
-        return dumps(document)
-
-    @classmethod
     def of_entry(cls, entry: bytes) -> Change:
-        """The change in these bytes, made by `to_entry`; fields of a later release are ignored."""
+        """The change in these bytes, made by `entry_of`; fields of a later release are ignored."""
         document = orjson.loads(entry)
         known = {name: document[name] for name in _FIELDS if name in document}
         return cls(**known | {"writers": tuple(known.get("writers", ()))})
 
 
 _FIELDS = tuple(each.name for each in fields(Change))
+
+
+def entry_of(
+    key: str,
+    kind: Kind,
+    run_id: str,
+    time: float,
+    data: bytes,
+    size: int,
+    *,
+    group: str | None = None,
+    task: str | None = None,
+    policy: str | None = None,
+    writers: tuple[str, ...] = (),
+    submitted: float | None = None,
+    replaces: str | None = None,
+) -> bytes:
+    """The bytes to store of a change, without the fields that are null or empty; see `Change`.
+
+    Args:
+        data: the JSON of the value, or of the reference to it.
+        size: bytes of the value as JSON.
+    """
+    document: dict[str, Any] = {
+        "key": key,
+        "kind": kind,
+        "run_id": run_id,
+        "time": time,
+        "size": size,
+        "hash": hashlib.sha256(data).hexdigest()[:32],
+    }
+    if group is not None:
+        document["group"] = group
+    if task is not None:
+        document["task"] = task
+    if policy is not None:
+        document["policy"] = policy
+    if writers:
+        document["writers"] = writers
+    if submitted is not None:
+        document["submitted"] = submitted
+    if replaces is not None:
+        document["replaces"] = replaces
+    # The value is encoded already: a fragment is inserted without parsing it.
+    document["value"] = orjson.Fragment(data)
+    return dumps(document)
 
 
 def position_of(offset: int, nth: int) -> int:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from anabranch.core.admissions import log_position
-from anabranch.core.context_versions import MAX_VERSIONS, Change, Kind, position_of
+from anabranch.core.context_versions import MAX_VERSIONS, Kind, entry_of, position_of
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Policy
@@ -207,7 +209,7 @@ class Turn:
             cause=cause_of(self.offset, len(self.events), self.partition.generation),
             time=self.at if time is None else time,
             group=task.group if task else group,
-            task=task.name if task else None,
+            task=task.order.name if task else None,
             spans=spans,
             attempt=attempt,
             data=data,
@@ -237,15 +239,13 @@ class Turn:
 
     def record_change(self, run: Run, key: str, kind: Kind, published: PublishedValue, **more: Any) -> None:
         """Append a change of the session's context to its history."""
-        change = Change.of_value(
-            key, kind, run.run_id, self.at, published.document, published.data, published.size, **more
-        )
         name = self.config.names.context(run.session_id)
         # By the offset and the number within the turn, so a repeated turn writes the same entries again.
         position = position_of(self.offset, self.changes)
         self.changes += 1
-        entry = change.to_entry(published.data)
-        self.effects.append(AppendHistory(run.session_id, name, position, entry, self.ttl(run), MAX_VERSIONS))
+        entry = entry_of(key, kind, run.run_id, self.at, published.data, published.size, **more)
+        ttl = ttl_for(run.deadline, self.at, self.config.result_ttl)
+        self.effects.append(AppendHistory(run.session_id, name, position, entry, ttl, MAX_VERSIONS))
 
     def fold_value(
         self, run: Run, key: str, policy: Policy, published: PublishedValue, task: str | None = None
@@ -285,24 +285,23 @@ class Turn:
     ) -> None:
         """SET a value of the session under its public name, then PUBLISH a notification of it."""
         name = session_key(run.session_id, key)
-        self.put(run, name, published.data)
-        self.effects.append(
-            Notify(name, channel_message(kind, task, key, self.offset, run.run_id, published.data))
-        )
+        ttl = ttl_for(run.deadline, self.at, self.config.result_ttl)
+        self.effects.append(StorePut(run.session_id, name, published.data, ttl))
+        message = channel_message(kind, task, key, self.offset, run.run_id, published.data)
+        self.effects.append(Notify(name, message))
 
     def publish_result(self, run: Run, group: Group, task: Task, key: str, published: PublishedValue) -> None:
         """Publish a result: a change of the context, the value in the session, and a record on the results
         topic."""
-        self.record_change(run, key, "result", published, group=group.name, task=task.name)
+        self.record_change(run, key, "result", published, group=group.name, task=task.order.name)
         self.publish_derived(run, group, task, key, published)
 
     def publish_derived(self, run: Run, group: Group, task: Task, key: str, published: PublishedValue) -> None:
         """Publish a derived key. It is no change of the context: the plain key of the join, which is one, has its
         value."""
-        self.publish_value(run, key, published, kind="result.published", task=task.name)
-        self.publish_record(
-            run, key, result_body(run, group.name, task.name, key, published.document, self.offset)
-        )
+        name = task.order.name
+        self.publish_value(run, key, published, kind="result.published", task=name)
+        self.publish_record(run, key, result_body(run, group.name, name, key, published.document, self.offset))
 
     def publish_record(self, run: Run, key: str, body: Mapping[str, Json]) -> None:
         """Publish a record on the results topic."""
@@ -330,9 +329,10 @@ MAX_NOTIFIED_BYTES = 4_096
 def channel_message(kind: str, task: str | None, key: str, version: int, run_id: str, data: bytes) -> bytes:
     """The notification on the channel of a key whose value, as JSON, is `data`."""
     note = {"type": kind, "task_name": task, "result_key": key, "version": version, "run_id": run_id}
+    if len(data) > MAX_NOTIFIED_BYTES:
+        return dumps(note)
     # The value is inserted as bytes, so that it is not decoded and encoded again.
-    body = dumps(note)
-    return body[:-1] + b',"value":' + data + b"}" if len(data) <= MAX_NOTIFIED_BYTES else body
+    return orjson.dumps(note)[:-1] + b',"value":' + data + b"}"
 
 
 def result_body(
