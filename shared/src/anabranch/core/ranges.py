@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Final, NoReturn
+
+Spans = tuple[tuple[int, int], ...]
+"""Disjoint ascending [start, stop) pairs."""
 
 
 class Ranges:
@@ -78,6 +83,12 @@ class Ranges:
         """Add everything `other` holds; return how much of it is new."""
         return sum(self.add(start, stop) for start, stop in other)
 
+    def __ior__(self, pairs: Iterable[tuple[int, int]]) -> Ranges:
+        """`a |= pairs` adds the ranges. The name is bound to another set where `a` is a shared one."""
+        for start, stop in pairs:
+            self.add(start, stop)
+        return self
+
     def union(self, other: Ranges) -> Ranges:
         """Return a new set of what either holds."""
         both = self.copy()
@@ -91,6 +102,26 @@ class Ranges:
         if self._starts == other._starts and self._stops == other._stops:
             return Ranges()
         return Ranges(part for start, stop in self for part in other.missing(start, stop))
+
+    def covers(self, spans: Spans) -> bool:
+        """True if everything in the spans is held, and each of them holds something."""
+        for start, stop in spans:
+            at = bisect_right(self._starts, start) - 1
+            if at < 0 or not start < stop <= self._stops[at]:
+                return False
+        return True
+
+    def without(self, spans: Spans) -> Ranges:
+        """Return a set of what this one holds and the spans do not. It may be this one or a shared one, so it must
+        not be changed but by `|=`."""
+        if len(spans) != 1 or len(self._starts) != 1:
+            return self.difference(Ranges(spans))
+        [(start, stop)], first, last = spans, self._starts[0], self._stops[0]
+        if start <= first and last <= stop:
+            return NO_RANGES
+        if start <= first < stop:
+            return single_range(stop, last)
+        return single_range(first, start) if start < last <= stop else self.difference(Ranges(spans))
 
     def missing(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges within ``[start, stop)`` that are not held, in order."""
@@ -141,3 +172,41 @@ class Ranges:
 
     def __repr__(self) -> str:
         return f"Ranges({list(self)})"
+
+
+class FrozenRanges(Ranges):
+    """A set that never changes, so that one object can be the set of many owners. `|=` makes another one."""
+
+    __slots__ = ()
+
+    def add(self, start: int, stop: int | None = None) -> NoReturn:
+        """Refused, as each change but `|=`."""
+        raise TypeError("this set is shared: change it by |=, which makes another set of it")
+
+    def __ior__(self, pairs: Iterable[tuple[int, int]]) -> Ranges:
+        """Return a set of the ranges of both: a shared one where this one is empty and `pairs` is one span."""
+        if not self._count and isinstance(pairs, tuple) and len(pairs) == 1:
+            return single_range(*pairs[0])
+        changed = self.copy()
+        changed |= pairs
+        return changed
+
+    def __hash__(self) -> int:  # type: ignore[override]  # only what can change has none
+        return hash((*self._starts, *self._stops))
+
+
+@lru_cache(maxsize=4_096)
+def single_range(start: int, stop: int) -> FrozenRanges:
+    """Return the shared set of one range, or of none where it is empty.
+
+    Most sets are of one range, and most of those of the one member of an ordinary task: the cache makes none of
+    them twice.
+
+    Raises:
+        ValueError: see `Ranges.add`.
+    """
+    # Of a set that is made of the pair: it checks the pair, which a shared set has no method for.
+    return FrozenRanges(Ranges([(start, stop)]))
+
+
+NO_RANGES: Final = FrozenRanges()

@@ -32,7 +32,7 @@ from anabranch.core.wire.messages import (
 from anabranch.core.wire.results import is_reference
 from anabranch_taskgroup.session.context_merge import apply_reduced
 from anabranch_taskgroup.session.derive import derive
-from anabranch_taskgroup.session.groups import close_group, report_group
+from anabranch_taskgroup.session.groups import close_group, group_status, report_group
 from anabranch_taskgroup.session.held import release
 from anabranch_taskgroup.session.keys import is_from_outside, set_key
 from anabranch_taskgroup.session.known_runs import (
@@ -137,9 +137,12 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
         turn.partition.drop("group started before")
         return
     group.seen.add(message.part)
-    tasks = [Task(order, group.name, first_fence(run.admission)) for order in message.tasks]
-    group.tasks.update((task.name, task) for task in tasks)
-    run.producers.update((key, task) for task in tasks for key in task.order.result_keys)
+    tasks = []
+    fence = first_fence(run.admission)
+    for order in message.tasks:
+        group.tasks[order.name] = task = Task(order, group.name, fence)
+        run.producers.update(dict.fromkeys(order.result_keys, task))
+        tasks.append(task)
     # Counted before the first step is admitted, which may end at once and must not close the group without the
     # others.
     group.unfinished += len(tasks)
@@ -305,7 +308,7 @@ def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:
     turn.effects += derive(run)
     for group in run.groups.values():
         if group.is_reported:
-            report_group(turn, run, group)
+            report_group(turn, run, group, group_status(group))
     _resume(turn, run)
 
 

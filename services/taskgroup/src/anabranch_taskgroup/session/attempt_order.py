@@ -28,6 +28,8 @@ def by_attempt(spans: Spans, attempts: Mapping[int, int]) -> list[tuple[int, Spa
     ones."""
     if not spans:
         return []
+    if not attempts and len(spans) == 1:
+        return [(1, spans)]
     odd = [index for index in attempts if any(start <= index < stop for start, stop in spans)]
     rest = Ranges(spans).difference(Ranges((index, index + 1) for index in odd))
     parted: list[tuple[int, Spans]] = [(attempts[index] + 1, ((index, index + 1),)) for index in odd]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heappop
 
-from anabranch.core.ranges import Ranges
+from anabranch.core.ranges import single_range
 from anabranch.core.wire.messages import Mode
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
@@ -32,10 +32,13 @@ MAX_FREE = 1_000_000
 
 def schedule(turn: Turn, run: Run, group: Group, task: Task) -> None:
     """Offer as many chunks of a task as its window and the limits allow."""
-    while (chunk := _next_chunk(turn, run, group, task)) is not None:
+    while task.cursor < task.total or task.requeued:
+        chunk = _next_chunk(turn, run, group, task)
+        if chunk is None:
+            return
         task.add_offered(chunk)
         chunk.offered_at = turn.at
-        turn.effects.append(OfferChunk(run.run_id, group.name, task.name, chunk.number))
+        turn.effects.append(OfferChunk(run.run_id, group.name, task.order.name, chunk.number))
 
 
 def schedule_group(turn: Turn, run: Run, group: Group) -> None:
@@ -65,14 +68,15 @@ def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
         return None
     if not _has_window(turn.config, group, task):
         return None
-    free = _free_members(group, task)
+    limit = concurrency_limit(group, task)
+    free = MAX_FREE if limit is None else _free_members(group, task)
     if free <= 0:
         return None
     if task.requeued:
         chunk = task.requeued.pop(0)
         chunk.charge = min(len(chunk.pending), free)
         return chunk
-    return _unoffered_chunk(turn.config, group, task, free)
+    return _unoffered_chunk(turn.config, task, limit, free)
 
 
 def _has_window(config: DecisionConfig, group: Group, task: Task) -> bool:
@@ -97,30 +101,29 @@ def _free_members(group: Group, task: Task) -> int:
     return free
 
 
-def _unoffered_chunk(config: DecisionConfig, group: Group, task: Task, free: int) -> Chunk | None:
-    """A chunk of members that were never offered; None if all were."""
+def _unoffered_chunk(config: DecisionConfig, task: Task, limit: int | None, free: int) -> Chunk:
+    """A chunk of members that were never offered, of which there are some."""
     left = task.total - task.cursor
-    if left <= 0:
-        return None
-    size = chunk_size(config, task.total, left, task.member_seconds, task.member_bytes)
+    size = chunk_size(config, task.total, left, task.member_seconds, task.member_bytes) if left > 1 else 1
     start, task.cursor = task.cursor, task.cursor + size
-    limit = concurrency_limit(group, task)
     # A worker runs at most an eighth of the limit beside each other, so that several workers share the task.
     charge = size if limit is None else min(size, free, -(-limit // 8))
-    return new_chunk(task, Ranges([(start, start + size)]), charge)
+    return new_chunk(task, start, start + size, charge)
 
 
 def concurrency_limit(group: Group, task: Task) -> int | None:
     """The lower of the limits of task and group on members that run at once; None where neither has one."""
-    limits = [limit for limit in (task.order.max_concurrency, group.max_concurrency) if limit is not None]
-    return min(limits, default=None)
+    of_task, of_group = task.order.max_concurrency, group.max_concurrency
+    if of_task is None or of_group is None:
+        return of_group if of_task is None else of_task
+    return min(of_task, of_group)
 
 
-def new_chunk(task: Task, pending: Ranges, charge: int) -> Chunk:
-    """A new chunk of a task, with its next number."""
+def new_chunk(task: Task, start: int, stop: int, charge: int) -> Chunk:
+    """A new chunk of the members [start, stop) of a task, with its next number."""
     number = task.chunk_count
     task.chunk_count += 1
-    return Chunk(number=number, pending=pending, charge=charge, fence=task.first_fence, size=len(pending))
+    return Chunk(number, single_range(start, stop), charge, task.first_fence, size=stop - start)
 
 
 def release_due(run: Run, task: Task, until: float) -> bool:
@@ -145,7 +148,7 @@ def _release_retries(task: Task, until: float) -> bool:
     found = False
     while task.retries and task.retries[0][0] <= until:
         _, index, attempts = heappop(task.retries)
-        chunk = new_chunk(task, Ranges([(index, index + 1)]), 1)
+        chunk = new_chunk(task, index, index + 1, 1)
         chunk.attempts[index] = attempts
         # A member that is suspected of killing its worker stays a suspect in its retries.
         chunk.mode = task.mode_of(index)
@@ -163,7 +166,7 @@ def requeue(task: Task, chunk: Chunk) -> None:
 
 def single_member_chunk(task: Task, index: int, mode: Mode, attempts: Mapping[int, int]) -> Chunk:
     """A new chunk of one member that was in another chunk before."""
-    chunk = new_chunk(task, Ranges([(index, index + 1)]), 1)
+    chunk = new_chunk(task, index, index + 1, 1)
     chunk.mode = mode
     if index in attempts:
         chunk.attempts[index] = attempts[index]

@@ -9,7 +9,6 @@ from typing import Any
 
 from anabranch.core.expansion.members import member_name
 from anabranch.core.json_documents import dumps
-from anabranch.core.ranges import Ranges
 from anabranch.core.wire import dead_letters
 from anabranch.core.wire.messages import Failure, MemberFailed
 from anabranch.ports import Outgoing
@@ -30,7 +29,7 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     chunk.remove_member(index)
     # `clear_suspects` below forgets the deaths that the dead letter names.
     held = Held(failure_of(task, failed, admit_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
-    task.clear_suspects(Ranges([(index, index + 1)]))
+    task.clear_suspects(((index, index + 1),))
     if task.order.on_failure == "hold":
         task.held[index] = held
         emit_failure(turn, run, task, index, held.failure, held=True)
@@ -71,7 +70,7 @@ def emit_failure(turn: Turn, run: Run, task: Task, index: int, failure: Failure,
 
 def admit_traceback(run: Run, task: Task, traceback: str | None) -> str | None:
     """The traceback if the budgets of task and run allow it, which it uses up; else None."""
-    if traceback is None or not task.tracebacks.admit(traceback, run.traceback_bytes_left):
+    if traceback is None or not task.admit_traceback(traceback, run.traceback_bytes_left):
         return None
     run.traceback_bytes_left -= traceback_size(traceback)
     return traceback
@@ -80,7 +79,7 @@ def admit_traceback(run: Run, task: Task, traceback: str | None) -> str | None:
 def release_traceback(run: Run, task: Task, traceback: str | None) -> None:
     """Return the traceback of a held member that runs again to the budgets."""
     if traceback is not None:
-        task.tracebacks.release(traceback)
+        task.release_traceback(traceback)
         run.traceback_bytes_left += traceback_size(traceback)
 
 
@@ -125,9 +124,7 @@ def _write_dead_letter(turn: Turn, run: Run, task: Task, index: int, held: Held)
 
 
 def write_omitted_dead_letter(turn: Turn, run: Run, task: Task) -> None:
-    """Write one dead letter with the number of failed members that have none, when the task ends."""
-    if not task.omitted_dead_letters:
-        return
+    """Write one dead letter with the number of failed members that have none, when their task ends."""
     count = task.omitted_dead_letters
     message = f"{count} further members of {task.group}/{task.name} failed, and have no dead letters of their own"
     letter = dead_letters.MemberDeadLetter(

@@ -25,13 +25,17 @@ def complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Jo
     group = run.groups[task.group]
     if task.spilled and is_separate(task):
         _write_derived_keys(turn, run, group, task)
+    values: list[tuple[str, Value]] = []
     for each in joined:
-        _publish(turn, run, group, task, each)
+        value = Value(each.value, each.is_reference)
+        _publish(turn, run, group, task, each, value)
+        if each.key not in task.order.shares:
+            values.append((each.key, value))
     if task.order.expansion is not None:
         turn.event(run, "task.joined", task=task, count=task.total, failed=len(task.failed), status="completed")
-    for each in joined:
-        if each.key not in task.order.shares:
-            set_key(turn, run, each.key, Value(each.value, each.is_reference))
+    # After all of them are published: the steps that this releases may be offered in the same turn.
+    for key, value in values:
+        set_key(turn, run, key, value)
     _finish(turn, run, task, event)
 
 
@@ -59,11 +63,9 @@ def _write_derived_keys(turn: Turn, run: Run, group: Group, task: Task) -> None:
     )
 
 
-def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> None:
+def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined, value: Value) -> None:
     """Publish a value. The plain key comes after its derived keys: it is the commit point of the join."""
-    published = as_published(
-        turn, run, stored_key(task.order, joined.key), Value(joined.value, joined.is_reference)
-    )
+    published = as_published(turn, run, stored_key(task.order, joined.key), value)
     for key, derived_value in joined.derived:
         published_derived = as_published(turn, run, key, Value(derived_value))
         turn.publish_derived(run, group, task, key, published_derived)
@@ -120,8 +122,10 @@ _EVENT_OF = {
 
 def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     task.state = next_state(task.state, event)
-    count_held(task)
-    write_omitted_dead_letter(turn, run, task)
+    if task.held:
+        count_held(task)
+    if task.omitted_dead_letters:
+        write_omitted_dead_letter(turn, run, task)
     # Without its chunks, reports about the step that are read later are stale.
     task.free()
     run.timers.cancel_step(task.group, task.name)
@@ -135,4 +139,5 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     for home in producer_ended(turn, run, task) if task.order.shares else ():
         if home is not group:
             close_group(turn, run, home)
-    close_group(turn, run, group)
+    if not group.unfinished:
+        close_group(turn, run, group)

@@ -6,8 +6,6 @@ that only served the work for an hour, in which late messages may still need the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from anabranch.core.names import Names, chunk_name, session_key
 from anabranch.runtime.ownership.effects import Expire
 from anabranch_taskgroup.session.state import Run
@@ -25,43 +23,54 @@ def expire_keys(turn: Turn, run: Run) -> None:
     turn.effects.append(Expire(tuple(_work_keys(names, run)), WORK_SECONDS))
 
 
-def _result_keys(names: Names, run: Run) -> Iterator[str]:
+def _result_keys(names: Names, run: Run) -> list[str]:
+    keys: list[str] = []
     if run.session_id == run.run_id:  # a shared session's history has changes of other runs, which may be open
-        yield names.context(run.session_id)
+        keys.append(names.context(run.session_id))
     for key in run.context:
-        yield session_key(run.session_id, key)
+        keys.append(session_key(run.session_id, key))
     for group in run.groups.values():
         for key in group.results:
-            yield session_key(run.session_id, key)
-    yield from run.stored  # after the public names: their references must not outlive the manifests
+            keys.append(session_key(run.session_id, key))
+    keys += run.stored  # after the public names: their references must not outlive the manifests
     for key in run.shared:
-        yield names.value_manifest(run.session_id, run.run_id, key)
+        keys.append(names.value_manifest(run.session_id, run.run_id, key))
     for group in run.groups.values():
         for task in group.tasks.values():
-            yield from _page_keys(names, run, task)
+            for key in task.order.result_keys:
+                keys.append(names.value_manifest(run.session_id, run.run_id, stored_key(task.order, key)))
+                if task.pages:
+                    keys += _pages(names, run, task, key)
+            if task.large:
+                keys += _large_pages(names, run, task)
+    return keys
 
 
-def _page_keys(names: Names, run: Run, task: Task) -> Iterator[str]:
-    """The manifests and the pages of a task's large values."""
-    numbers: list[str] = [str(page.number) for page in task.pages]
-    for key in [stored_key(task.order, key) for key in task.order.result_keys]:
-        yield names.value_manifest(run.session_id, run.run_id, key)
-        for number in numbers:
-            yield names.value_page(run.session_id, run.run_id, key, number)
-    for large in task.large:
-        for page in range(len(large.sizes)):
-            yield names.value_page(
-                run.session_id, run.run_id, stored_key(task.order, large.key), f"{large.prefix}.{page}"
-            )
+def _pages(names: Names, run: Run, task: Task, key: str) -> list[str]:
+    """The pages of a task's values under a result key."""
+    stored = stored_key(task.order, key)
+    return [names.value_page(run.session_id, run.run_id, stored, page.number) for page in task.pages]
 
 
-def _work_keys(names: Names, run: Run) -> Iterator[str]:
+def _large_pages(names: Names, run: Run, task: Task) -> list[str]:
+    """The pages of a task's large values of one member."""
+    return [
+        names.value_page(run.session_id, run.run_id, stored_key(task.order, large.key), f"{large.prefix}.{page}")
+        for large in task.large
+        for page in range(len(large.sizes))
+    ]
+
+
+def _work_keys(names: Names, run: Run) -> list[str]:
     """The document of each task, and the first claims and the items of its chunks."""
+    keys: list[str] = []
     for group in run.groups.values():
         for task in group.tasks.values():
-            yield names.task_document(run.session_id, run.run_id, group.name, task.name)
+            name = task.order.name
+            keys.append(names.task_document(run.session_id, run.run_id, group.name, name))
             for number in range(task.chunk_count):
-                chunk = chunk_name(group.name, task.name, number, task.first_fence)
-                yield names.claim(run.session_id, run.run_id, chunk)
+                chunk = chunk_name(group.name, name, number, task.first_fence)
+                keys.append(names.claim(run.session_id, run.run_id, chunk))
                 if task.member_bytes:  # smaller items are part of the offers
-                    yield names.chunk_items(run.session_id, run.run_id, chunk)
+                    keys.append(names.chunk_items(run.session_id, run.run_id, chunk))
+    return keys

@@ -23,13 +23,12 @@ PAGE_FAILURES = 500
 
 def all_failures(group: Group) -> list[Failure]:
     """Every failure of a group: those of its keys, then those of each task in the order of members."""
-    return [*group.conflicts, *(failure for task in group.tasks.values() for failure in _of_task(task, group))]
-
-
-def _of_task(task: Task, group: Group) -> list[Failure]:
-    found = [task.failed[index] for index in sorted(task.failed)]
-    if task.state is TaskState.TIMED_OUT and group.timed_out:
-        found.append(task_failure(task, "GroupTimeout", f"group {group.name!r} reached its timeout"))
+    found = list(group.conflicts)
+    for task in group.tasks.values():
+        if task.failed:
+            found += [task.failed[index] for index in sorted(task.failed)]
+        if task.state is TaskState.TIMED_OUT and group.timed_out:
+            found.append(task_failure(task, "GroupTimeout", f"group {group.name!r} reached its timeout"))
     return found
 
 

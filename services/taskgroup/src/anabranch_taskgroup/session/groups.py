@@ -24,13 +24,14 @@ MAX_RESULT_BYTES = 500_000
 
 def close_group(turn: Turn, run: Run, group: Group) -> None:
     """Close a group and report it if all of its steps have ended; the last group closes the run."""
-    if group.is_reported or not group.is_known or group.unfinished or group.unsettled:
+    if group.is_reported or group.unfinished or group.unsettled or not group.is_known:
         return
     group.is_reported = True
     run.timers.cancel(Timer(TimerKind.GROUP_TIMEOUT, group.name))
-    turn.event(run, f"group.{group_status(group)}", group=group.name)
+    status = group_status(group)
+    turn.event(run, f"group.{status}", group=group.name)
     turn.ended.append((run, group, None))
-    report_group(turn, run, group)
+    report_group(turn, run, group, status)
     run.finished_groups += 1
     if run.finished_groups == len(run.expected):
         _close_run(turn, run)
@@ -38,16 +39,20 @@ def close_group(turn: Turn, run: Run, group: Group) -> None:
 
 def group_status(group: Group) -> Status:
     """How a group ended: the gravest of its steps' endings."""
-    states = {task.state for task in group.tasks.values()}
-    if TaskState.CANCELLED in states:
-        return "cancelled"
-    if TaskState.TIMED_OUT in states:
-        return "timed_out"
-    return "failed" if TaskState.FAILED in states or group.conflicts else "completed"
+    status: Status = "failed" if group.conflicts else "completed"
+    for task in group.tasks.values():
+        if task.state is TaskState.CANCELLED:
+            return "cancelled"
+        if task.state is TaskState.TIMED_OUT:
+            status = "timed_out"
+        elif task.state is TaskState.FAILED and status == "completed":
+            status = "failed"
+    return status
 
 
-def report_group(turn: Turn, run: Run, group: Group) -> None:
-    """Publish the end of a group to the run's owner, which drops a report that it has received before."""
+def report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
+    """Publish the end of a group to the run's owner, which drops a report that it has received before. `status` is
+    the group's."""
     runs = turn.config.names.runs
     # The end names the number of the records before it, so the run's owner notices if one of them is missing.
     *earlier, last = split_results(group.results)
@@ -61,7 +66,7 @@ def report_group(turn: Turn, run: Run, group: Group) -> None:
     finished = GroupFinished(
         run_id=run.run_id,
         group=group.name,
-        status=group_status(group),
+        status=status,
         results=last,
         parts=len(earlier),
         failures=first,
@@ -90,17 +95,19 @@ def split_results(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _counts(group: Group) -> Counts:
-    counts = Counts()
+    total = completed = failed = skipped = 0
     for task in group.tasks.values():
         # A step that ended before its members were counted is one of its kind: skipped, or failed as a whole.
-        total = max(task.total, 1) if task.state is not TaskState.COMPLETED else task.total
+        members = max(task.total, 1) if task.state is not TaskState.COMPLETED else task.total
+        ended_well, ended_badly = len(task.completed), len(task.failed)
         # Index -1 is the failure of the task as a whole: it counts only if there is no member to count.
-        failed = sum(index >= 0 or not task.total for index in task.failed)
-        completed = len(task.completed)
-        counts += Counts(
-            total=total, completed=completed, failed=failed, skipped=max(0, total - completed - failed)
-        )
-    return counts
+        if task.total and -1 in task.failed:
+            ended_badly -= 1
+        total += members
+        completed += ended_well
+        failed += ended_badly
+        skipped += max(0, members - ended_well - ended_badly)
+    return Counts(total=total, completed=completed, failed=failed, skipped=skipped)
 
 
 def _close_run(turn: Turn, run: Run) -> None:

@@ -38,9 +38,10 @@ class IdleHints:
     def now(self, state: PartitionState, run: Run, entries: Iterable[EventEntry] = ()) -> bool:
         """Return the hint for a batch of events, and remember it. Reads the run's tasks only if it may be
         idle."""
-        may_be = run.paused or run.watched or run.timers.has_work or run.run_id in self._idle
-        may_be = may_be or any(entry.type == "task.failed" for entry in entries)
-        idle = bool(may_be) and run.run_id in state.runs and is_idle(run)
+        may_be = run.paused or bool(run.watched) or run.timers.has_work or run.run_id in self._idle
+        for entry in entries:
+            may_be = may_be or entry.type == "task.failed"
+        idle = may_be and run.run_id in state.runs and is_idle(run)
         (self._idle.add if idle else self._idle.discard)(run.run_id)
         return idle
 

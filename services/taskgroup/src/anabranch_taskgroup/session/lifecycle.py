@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from anabranch.core.wire.messages import Need
 from anabranch_taskgroup.session.endings import end, fail
 from anabranch_taskgroup.session.keys import set_key
 from anabranch_taskgroup.session.state import Absent, Group, Run
@@ -24,38 +23,35 @@ def admit(turn: Turn, run: Run, task: Task) -> None:
     if run.stopped:
         end(turn, run, task, TaskEvent.TIME_OUT if run.stopped == "timed_out" else TaskEvent.CANCEL)
         return
-    for need in task.order.needs:
-        _await(turn, run, task, need)
+    _await_needs(turn, run, task)
     _begin_or_skip(turn, run, task)
 
 
-def _await(turn: Turn, run: Run, task: Task, need: Need) -> None:
-    if need.key in run.values:
-        return
-    if need.kind == "absent":
-        # Not by `set_key`: the key is absent for each step that needs it, so none waits for it.
-        run.values[need.key] = Absent("no task produces it")
-        return
-    task.missing.add(need.key)
-    run.waiters.setdefault(need.key, []).append(task)
-    if need.kind == "external":
-        run.from_outside.add(need.key)
-    if need.kind in ("external", "session") and need.key not in run.watched:
-        run.watched.add(need.key)
-        turn.effects.append(Watch(run.run_id, run.session_id, need.key))
+def _await_needs(turn: Turn, run: Run, task: Task) -> None:
+    for need in task.order.needs:
+        if need.key in run.values:
+            continue
+        if need.kind == "absent":
+            # Not by `set_key`: the key is absent for each step that needs it, so none waits for it.
+            run.values[need.key] = Absent("no task produces it")
+            continue
+        task.missing.add(need.key)
+        run.waiters.setdefault(need.key, []).append(task)
+        if need.kind == "external":
+            run.from_outside.add(need.key)
+        if need.kind in ("external", "session") and need.key not in run.watched:
+            run.watched.add(need.key)
+            turn.effects.append(Watch(run.run_id, run.session_id, need.key))
 
 
 def _begin_or_skip(turn: Turn, run: Run, task: Task) -> None:
     """Skip a step as soon as a required key is absent; begin it once all keys are known."""
-    absent = next((need for need in task.order.needs if _is_absent(run, need)), None)
-    if absent is not None:
-        end(turn, run, task, TaskEvent.DEPENDENCY_ABSENT, absent_key=absent.key)
-    elif not task.missing:
+    for need in task.order.needs:
+        if not need.optional and isinstance(run.values.get(need.key), Absent):
+            end(turn, run, task, TaskEvent.DEPENDENCY_ABSENT, absent_key=need.key)
+            return
+    if not task.missing:
         kind_of(task).begin(turn, Step(run, run.groups[task.group], task))
-
-
-def _is_absent(run: Run, need: Need) -> bool:
-    return not need.optional and isinstance(run.values.get(need.key), Absent)
 
 
 def settle(turn: Turn) -> None:

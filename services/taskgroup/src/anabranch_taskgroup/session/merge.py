@@ -40,8 +40,7 @@ def add_results(
 ) -> None:
     """Keep the results of completed members. Pages of large values are named by the chunk and its fencing token,
     so that a page of an earlier delivery never replaces one that counts."""
-    for start, stop in message.completed:
-        task.completed.add(start, stop)
+    task.completed |= message.completed
     keys = len(task.order.result_keys)
     # The identifiers follow the values of the result keys, for `separate` joins only.
     identifiers = segments[keys] if len(segments) > keys else b""
@@ -83,6 +82,8 @@ def join_task(turn: Turn, run: Run, task: Task) -> list[Joined]:
     """The value of each result key of a task, from the members that completed."""
     if task.spilled:
         return [_manifest(turn, run, task, position) for position in range(len(task.order.result_keys))]
+    if task.order.expansion is None:
+        return _of_one_member(task)
     return [_inline(task, position) for position in range(len(task.order.result_keys))]
 
 
@@ -100,9 +101,9 @@ def predicted_problem(run: Run, task: Task, expanded: Expanded) -> str | None:
 
 
 def join_problem(run: Run, task: Task) -> str | None:
-    """The error that keeps the derived keys of the completed members from being published; None where there is
-    none."""
-    return _derived_problem(run, task, _identified(task)) if is_separate(task) else None
+    """The error that keeps the derived keys of a separate task's completed members from being published; None
+    where there is none."""
+    return _derived_problem(run, task, _identified(task))
 
 
 def _derived_problem(run: Run, task: Task, members: Iterable[tuple[int, str]]) -> str | None:
@@ -135,12 +136,20 @@ def empty_join(task: Task) -> list[Joined]:
     return [Joined(key, empty_value(expansion.output_format)) for key in task.order.result_keys]
 
 
+def _of_one_member(task: Task) -> list[Joined]:
+    """The values of an ordinary task, whose one member completed: those of its only report."""
+    joined = []
+    for key, segment in zip(task.order.result_keys, task.packed[0].segments, strict=True):
+        [value] = orjson.loads(segment)
+        joined.append(Joined(key, value))
+    return joined
+
+
 def _inline(task: Task, position: int) -> Joined:
     key = task.order.result_keys[position]
     results = list(_results(task, position))
     expansion = task.order.expansion
-    if expansion is None:
-        return Joined(key, results[0][2] if results else None)
+    assert expansion is not None
     value = join(expansion.output_format, results, task.total)
     derived_values = tuple(derived(sorted(results), key)) if expansion.output_format == "separate" else ()
     return Joined(key, value, derived=derived_values)

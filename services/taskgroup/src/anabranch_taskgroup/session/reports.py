@@ -48,6 +48,9 @@ def classify(task: Task, report: MembersReported) -> ClassifiedReport:
     chunk = task.chunks.get(report.chunk)
     if chunk is None or chunk.fence != report.fence or task.state is not TaskState.RUNNING:
         return ClassifiedReport(ReportStatus.STALE)
+    # Nearly every report: each of its members completed, and none of them had ended.
+    if not report.failed and not report.retried and chunk.pending.covers(report.completed):
+        return ClassifiedReport(ReportStatus.NEW, chunk)
     ended = _ended(report)
     known = len(ended.difference(chunk.pending))
     if not known:
@@ -72,10 +75,14 @@ def apply_report(
     turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported, segments: tuple[bytes, ...]
 ) -> None:
     """Apply a new report: note starts and failed attempts, remove members that ended, keep their results."""
-    _note_started(turn, run, task, chunk, report)
-    _note_logs(turn, run, task, report)
-    _note_progress(turn, run, task, report)
-    _note_retries(turn, run, task, chunk, report)
+    if report.started:
+        _note_started(turn, run, task, chunk, report)
+    if report.logs:
+        _note_logs(turn, run, task, report)
+    if report.progress:
+        _note_progress(turn, run, task, report)
+    if report.retried or report.restarted:
+        _note_retries(turn, run, task, chunk, report)
     if report.completed:
         _note_completed(turn, run, task, chunk, report, segments)
     for failure in report.failed:
@@ -85,13 +92,11 @@ def apply_report(
 
 
 def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
-    if report.started:
+    if task.agent_missing_since is not None:
         note_agent_found(run, task)
-    for start, stop in report.started:
-        task.started.add(start, stop)
-        chunk.begun.add(start, stop)
-    if chunk.begun:
-        task.waiting.discard(chunk.number)
+    task.started |= report.started
+    chunk.begun |= report.started
+    task.waiting.discard(chunk.number)
     for attempt, spans in by_attempt(report.started, chunk.attempts):
         turn.event(
             run,
@@ -144,7 +149,7 @@ def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
 
 def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRetry) -> None:
     chunk.attempts[retry.index] = retry.attempt
-    is_admitted = task.retry_tracebacks.admit(retry.traceback)
+    is_admitted = task.admit_retry_traceback(retry.traceback)
     shown: dict[str, Any] = {"traceback": retry.traceback} if is_admitted else {}
     turn.event(
         run,
@@ -167,11 +172,10 @@ def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRet
 def _note_completed(
     turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported, segments: tuple[bytes, ...]
 ) -> None:
-    count = sum(stop - start for start, stop in report.completed)
-    completed = Ranges(report.completed)
-    chunk.pending = chunk.pending.difference(completed)
-    task.clear_suspects(completed)
-    task.ended += count
+    chunk.pending = chunk.pending.without(report.completed)
+    task.clear_suspects(report.completed)
+    for start, stop in report.completed:
+        task.ended += stop - start
     add_results(task, report, segments, report.chunk, report.fence)
     for attempt, spans in by_attempt(report.completed, chunk.attempts):
         turn.event(run, "task.completed", task=task, spans=spans, attempt=attempt)

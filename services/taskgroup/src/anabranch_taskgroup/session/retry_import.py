@@ -6,7 +6,7 @@ that workers report, and a later owner needs nothing that may have expired from 
 
 from __future__ import annotations
 
-from anabranch.core.ranges import Ranges
+from anabranch.core.ranges import NO_RANGES, Ranges
 from anabranch.core.wire.messages import MembersTaken, RunTaken, TakenPage
 from anabranch_taskgroup.session.chunks import FIRST_LIMIT, new_chunk
 from anabranch_taskgroup.session.dead_letters import admit_traceback, emit_failure, failure_of
@@ -80,9 +80,8 @@ def finish_import(run: Run, message: RunTaken) -> list[Task]:
 
 
 def schedule_gaps(turn: Turn, run: Run, task: Task) -> None:
-    """The number of members is known: emit the imported ones, and queue the gaps between them for offers."""
-    if task.imported_total is None:
-        return
+    """The number of members of a task with imported results is known: emit the imported ones, and queue the gaps
+    between them for offers."""
     # With another number of members, the same index may be another member.
     if task.imported_total != task.total:
         _drop_imported(run, task)
@@ -97,8 +96,8 @@ def schedule_gaps(turn: Turn, run: Run, task: Task) -> None:
     task.cursor = max(stop for _, stop in ended)
     for start, stop in ended.missing(0, task.cursor):
         for first in range(start, stop, FIRST_LIMIT):
-            pending = Ranges([(first, min(first + FIRST_LIMIT, stop))])
-            task.requeued.append(new_chunk(task, pending, len(pending)))
+            last = min(first + FIRST_LIMIT, stop)
+            task.requeued.append(new_chunk(task, first, last, last - first))
 
 
 def _drop_imported(run: Run, task: Task) -> None:
@@ -106,7 +105,7 @@ def _drop_imported(run: Run, task: Task) -> None:
     run.warnings += (f"{task.group}/{task.name} has other members than in the run before: all of them ran",)
     task.imported_total = None
     task.ended = 0
-    task.completed = Ranges()
+    task.completed = NO_RANGES
     task.failed.clear()
     task.packed.clear()
     task.packed_bytes = 0
@@ -118,4 +117,4 @@ def _drop_imported(run: Run, task: Task) -> None:
 
 def imported_members(group: Group) -> int:
     """How many members of a group were imported instead of run."""
-    return sum(task.imported_count for task in group.tasks.values())
+    return sum([task.imported_count for task in group.tasks.values()])

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+from anabranch.core.wire.messages import ArrayCounted
 from anabranch_taskgroup.session.known_runs import has_admission
-from anabranch_taskgroup.session.steps import task
+from anabranch_taskgroup.session.steps import task as task_kind
 from anabranch_taskgroup.session.steps.kind import Signal, Step
 from anabranch_taskgroup.session.steps.registry import kind_of
 from anabranch_taskgroup.session.turn import Turn
 
-SIGNALS = task.SIGNALS
+SIGNALS = task_kind.SIGNALS
 """The types of messages that are addressed to one step."""
 
 
 def deliver(turn: Turn, signal: Signal, segments: tuple[bytes, ...]) -> None:
     """Deliver a signal to its step. One of another admission of the run, or of a run that is not open, is
     dropped."""
-    step = _step_of(turn, signal)
-    if step is None:
+    run = turn.partition.runs.get(signal.run_id)
+    # Only this signal names its admission: that of the others is in the fences of their chunks.
+    if run is not None and isinstance(signal, ArrayCounted) and not has_admission(run, signal.admission):
+        run = None
+    group = run.groups.get(signal.group) if run is not None else None
+    task = group.tasks.get(signal.task) if group is not None else None
+    if run is None or group is None or task is None:
         turn.partition.drop("message for a run that is not open")
         return
-    kind_of(step.task).on_signal(turn, step, signal, segments)
-
-
-def _step_of(turn: Turn, signal: Signal) -> Step | None:
-    run = turn.partition.runs.get(signal.run_id)
-    group = run.groups.get(signal.group) if run is not None else None
-    found = group.tasks.get(signal.task) if group is not None else None
-    if run is None or group is None or found is None:
-        return None
-    return Step(run, group, found) if has_admission(run, getattr(signal, "admission", None)) else None
+    kind_of(task).on_signal(turn, Step(run, group, task), signal, segments)

@@ -13,7 +13,6 @@ result.
 
 from __future__ import annotations
 
-from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import MemberFailed
 from anabranch_taskgroup.session.chunks import requeue, single_member_chunk
 from anabranch_taskgroup.session.dead_letters import fail_member
@@ -29,7 +28,7 @@ def worker_gone(turn: Turn, run: Run, group: Group, task: Task, chunk: Chunk, wo
     group.has_lost_worker = True
     if chunk.mode == "fast":
         chunk.mode = "careful"
-        task.careful.update(chunk.pending)
+        task.careful |= chunk.pending
         requeue(task, chunk)
     elif chunk.mode == "careful":
         _isolate_suspects(task, chunk)
@@ -45,7 +44,7 @@ def _isolate_suspects(task: Task, chunk: Chunk) -> None:
         # An entry, even of 0, makes the member a suspect: see `Task.mode_of`.
         task.deaths[index] = 0
         task.requeued.append(single_member_chunk(task, index, "alone", chunk.attempts))
-    chunk.pending = chunk.pending.difference(Ranges((index, index + 1) for index in suspects))
+    chunk.pending = chunk.pending.without(tuple((index, index + 1) for index in suspects))
     if chunk.pending:
         requeue(task, chunk)
     else:

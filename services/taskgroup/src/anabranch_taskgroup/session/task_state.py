@@ -1,11 +1,15 @@
-"""The state of one task: its members, its chunks, and the results so far. Data with invariants, no decisions."""
+"""The state of one task: its members, its chunks, and the results so far. Data with invariants, no decisions.
+
+An ordinary task has one member. Its sets of members are shared objects (`ranges.single_range`), and what only a
+task with failures needs is made at the first failure: so it takes few objects of its own.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from heapq import heappush
 
-from anabranch.core.ranges import Ranges
+from anabranch.core.ranges import NO_RANGES, Ranges
 from anabranch.core.wire.messages import Failure, Mode, Spans, TaskOrder
 from anabranch_taskgroup.session.states import ENDINGS, TaskState
 from anabranch_taskgroup.session.traceback_limits import TracebackBudget, retry_budget
@@ -31,18 +35,18 @@ class Chunk:
     bounces: int = 0
     """How many times a worker returned the chunk because it lacks the agent."""
     mode: Mode = "fast"
-    begun: Ranges = field(default_factory=Ranges)
+    begun: Ranges = NO_RANGES
     """Members that this delivery has reported as started; complete unless `mode` is fast."""
 
     def renew(self) -> None:
         """Begin the next delivery: reports of the last one are dropped from now on."""
         self.fence += 1
         # Starts of the last delivery say nothing about the next: a suspect has to start again to be charged.
-        self.begun = Ranges()
+        self.begun = NO_RANGES
 
     def remove_member(self, index: int) -> None:
         """Remove a member that has ended, or waits for its next attempt outside the chunk."""
-        self.pending = self.pending.difference(Ranges([(index, index + 1)]))
+        self.pending = self.pending.without(((index, index + 1),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +115,16 @@ class Task:
     parked: list[tuple[float, Chunk]] = field(default_factory=list)
     """(due, chunk) of chunks that wait because every worker that read them lacks the agent."""
     ended: int = 0
-    started: Ranges = field(default_factory=Ranges)
-    completed: Ranges = field(default_factory=Ranges)
+    started: Ranges = NO_RANGES
+    completed: Ranges = NO_RANGES
     failed: dict[int, Failure] = field(default_factory=dict)
     held: dict[int, Held] = field(default_factory=dict)
     """Failed members that the join waits for until a command redrives or dismisses them."""
     redrives: dict[int, int] = field(default_factory=dict)
-    tracebacks: TracebackBudget = field(default_factory=TracebackBudget)
-    retry_tracebacks: TracebackBudget = field(default_factory=retry_budget)
+    tracebacks: TracebackBudget | None = None
+    """The budget for tracebacks of failed members; None before the first one."""
+    retry_tracebacks: TracebackBudget | None = None
+    """The same for attempts that are retried."""
     dead_letters: int = 0
     omitted_dead_letters: int = 0
     """Failed members without a dead letter, beyond `MAX_DEAD_LETTERS`."""
@@ -134,7 +140,7 @@ class Task:
     """Members that completed in the run that is retried, and are not run again."""
     unseen: set[str] = field(default_factory=set)
     """Dependencies that had no value in the run that is retried."""
-    careful: Ranges = field(default_factory=Ranges)
+    careful: Ranges = NO_RANGES
     """Open members that a worker held when it died: their starts are recorded on the log before they run."""
     deaths: dict[int, int] = field(default_factory=dict)
     """By open member that runs alone: how many workers died while it did."""
@@ -183,7 +189,7 @@ class Task:
         self.requeued.clear()
         self.retries.clear()
         self.parked.clear()
-        self.careful = Ranges()
+        self.careful = NO_RANGES
         self.deaths.clear()
 
     def mode_of(self, index: int) -> Mode:
@@ -192,9 +198,28 @@ class Task:
             return "alone"
         return "careful" if index in self.careful else "fast"
 
-    def clear_suspects(self, ended: Ranges) -> None:
+    def clear_suspects(self, ended: Spans) -> None:
         """Members that have ended are no longer suspects."""
         if self.careful:
-            self.careful = self.careful.difference(ended)
-        for index in [index for index in self.deaths if index in ended]:
-            del self.deaths[index]
+            self.careful = self.careful.without(ended)
+        if self.deaths:
+            over = Ranges(ended)
+            for index in [index for index in self.deaths if index in over]:
+                del self.deaths[index]
+
+    def admit_traceback(self, traceback: str, run_bytes_left: int) -> bool:
+        """True if the task's budget and the run's allow the traceback of a failed member; uses up the task's."""
+        if self.tracebacks is None:
+            self.tracebacks = TracebackBudget()
+        return self.tracebacks.admit(traceback, run_bytes_left)
+
+    def release_traceback(self, traceback: str) -> None:
+        """Return an admitted traceback to the task's budget: its member runs again."""
+        if self.tracebacks is not None:
+            self.tracebacks.release(traceback)
+
+    def admit_retry_traceback(self, traceback: str | None) -> bool:
+        """True if the task's budget allows the traceback of an attempt that is retried, and use it up."""
+        if self.retry_tracebacks is None:
+            self.retry_tracebacks = retry_budget()
+        return self.retry_tracebacks.admit(traceback)

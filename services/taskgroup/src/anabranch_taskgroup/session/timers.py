@@ -53,13 +53,15 @@ class Timers(DueQueue[Timer]):
 
     def cancel_step(self, group: str, task: str) -> None:
         """Cancel each timer of a step that has ended."""
-        for kind in STEP_TIMERS:
-            self.cancel(Timer(kind, group, task))
+        # Nearly always there is only the timer for the run's deadline.
+        if len(self._entries) > 1:
+            for kind in STEP_TIMERS:
+                self.cancel(Timer(kind, group, task))
 
     @property
     def has_work(self) -> bool:
         """True if a timer is scheduled besides the one for the run's deadline."""
-        return len(self) > (OVERDUE in self)
+        return len(self._entries) > (OVERDUE in self._entries)
 
 
 def in_request_order(run: Run, timers: Sequence[Timer]) -> list[Timer]:

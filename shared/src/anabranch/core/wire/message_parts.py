@@ -7,11 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from anabranch.core.policies import Policy
+from anabranch.core.ranges import Spans as Spans
 from anabranch.core.request.fields import DependencyKind
 
 Json = Any
-Spans = tuple[tuple[int, int], ...]
-"""Disjoint ascending [start, stop) pairs of member indexes."""
 
 Status = Literal["completed", "failed", "cancelled", "timed_out"]
 StopReason = Literal["cancelled", "timed_out"]

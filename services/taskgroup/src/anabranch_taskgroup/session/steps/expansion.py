@@ -22,8 +22,11 @@ from anabranch_taskgroup.session.turn import Turn
 
 def visible_values(run: Run, task: Task) -> dict[str, Value]:
     """The values of a task's dependencies, by key; absent ones are left out."""
-    found = ((need.key, run.values.get(need.key)) for need in task.order.needs)
-    return {key: value for key, value in found if isinstance(value, Value)}
+    found: dict[str, Value] = {}
+    for need in task.order.needs:
+        if isinstance(value := run.values.get(need.key), Value):
+            found[need.key] = value
+    return found
 
 
 def has_large_array(run: Run, task: Task) -> bool:

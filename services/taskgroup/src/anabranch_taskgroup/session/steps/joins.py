@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anabranch_taskgroup.session.chunks import schedule, schedule_group
 from anabranch_taskgroup.session.endings import complete, end, fail
-from anabranch_taskgroup.session.merge import join_problem, join_task
+from anabranch_taskgroup.session.merge import is_separate, join_problem, join_task
 from anabranch_taskgroup.session.retry_import import schedule_gaps
 from anabranch_taskgroup.session.state import Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
@@ -16,10 +16,12 @@ from anabranch_taskgroup.session.value_references import as_published
 def run_members(turn: Turn, run: Run, task: Task) -> None:
     """The number of members is known: offer those that a retry has not taken over."""
     task.state = next_state(task.state, TaskEvent.EXPANDED)
-    schedule_gaps(turn, run, task)
+    if task.imported_total is not None:
+        schedule_gaps(turn, run, task)
     # The join is checked after it: a retry may have imported every member, so that none is offered.
     schedule(turn, run, run.groups[task.group], task)
-    close_if_ended(turn, run, task)
+    if task.ended:
+        close_if_ended(turn, run, task)
 
 
 def advance(turn: Turn, run: Run, group: Group, task: Task) -> None:
@@ -27,7 +29,7 @@ def advance(turn: Turn, run: Run, group: Group, task: Task) -> None:
     close_if_ended(turn, run, task)
     if group.max_concurrency is not None:
         schedule_group(turn, run, group)
-    else:
+    elif task.state is TaskState.RUNNING:
         schedule(turn, run, group, task)
 
 
@@ -35,9 +37,9 @@ def close_if_ended(turn: Turn, run: Run, task: Task) -> None:
     """Join a task if each of its members has ended."""
     if task.state is not TaskState.RUNNING or task.ended < task.total:
         return
-    if len(task.failed) > tolerated(task):
+    if task.failed and len(task.failed) > tolerated(task):
         _fail_join(turn, run, task)
-    elif (problem := join_problem(run, task)) is not None:
+    elif is_separate(task) and (problem := join_problem(run, task)) is not None:
         fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", problem)
     else:
         complete(turn, run, task, TaskEvent.JOINED, join_task(turn, run, task))
