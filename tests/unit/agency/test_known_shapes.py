@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from anabranch.core.names import Names
 from anabranch.core.request.admission import Limits
+from anabranch.core.request.envelope import unwrap
 from anabranch.core.request.models import Request
 from anabranch.core.request.shape import FreeFields, shape_of
 from anabranch.core.wire.codec import RUNS
@@ -153,7 +154,8 @@ def examine(
     context: RequestContext, value: bytes, offset: int = 0, *, whole: bool = False, keys: Sequence[str] = ()
 ) -> Decision:
     document = document_of(value, context.limits)
-    return requests.decide(context, incoming(value, offset), document, keys, None if whole else shape_in(document))
+    shape = shape_in(unwrap(document)) if isinstance(document, dict) and not whole else None
+    return requests.decide(context, incoming(value, offset), document, keys, shape)
 
 
 def content(records: Sequence[Outgoing]) -> list[Any]:

@@ -11,7 +11,7 @@ from anabranch.core.json_documents import load_document
 from anabranch.core.names import Names
 from anabranch.core.project import project_named
 from anabranch.core.request.admission import Limits
-from anabranch.core.request.envelope import is_envelope, unwrap
+from anabranch.core.request.envelope import Sent, is_envelope, unwrap
 from anabranch.core.request.models import ControlType
 from anabranch.core.request.shape import Shape, shape_of
 from anabranch.ports import Incoming, Outgoing
@@ -77,12 +77,9 @@ def is_control(document: Any) -> bool:
     return isinstance(document, Mapping) and "type" in document and not is_envelope(document)
 
 
-def shape_in(document: Any) -> Shape | None:
-    """The shape of the request in a document; None if there is none, or if its envelope leads to a warning or an
-    error, which are those of one request."""
-    if not isinstance(document, Mapping):
-        return None
-    sent = unwrap(document)
+def shape_in(sent: Sent) -> Shape | None:
+    """The shape of a request; None if it cannot be valid, or if its envelope leads to a warning or an error, which
+    are those of one request."""
     return None if sent.errors or sent.warnings else shape_of(sent.request)
 
 

@@ -87,6 +87,9 @@ class RequestConsumer:
 
     async def _publish(self, batch: Sequence[Incoming]) -> None:
         async def publish() -> None:
+            if len(batch) == 1:
+                await self._log.publish((await self._decide(batch[0])).records)
+                return
             decisions = await asyncio.gather(*(self._decide(record) for record in batch))  # one round trip for all
             await self._log.publish([record for decision in decisions for record in decision.records])
 
@@ -101,15 +104,17 @@ class RequestConsumer:
         if is_control(document):
             return await self._decide_control(record, document)
         # Anything else is refused by `decide`, which needs no session for that.
-        request = unwrap(document).request if isinstance(document, Mapping) else {}
-        shape = shape_in(document)
+        if not isinstance(document, dict):
+            return decide(self._context, record, document)
+        sent = unwrap(document)
+        shape = shape_in(sent)
         candidates = self._context.known.candidates(document, shape)
-        keys = await self._sessions.keys_of(request, candidates)
+        keys = await self._sessions.keys_of(sent.request, candidates)
         decision = decide(self._context, record, document, keys, shape)
         if isinstance(decision, Submit):
             # The size is checked before the session is claimed: a refused request must not own a session.
             await self._check_size(decision)
-            problem = await self._sessions.claim(request)
+            problem = await self._sessions.claim(sent.request)
             if problem is not None:
                 return refuse_session(self._context, record, document, problem)
         return decision

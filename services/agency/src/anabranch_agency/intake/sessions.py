@@ -38,6 +38,8 @@ class Sessions:
 
     async def keys_of(self, request: Mapping[str, Any], candidates: Collection[str]) -> Sequence[str]:
         """Those candidates that exist as keys in the session of a request; see `existing_session_keys`."""
+        if not candidates:
+            return ()
         session_id, project = request.get("session_id"), project_named(request)
         return await existing_session_keys(self._store, self._names, session_id, project, candidates)
 

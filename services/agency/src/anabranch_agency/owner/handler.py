@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import orjson
 
 from anabranch.core.admissions import log_position
 from anabranch.core.wire.codec import RUNS, Undecodable, encode
-from anabranch.core.wire.events import EventBatch, EventEntry
+from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import Message, RunUnknown, TimerDue
 from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Incoming, Outgoing
@@ -41,18 +42,12 @@ class RunsHandler:
         self._telemetry = resources.telemetry
         self._names = config.names
         self._config = config
+        self.topic = config.names.runs
+        self.group = config.names.agency_runs
 
     def set_limits(self, result_bytes: int, limits: RunLimits) -> None:
         """Set the limits of the log and of the settings. Called before the first decision."""
         self._config = replace(self._config, result_bytes=result_bytes, limits=limits)
-
-    @property
-    def topic(self) -> str:
-        return self._names.runs
-
-    @property
-    def group(self) -> str:
-        return self._names.agency_runs
 
     def fence_key(self, scope: str) -> str:
         return self._names.run_fence(scope)
@@ -68,19 +63,26 @@ class RunsHandler:
         """
         # The effects of the last batch are performed by now, so the store has the records that are dropped here.
         state.trim()
-        run_ids = {record.key.decode("utf-8", "replace") for record in records if record.key is not None}
-        unknown = [run_id for run_id in run_ids if run_id not in state.runs and run_id not in state.tombstones]
+        unknown: dict[str, None] = {}
+        for record in records:
+            run_id = record.key.decode("utf-8", "replace") if record.key is not None else None
+            if run_id is not None and run_id not in state.runs and run_id not in state.tombstones:
+                unknown[run_id] = None
         if not unknown:
             return
         keys = [key for run_id in unknown for key in self._known_keys(run_id)]
         found = await recall(keys)
         first = log_position(state.generation, records[0].offset)
+        unended: dict[str, RunRecord] = {}
         for run_id, *values in zip(unknown, found[::3], found[1::3], found[2::3], strict=True):
+            if values == [None, None, None]:
+                continue
             self._recall(
                 state, run_id, [orjson.loads(value) if value is not None else None for value in values], first
             )
-        known = ((run_id, state.tombstones.get(run_id)) for run_id in unknown)
-        unended = {run_id: each for run_id, each in known if each is not None and each.final is None}
+            known = state.tombstones.get(run_id)
+            if known is not None and known.final is None:
+                unended[run_id] = known
         if unended:
             ended = await ended_runs(self._log, self._names.runs, state.number, state.generation, unended)
             state.note_ended(ended)
@@ -106,13 +108,15 @@ class RunsHandler:
     ) -> list[Effect]:
         events: dict[str, list[EventOf]] = {}
 
-        def collect(_: Message, turn: Turn) -> Iterator[Effect]:
-            yield from turn.effects
-            yield from spans_of(turn, self._telemetry)
+        def collect(_: Message, turn: Turn) -> Sequence[Effect]:
+            effects = turn.effects
+            if turn.ended:
+                effects += spans_of(turn, self._telemetry)
             if self._telemetry.measures:
-                yield from counts_of(turn)
+                effects += counts_of(turn)
             for event in turn.events:
                 events.setdefault(event.run_id, []).append(event)
+            return effects
 
         def refuse(record: Incoming, message: Message | None, why: str) -> Iterable[Effect]:
             if message is None:
@@ -130,7 +134,9 @@ class RunsHandler:
             collect=collect,
             refuse=refuse,
         )
-        return [*(each for found in events.values() for each in self._event_records(found)), *effects]
+        if not events:
+            return effects
+        return [*chain.from_iterable(map(self._event_records, events.values())), *effects]
 
     def dead_letter(
         self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
@@ -152,14 +158,17 @@ class RunsHandler:
         """The event records of a run. `run.accepted` is published before the groups are started, because their
         owners publish events of the run, too."""
         first = events[0]
-        opens_run = any(event.entry.type == "run.accepted" for event in events)
-        entries: tuple[EventEntry, ...] = tuple(event.entry for event in events)
+        opens_run = False
+        entries = []
+        for event in events:
+            opens_run = opens_run or event.entry.type == "run.accepted"
+            entries.append(event.entry)
         batch = EventBatch(
             run_id=first.run_id,
             request_id=first.request_id,
             session_id=first.session_id,
             source="runs",
-            entries=entries,
+            entries=tuple(entries),
         )
         return event_records(self._names, batch, first=opens_run)
 
@@ -187,17 +196,19 @@ class RunsHandler:
         return False
 
     async def make_durable(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
-        await self._dead_letter_originals(
-            [each for each in effects if isinstance(each, DeadLetterOriginal) and each.origin]
-        )
+        refusals, retries = [], []
         for effect in effects:
-            if isinstance(effect, Resubmit):
-                await self._log.publish(await resubmitted(self._log, self._names, state.number, effect))
+            if isinstance(effect, DeadLetterOriginal) and effect.origin:
+                refusals.append(effect)
+            elif isinstance(effect, Resubmit):
+                retries.append(effect)
+        if refusals:
+            await self._dead_letter_originals(refusals)
+        for retry in retries:
+            await self._log.publish(await resubmitted(self._log, self._names, state.number, retry))
 
     async def _dead_letter_originals(self, refusals: Sequence[DeadLetterOriginal]) -> None:
         """Publish the original records of refused requests as dead letters, without those that are gone."""
-        if not refusals:
-            return
         found = await originals(self._log, (Origin.of(each.origin) for each in refusals))
         records = [(found[origin], each) for each in refusals if (origin := Origin.of(each.origin)) in found]
         if missing := len(refusals) - len(records):

@@ -247,7 +247,7 @@ def _group_finished(turn: Turn, message: GroupFinished) -> None:
     if run is None or not has_admission(run, message) or message.group not in run.waiting:
         turn.partition.drop("group finished before")
         return
-    if sum(group == message.group for group, _ in run.result_parts) < message.parts:
+    if message.parts and sum(group == message.group for group, _ in run.result_parts) < message.parts:
         turn.partition.drop("group finished without its results")
         return
     run.waiting.discard(message.group)

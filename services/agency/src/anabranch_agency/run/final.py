@@ -143,9 +143,12 @@ def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dic
     If the references alone are too large, the whole of `results` becomes a reference; also if its keys would make
     it look like one.
     """
+    results = dict(run.results)
+    # At least as large as the sum of the parts, which are counted only if they may be too much.
+    if len(orjson.dumps(results)) <= limit and not has_mark(results):
+        return results, []
     sizes = {key: len(orjson.dumps(value)) for key, value in run.results.items()}
     total = sum(sizes.values()) + sum(len(orjson.dumps(key)) + 2 for key in sizes)
-    results = dict(run.results)
     stored: list[StoredValue] = []
     inline = [key for key in sizes if not is_reference(results[key], run.session_id)]
     for key in sorted(inline, key=lambda key: sizes[key], reverse=True):

@@ -54,19 +54,15 @@ class Run:
     taken_over: int = 0
     origin: str = ""
     """`topic/partition/offset` of the record on the requests topic."""
+    session_id: str = field(init=False)
+    request_id: str = field(init=False)
+    admission: int = field(init=False)
+    """Distinguishes this run from an earlier one with the same id; see `core.admissions`."""
 
-    @property
-    def session_id(self) -> str:
-        return self.tombstone.session_id
-
-    @property
-    def request_id(self) -> str:
-        return self.tombstone.request_id
-
-    @property
-    def admission(self) -> int:
-        """Distinguishes this run from an earlier one with the same id; see `core.admissions`."""
-        return admission_at(self.tombstone.offset)
+    def __post_init__(self) -> None:
+        self.session_id = self.tombstone.session_id
+        self.request_id = self.tombstone.request_id
+        self.admission = admission_at(self.tombstone.offset)
 
     @property
     def due(self) -> float:

@@ -46,7 +46,7 @@ class FreeFields(Document):
     context: dict[str, Json] = Field(default_factory=dict)
 
 
-_FREE = frozenset(FreeFields.model_fields)
+_FREE = tuple(FreeFields.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,10 @@ def shape_of(request: Mapping[str, Any]) -> Shape | None:
     context = request.get("context") or {}
     if not isinstance(context, dict):
         return None
-    fixed = {name: value for name, value in request.items() if name not in _FREE}
-    free = {name: value for name, value in request.items() if name in _FREE}
+    fixed, free = dict(request), {}
+    for name in _FREE:
+        if name in fixed:
+            free[name] = fixed.pop(name)
     gaps: list[Any] = []
     encoded: list[bytes] = []
     try:
@@ -151,7 +153,7 @@ class Stencil:
         """The JSON with the values in its gaps."""
         parts = [b""] * (2 * len(self.gaps) + 1)
         parts[::2] = self.pieces
-        parts[1::2] = [values[number] for number in self.gaps]
+        parts[1::2] = map(values.__getitem__, self.gaps)
         return b"".join(parts)
 
 
