@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.bounded import BoundedDict
-from anabranch.core.request.admission import ValidationResult, session_candidates
+from anabranch.core.request.admission import session_candidates
 from anabranch.core.request.request_hash import body_hash
 from anabranch.core.request.shape import FreeFields, Shape, Stencil, are_gaps, cut_gaps
 
@@ -42,13 +42,11 @@ class Accepted:
     sorted_groups: Stencil
 
     @classmethod
-    def of(cls, result: ValidationResult, shape: Shape) -> Accepted:
-        """What is kept of a valid request with this shape."""
-        document = result.required().to_document()
-        groups = document["task_groups"]
-        cut_gaps(groups, shape)
+    def of(cls, document: Mapping[str, Any], warnings: tuple[str, ...], shape: Shape) -> Accepted:
+        """What is kept of a valid request with this shape and canonical document."""
+        groups = cut_gaps(document["task_groups"], shape)
         return cls(
-            warnings=result.warnings,
+            warnings=warnings,
             fixed={
                 name: value
                 for name, value in document.items()
@@ -105,11 +103,8 @@ class KnownShapes:
         """What is known of an earlier request of this shape."""
         return self._accepted.get((shape.digest, session_keys))
 
-    def keep(self, result: ValidationResult, shape: Shape, session_keys: tuple[str, ...]) -> None:
-        """Keep what the examination of a valid request found, if it holds for all requests of its shape."""
-        if result.reads_context:
-            return
-        found = Accepted.of(result, shape)
+    def keep(self, found: Accepted, shape: Shape, session_keys: tuple[str, ...]) -> None:
+        """Keep what the examination of a valid request found, which read no value of the context."""
         # A text of the request may look like the name of a gap.
         is_exact = are_gaps([found.groups], shape) and are_gaps([found.sorted_groups], shape)
         if is_exact and found.size <= self._accepted.max_size // MAX_SHARE:

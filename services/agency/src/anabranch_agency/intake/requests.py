@@ -20,6 +20,7 @@ from anabranch.core.wire import codec
 from anabranch.core.wire.messages import SubmitRun
 from anabranch.ports import Incoming, Outgoing
 from anabranch_agency.intake.control_records import decide_control
+from anabranch_agency.intake.known_shapes import Accepted
 from anabranch_agency.intake.records import (
     Decision,
     RequestContext,
@@ -71,9 +72,9 @@ def decide(
             project=project_of(document),
             warnings=result.warnings,
         )
-    if shape is not None:
-        context.known.keep(result, shape, session_keys)
     document = result.request.to_document()
+    if shape is not None and not result.reads_context:
+        context.known.keep(Accepted.of(document, result.warnings, shape), shape, session_keys)
     return Submit((_submission(context, record, document, body_hash(document), result.warnings, session_keys),))
 
 

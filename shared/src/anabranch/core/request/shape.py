@@ -117,11 +117,16 @@ def _with_gaps(groups: Any, gaps: list[Any], encoded: list[bytes]) -> Any:
     return copies
 
 
-def cut_gaps(task_groups: Sequence[dict[str, Any]], shape: Shape) -> None:
-    """Put the names of the gaps of a shape into the groups of the canonical document of its request, in place."""
-    for group, fixed_group in zip(task_groups, shape.fixed["task_groups"], strict=True):
-        for task, fixed in zip(group["tasks"], fixed_group["tasks"], strict=True):
-            task.update({field: fixed[field] for field in TEMPLATES if fixed.get(field) is not None})
+def cut_gaps(task_groups: Sequence[Mapping[str, Any]], shape: Shape) -> list[dict[str, Any]]:
+    """Copy the groups of the canonical document of a request, with the names of the gaps of its shape."""
+    return [
+        {**group, "tasks": list(map(_cut, group["tasks"], fixed["tasks"]))}
+        for group, fixed in zip(task_groups, shape.fixed["task_groups"], strict=True)
+    ]
+
+
+def _cut(task: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    return {**task, **{field: fixed[field] for field in TEMPLATES if fixed.get(field) is not None}}
 
 
 @dataclass(frozen=True, slots=True)
