@@ -310,6 +310,31 @@ def test_each_context_of_an_intake_keeps_its_own_shapes() -> None:
     assert not isinstance(examine(stricter, value), Submit)
 
 
+@pytest.mark.parametrize(("kept_bytes", "planned"), [(100_000, 1), (2_000, 3)])
+def test_a_plan_that_takes_much_of_the_memory_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, kept_bytes: int, planned: int
+) -> None:
+    plans, made = KnownPlans(kept_bytes), []
+    plan = known_plans.plan
+    monkeypatch.setattr(known_plans, "plan", lambda *given: made.append(given) or plan(*given))
+    for number in range(3):
+        [record] = examine(RequestContext(NAMES, LIMITS, AGENTS, 1), orjson.dumps(request(number))).records
+        plans.of(RUNS.decode(record.value).message)
+
+    assert len(made) == planned
+
+
+def test_a_request_is_examined_again_if_its_session_has_other_keys() -> None:
+    document = request(1)
+    document["task_groups"][0]["tasks"][0]["dependencies"] = ["kept"]
+    context = RequestContext(NAMES, LIMITS, AGENTS, 1)
+    value = orjson.dumps(document)
+
+    assert isinstance(examine(context, value, keys=["kept"]), Submit)
+    assert not isinstance(examine(context, value), Submit)
+    assert isinstance(examine(context, value, keys=["kept"]), Submit)
+
+
 def test_a_group_over_the_limit_of_a_record_is_started_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "PART_BYTES", 300)
     owner, starts = DecisionConfig(NAMES), []

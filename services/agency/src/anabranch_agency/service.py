@@ -34,7 +34,8 @@ class AgencyService:
 
     def __init__(self, resources: Resources, agents: Collection[str] | None) -> None:
         self._resources = resources
-        self._agents = agents
+        # A copy: what is known of a shape of requests holds for these agents.
+        self._agents = None if agents is None else frozenset(agents)
         settings = resources.settings
         self._handler = RunsHandler(resources, DecisionConfig(resources.names, settings.result_ttl))
         self._clock = LogClock(resources.clock)

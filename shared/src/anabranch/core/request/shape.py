@@ -25,6 +25,8 @@ from pydantic import Field
 from anabranch.core.request.fields import Json, Key, Name, SessionId
 from anabranch.core.request.models import Document
 
+_PIECE_BYTES = 80
+"""Memory of a piece of a stencil beside its JSON: its object, and the number of its gap."""
 TEMPLATES = ("message_template", "shared_instructions", "inputs")
 """The fields of a task that may have placeholders."""
 
@@ -151,8 +153,8 @@ class Stencil:
 
     @property
     def size(self) -> int:
-        """Bytes of the pieces."""
-        return sum(map(len, self.pieces))
+        """Bytes of memory, roughly."""
+        return sum(map(len, self.pieces)) + _PIECE_BYTES * len(self.pieces)
 
     def fill(self, values: Sequence[bytes]) -> bytes:
         """The JSON with the values in its gaps."""
