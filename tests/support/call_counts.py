@@ -3,8 +3,8 @@
 Counted with `sys.setprofile` in the system of `work_counts`: each call of a Python function and each resumption of
 a coroutine, from the request's record until all services are idle again. A request of the same shape has run
 before, as most have; `--first` counts the first one of its shape. Calls of C functions are not counted.
-Neither are those of the simulated servers, the loop and the counters, which no installation has. A call within a
-library belongs to the project's function that led to it.
+Neither are those of the simulated servers, the loop and the counters, which no installation has, nor what these
+call in the core. A call within a library belongs to the project's function that led to it.
 
 The counts depend only on the code and the versions of Python and of the libraries, never on the machine's speed.
 """
@@ -60,16 +60,25 @@ class CallCounter:
     def _on_event(self, frame: FrameType, event: str, argument: object) -> None:
         if event != "call":
             return
-        code = frame.f_code
-        at: FrameType | None = frame
-        while at is not None:
-            component = component_of(at.f_code.co_filename)
-            if component is not None:
-                if component:
-                    self.calls[component] += 1
-                    self.functions[f"{component} {code.co_qualname}"] += 1
-                return
-            at = at.f_back
+        component, at = _component_at(frame)
+        # The simulated servers use the core, too: a call belongs to them if one of them led to it.
+        user = component
+        while at is not None and user.startswith("core"):
+            user, at = _component_at(at.f_back)
+        if component and (user or at is None):
+            self.calls[component] += 1
+            self.functions[f"{component} {frame.f_code.co_qualname}"] += 1
+
+
+def _component_at(frame: FrameType | None) -> tuple[str, FrameType | None]:
+    """The component of the nearest frame of the project, from this one outwards, and that frame. It is empty for
+    the simulated servers, and where there is no such frame."""
+    while frame is not None:
+        component = component_of(frame.f_code.co_filename)
+        if component is not None:
+            return component, frame
+        frame = frame.f_back
+    return "", None
 
 
 def calls_of(shape: str, *, first: bool = False) -> CallCounter:
