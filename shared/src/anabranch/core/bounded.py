@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 K = TypeVar("K")
 V = TypeVar("V")
+D = TypeVar("D")
 
 
 class BoundedDict(MutableMapping[K, V]):
@@ -56,6 +57,17 @@ class BoundedDict(MutableMapping[K, V]):
         self._add(key, value)
         while self.total_weight > self.max_size and len(self._entries) > 1:
             self._evict()
+
+    @overload
+    def get(self, key: K, /) -> V | None: ...
+    @overload
+    def get(self, key: K, default: D, /) -> V | D: ...
+    def get(self, key: K, default: Any = None, /) -> Any:
+        """See `dict.get`. The inherited method raises and catches an error for each key that is missing."""
+        if key not in self._entries:
+            return default
+        self._entries.move_to_end(key)
+        return self._entries[key]
 
     def __delitem__(self, key: K) -> None:
         del self._entries[key]
