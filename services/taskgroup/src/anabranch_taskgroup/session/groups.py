@@ -62,7 +62,7 @@ def report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
         )
         turn.publish(runs, run.run_id, message)
     failures = all_failures(group)
-    first = first_failures(failures)
+    first = first_failures(failures) if failures else ()
     finished = GroupFinished(
         run_id=run.run_id,
         group=group.name,

@@ -165,7 +165,8 @@ def cause_of(offset: int, nth: int, generation: int = 0) -> int:
     again counts offsets from 0, so the `generation` of the log is the high part of the cause and the offset the
     low part. Numbers beyond the bits of a part are clamped.
     """
-    position = log_position(min(generation, _MAX_GENERATION), offset)
+    # Nearly every log is in generation 0, where the position is the offset.
+    position = log_position(min(generation, _MAX_GENERATION), offset) if generation else offset
     return (position << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)
 
 
