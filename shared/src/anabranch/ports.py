@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from anabranch.core.run_filter import RunFilter
 from anabranch.core.telemetry import Metric
 from anabranch.core.tracing import RunTrace, Span
+from anabranch.core.value_objects import value_object
 from anabranch.core.wire.run_view import RunView
 
 # --- the log -------------------------------------------------------------------------------------
@@ -23,7 +24,7 @@ Headers = tuple[tuple[str, bytes | None], ...]
 """The headers of a record in order. A name may occur twice, and a value may be null."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Outgoing:
     """One record to publish.
 
@@ -40,7 +41,7 @@ class Outgoing:
     partition: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Incoming:
     """One record that was read. `timestamp` is the record's timestamp, in seconds since the epoch.
 
@@ -244,7 +245,7 @@ class EventLog(Protocol):
 # --- the store -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Write:
     """One value to store under a full key name, for `ttl` seconds."""
 
@@ -253,7 +254,7 @@ class Write:
     ttl: float
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class HistoryEntry:
     """One entry of a history: a list under `key`, ordered by `position` (an integer from 0, below 2**53), which
     keeps the last `keep` entries. An entry at the same position is replaced, and a dropped one is not added again.
@@ -276,7 +277,7 @@ class History:
     values: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Fence:
     """Fencing token of a write: `key` names the fence (in the hash tag of the writes), `epoch` is the owner's
     epoch."""

@@ -8,10 +8,10 @@ message type has a handler in `_HANDLERS`, and those that are addressed to one s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from anabranch.core.admissions import first_fence
+from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import (
     CheckRun,
     ClaimPartition,
@@ -61,7 +61,7 @@ from anabranch_taskgroup.session.turn import DecisionConfig, Halt, Pause, Turn
 from anabranch_taskgroup.session.value_references import ANY_SIZE, as_published
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class DeliveredMessage:
     """A message with its payload, its offset, and the timestamp of its record in seconds since the epoch."""
 
@@ -151,7 +151,8 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
     else:
         for task in tasks:
             admit(turn, run, task)
-    close_group(turn, run, group)
+    if not group.unfinished:
+        close_group(turn, run, group)
     # A part that is read after the group's timeout has tasks that have to be stopped as well.
     if group.deadline is not None and not group.is_reported and not group.is_stopped:
         run.timers.schedule(Timer(TimerKind.GROUP_TIMEOUT, group.name), group.deadline)
@@ -162,7 +163,9 @@ def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
     group.max_chunks, group.opened_at = message.most_chunks, turn.at
     if message.timeout is not None:
         group.deadline = turn.at + message.timeout
-    group.unsettled = {key for key, each in run.shared.items() if each.producers and each.home == group.name}
+    for key, each in run.shared.items():
+        if each.producers and each.home == group.name:
+            group.unsettled.add(key)
     run.groups[message.group] = group
     turn.event(run, "group.started", group=group.name)
     return group

@@ -7,7 +7,6 @@ as the workers packed them, and the join is a manifest of the pages in member or
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -17,6 +16,7 @@ from anabranch.core.expansion.members import Expanded
 from anabranch.core.json_documents import dumps
 from anabranch.core.outputs import check_derived, derived, empty_value, identifier_of, join
 from anabranch.core.ranges import Ranges
+from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import Json, MembersReported, MembersTaken
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.store_keys import stored_key
@@ -25,7 +25,7 @@ from anabranch_taskgroup.session.turn import Turn
 from anabranch_taskgroup.session.value_references import reference_to
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Joined:
     """The value of one result key: `derived` are the keys that `separate` publishes with it."""
 

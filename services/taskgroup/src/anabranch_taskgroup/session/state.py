@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from anabranch.core.policies import Policy
+from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import Failure, Json, StopReason
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task
@@ -16,7 +17,7 @@ from anabranch_taskgroup.session.timers import Timers
 from anabranch_taskgroup.session.traceback_limits import MAX_RUN_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Value:
     """The value of a key within a run: `data` is JSON, or a reference where `is_reference`."""
 
@@ -24,7 +25,7 @@ class Value:
     is_reference: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class PublishedValue:
     """A value as it is published outside the run. Made by `value_references.as_published`.
 
@@ -42,14 +43,14 @@ class PublishedValue:
         return Value(self.document, self.is_reference)
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Absent:
     """A key that has no value in this run, with the reason."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class ProducerValue:
     """The contribution of a task to a key with a policy; `items` is the length of a list, 1 for any other
     value."""

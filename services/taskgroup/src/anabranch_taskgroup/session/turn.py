@@ -14,6 +14,7 @@ from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Policy
 from anabranch.core.retention import ttl_for
+from anabranch.core.value_objects import value_object
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.events import EventEntry, cause_of
@@ -42,7 +43,7 @@ class DecisionConfig:
     chunk_seconds: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class OfferChunk:
     """Offer a chunk to the workers, in its state at the time of the offer."""
 
@@ -52,7 +53,7 @@ class OfferChunk:
     chunk: int
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Watch:
     """Watch a key of the session that is set outside the run."""
 
@@ -68,7 +69,7 @@ class ReofferUnclaimed:
     run_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Unwatch:
     """Stop watching a key for a run."""
 

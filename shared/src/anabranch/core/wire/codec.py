@@ -10,7 +10,6 @@ Golden files pin the wire format; a change that an older reader cannot read need
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -18,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from anabranch.core.errors import AnabranchError
 from anabranch.core.json_documents import dumps
+from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import Message, Offer, OnGroups, OnRuns
 
 WIRE_VERSION = 1
@@ -29,7 +29,7 @@ class Undecodable(AnabranchError):
     """A record that is not a message of this protocol. It becomes a dead letter and is never skipped silently."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Decoded(Generic[M]):
     message: M
     segments: tuple[bytes, ...]

@@ -7,14 +7,13 @@ other owners. So a crash at any instant repeats messages, and never contradicts 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from anabranch.core.telemetry import Metric
 from anabranch.core.tracing import Span
+from anabranch.core.value_objects import value_object
 from anabranch.ports import HistoryEntry, Outgoing
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class StorePut:
     """Store a value, fenced by the owner's epoch within `scope`, the hash tag of `key`. `ttl` in seconds.
 
@@ -28,7 +27,7 @@ class StorePut:
     fenced: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class AppendHistory:
     """Add an entry to a history of the store, fenced as a StorePut is. `ttl` in seconds; see
     `ports.HistoryEntry`."""
@@ -44,21 +43,21 @@ class AppendHistory:
         return HistoryEntry(self.key, self.position, self.value, self.ttl, self.keep)
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class PublishFirst:
     """Publish a record in the first stage: before any record of the second."""
 
     outgoing: Outgoing
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class PublishAfter:
     """Publish a record once everything of this turn is durable."""
 
     outgoing: Outgoing
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Notify:
     """Publish on a channel of the store once everything of this turn is durable."""
 
@@ -66,7 +65,7 @@ class Notify:
     message: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Expire:
     """Set the time to live of keys in the store to `ttl` seconds from now. Missing keys are ignored."""
 
@@ -74,7 +73,7 @@ class Expire:
     ttl: float
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Count:
     """Add to a counter after the turn. A replay does not count again what the last owner may have counted."""
 
@@ -83,7 +82,7 @@ class Count:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Lag:
     """Record in a histogram how long ago `since` (seconds since the epoch) is, after the turn."""
 
@@ -92,7 +91,7 @@ class Lag:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Emit:
     """Export a span after the turn. After a crash it is exported again, with the same ids."""
 
