@@ -176,11 +176,11 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
 def test_the_answer_comes_soon_and_fits_a_record(name: str) -> None:
     make, code = HOSTILE[name]
     made = make()
-    started = time.perf_counter()
+    started = time.process_time()
 
     reading = parse_request(made, "yaml") if isinstance(made, str) else parse_request(json.dumps(made))
 
-    assert time.perf_counter() - started < SOON
+    assert time.process_time() - started < SOON
     assert (code in codes(reading)) if code else not reading.errors
     assert len(reading.errors) <= MAX_ERRORS + 1
     assert len(orjson.dumps([problem.to_document() for problem in reading.errors])) < 900_000

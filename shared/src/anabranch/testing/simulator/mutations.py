@@ -14,6 +14,7 @@ from typing import Any
 
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.core.offsets import TrailingCommit
+from anabranch.core.ranges import Ranges
 from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.ownership import claims, commits, owner, replay, turns
 from anabranch.runtime.ownership.log_clock import LogClock
@@ -22,8 +23,10 @@ from anabranch_agency.run import actor as agency_actor
 from anabranch_taskgroup.owner import dispatch, key_watcher
 from anabranch_taskgroup.session import actor, claim_monitor, known_runs, value_references
 from anabranch_taskgroup.session.reports import ClassifiedReport, ReportStatus
+from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.steps import joins
 from anabranch_taskgroup.session.steps import task as steps_task
+from anabranch_taskgroup.session.task_state import Chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +117,14 @@ def _joins_early(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_new(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A report that is not contested counts, whatever is known of its members."""
+    """A stale report counts like a new one, even if its chunk has ended."""
 
     def classify(task: Any, report: Any) -> Any:
         found = original(task, report)
-        if found.status is ReportStatus.CONTESTED:
+        if found.status is not ReportStatus.STALE or task.state is not TaskState.RUNNING:
             return found
-        return ClassifiedReport(ReportStatus.NEW, task.chunks.get(report.chunk))
+        again = Chunk(report.chunk, Ranges(report.completed), 0, fence=report.fence)
+        return ClassifiedReport(ReportStatus.NEW, task.chunks.setdefault(report.chunk, again))
 
     return classify
 
