@@ -72,6 +72,15 @@ async def test_headers_keep_their_order_doubles_and_nulls_and_a_key_may_be_binar
     assert (record.key, record.headers, record.is_null) == (b"\xff\x00", headers, False)
 
 
+async def test_a_null_value_is_not_an_empty_one(log: EventLog, topic: str) -> None:
+    await log.publish([Outgoing(topic, "k", b"", is_null=True), Outgoing(topic, "k", b"")])
+
+    async with log.read(topic, start="earliest") as reader:
+        records = await take(reader, 2)
+
+    assert [(record.value, record.is_null) for record in records] == [(b"", True), (b"", False)]
+
+
 async def test_a_key_in_bytes_has_the_partition_of_its_text(log: EventLog, prefix: str) -> None:
     topic = f"{prefix}bytes"
     await log.create_topics([TopicSpec(topic, 12)])

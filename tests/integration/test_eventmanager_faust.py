@@ -220,6 +220,34 @@ async def test_partitions_are_shared_and_taken_over(kafka: str, kafka_log: Kafka
     assert {(view.status, view.failure_count) for view in views} == {("failed", 3)}
 
 
+async def test_a_process_that_keeps_a_partition_in_a_rebalance_keeps_its_documents(
+    kafka: str, kafka_log: KafkaLog, prefix: str
+) -> None:
+    """The runs began before the first of the two processes started, so it has them from the table only."""
+    names, redis = Names(prefix), Redis()
+    await _create(kafka_log, names)
+    runs = [f"run {number}" for number in range(9)]
+    async with _on_faust(kafka, names, redis):
+        await _publish(kafka_log, names, [(run, value) for run in runs for value in wide_run(run, f"r {run}")[:4]])
+        async with asyncio.timeout(30):
+            while None in [await load_view(redis.store, names, run) for run in runs]:
+                await asyncio.sleep(0.02)
+
+    async with (
+        _on_faust(kafka, names, redis) as first,
+        _on_faust(kafka, names, redis) as second,
+        asyncio.timeout(30),
+    ):
+        while sorted([*first.projector.partitions(), *second.projector.partitions()]) != [0, 1, 2]:
+            await asyncio.sleep(0.05)
+        assert first.projector.partitions()
+        assert second.projector.partitions()
+        await _publish(kafka_log, names, [(run, value) for run in runs for value in wide_run(run, f"r {run}")[4:]])
+        views = [await _ended(redis, names, run) for run in runs]
+
+    assert {(view.name, view.failure_count) for view in views} == {("demo", 3)}
+
+
 async def test_no_files_are_left_and_nothing_is_logged_as_a_warning(
     kafka: str, kafka_log: KafkaLog, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

@@ -31,7 +31,8 @@ class Outgoing:
     `key` is text, or bytes for a record that is forwarded and whose key may not be UTF-8. `headers` is a mapping,
     or pairs if a name occurs twice.
 
-    `partition` overrides the partitioner.
+    `partition` overrides the partitioner. `is_null`: the value is null in place of empty, which deletes the key
+    from a compacted topic.
     """
 
     topic: str
@@ -39,6 +40,7 @@ class Outgoing:
     value: bytes
     headers: Mapping[str, bytes] | Headers = field(default_factory=dict)
     partition: int | None = None
+    is_null: bool = False
 
 
 @value_object

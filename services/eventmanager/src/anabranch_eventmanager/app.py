@@ -16,7 +16,13 @@ def build(resources: Resources) -> EventManager:
     from anabranch_eventmanager.drivers.faust_driver import FaustDriver  # imports for a second: only where used
 
     settings = resources.settings
-    driver = FaustDriver(resources.log, resources.names, settings.brokers, settings.kafka_properties)
+    driver = FaustDriver(
+        resources.log,
+        resources.names,
+        settings.brokers,
+        settings.kafka_properties,
+        resources.supervisor.tasks(),
+    )
     return EventManager(driver, resources)
 
 

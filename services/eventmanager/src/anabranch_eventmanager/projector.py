@@ -47,6 +47,9 @@ class Sinks(Protocol):
     def forward(self, message: Forward) -> None:
         """Publish an event on a channel."""
 
+    async def sent(self) -> None:
+        """Wait until the events and records that were passed so far have been published."""
+
     def view_changed(self, partition: int, run_id: str, *, urgent: bool) -> None:
         """Write the view of a run soon, or at once if `urgent`."""
 
@@ -54,7 +57,7 @@ class Sinks(Protocol):
         """Remove a run from the list of recent runs."""
 
     def publish(self, record: Outgoing) -> None:
-        """Append a record to the log; it is lost if the process dies before."""
+        """Append a record to the log."""
 
     def nudge(self, record: Outgoing, workers: Sequence[str], silent_for: float) -> None:
         """Append a nudge for a run, unless one of the workers that last started its members is alive.
@@ -144,6 +147,11 @@ class Projector:
         """The progress of each assigned partition, for the watchdog."""
         return {number: partition.progress for number, partition in self._partitions.items()}
 
+    async def outputs_sent(self) -> None:
+        """Wait until what was passed to the sinks so far has reached the servers, but for views: those are written
+        again after a restart."""
+        await self._sinks.sent()
+
     def open_runs(self) -> int:
         """The number of runs that have not ended."""
         return sum(len(each.nudges) for each in self._partitions.values())
@@ -162,8 +170,8 @@ class Projector:
         runs: dict[str, bool] = {}
         for record in records:
             applied = self._apply(partition.documents, record)
-            partition.documents.update(applied.writes)
-            changed.update(applied.writes)
+            for key, document in applied.writes.items():
+                partition.documents[key] = changed[key] = document
             for effect in applied.effects:
                 if isinstance(effect, RunChanged):
                     runs[effect.run_id] = effect.urgent or runs.get(effect.run_id, False)

@@ -47,6 +47,11 @@ class ServerSinks:
         """See `projector.Sinks`."""
         self.messages.put((message.channel, message.payload))
 
+    async def sent(self) -> None:
+        """See `projector.Sinks`."""
+        await self.messages.wait_sent()
+        await self.records.wait_sent()
+
     def view_changed(self, partition: int, run_id: str, *, urgent: bool) -> None:
         """See `projector.Sinks`."""
         self.views.mark_changed(partition, run_id, urgent=urgent)

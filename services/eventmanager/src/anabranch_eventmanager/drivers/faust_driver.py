@@ -1,9 +1,9 @@
 """Driver for Kafka: a Faust application with one table, which stores the documents.
 
-Faust delivers the records, moves partitions between processes, and keeps the changelog of the table; the
-projector does everything else. Keys of the table start with their partition. Writes are collected for a while,
-and a record is acknowledged only after its writes were sent to the changelog, which Faust flushes before it
-commits. Changelog records name their partition, so they do not depend on Faust's partitioner.
+Faust moves partitions between processes, reads the records and restores the table from its changelog; the
+projector does everything else. Documents are written to the changelog in batches, and the offsets of the records
+that changed them are committed afterwards. Keys of the table start with their partition. Changelog records name
+their partition, so they do not depend on a partitioner.
 """
 
 from __future__ import annotations
@@ -12,44 +12,36 @@ import asyncio
 import logging
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
-from anabranch.ports import EventLog, Headers, Incoming, TopicSpec
+from anabranch.ports import EventLog, Incoming, TopicSpec
+from anabranch.runtime.process.supervision import SupervisedTasks
+from anabranch_eventmanager.drivers.faust_consumer import BatchTransport
 from anabranch_eventmanager.drivers.faust_security import faust_options
-from anabranch_eventmanager.projection.documents import Document
-from anabranch_eventmanager.projection.table_records import TableRecords
+from anabranch_eventmanager.drivers.table_writer import TableWriter
 from anabranch_eventmanager.projector import Projector
 
 TABLE = "facts"
 START_SECONDS = 60.0
 STOP_SECONDS = 8.0
 CHECK_SECONDS = 0.05
-COLLECT_SECONDS = 0.2
-MAX_COLLECTED = 500
-"""Seconds, and number of records, after which collected writes go to the changelog.
-
-The document of a run changes with each of its records, and nothing waits for the changelog: so each document of
-a short run is written only once.
-"""
+LAST_WRITE_SECONDS = 4.0
+"""Maximum seconds of the last write of revoked partitions, and of a process that stops. Without it the next owner
+reads more records again."""
 
 _DEFAULTS: Mapping[str, Any] = {
     "broker_session_timeout": 8.0,
     "broker_heartbeat_interval": 2.0,
     "broker_commit_interval": 1.0,
-    "producer_linger": 0.02,
-    "producer_max_request_size": 1_048_576,
 }
-"""Faust options.
-
-The session timeout is short, for a quick takeover, as in the other services. With a linger several changelog
-records share a request: without it a process handles a few hundred records a second instead of thousands.
-"""
+"""Faust options. The session timeout is short, for a quick takeover, as in the other services."""
 
 _log = logging.getLogger("anabranch.eventmanager.faust")
 
@@ -60,29 +52,33 @@ class FaustDriver:
     Args:
         brokers: `host:port`, several with commas between.
         properties: Kafka properties in librdkafka's names.
+        tasks: runs the writer of documents.
     """
 
-    def __init__(self, log: EventLog, names: Names, brokers: str, properties: Mapping[str, str]) -> None:
+    def __init__(
+        self, log: EventLog, names: Names, brokers: str, properties: Mapping[str, str], tasks: SupervisedTasks
+    ) -> None:
         self._log = log
         self._names = names
         self._brokers = brokers
         self._options = {**_DEFAULTS, **faust_options(properties)}
+        self._tasks = tasks
+        self._changelog = f"{names.eventmanager}-{TABLE}-changelog"
         self._app: Any = None
         self._table: Any = None
         self._directory: Path | None = None
         self._projector: Projector | None = None
         self._recovered = asyncio.Event()
-        self._records: dict[int, TableRecords] = {}
-        self._unwritten: dict[tuple[int, str], Document | None] = {}
-        self._unacknowledged: list[Any] = []
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._writer = TableWriter(log, self._changelog, self._effects_sent, self._done)
 
     async def start(self, projector: Projector) -> None:
         """See `service.Driver`. Returns when this process is a member and its partitions are recovered."""
         self._projector = projector
         partitions = await self._log.partition_count(self._names.events)
-        await self._log.create_topics([self._changelog(partitions)])
+        # Created like all other topics and not by Faust.
+        await self._log.create_topics([TopicSpec(self._changelog, partitions, {"cleanup.policy": "compact"})])
         self._build(partitions)
+        self._tasks.spawn(self._writer.run(), "document writer")
         await self._app.start()
         await self._until_recovered()
 
@@ -90,13 +86,14 @@ class FaustDriver:
         """See `service.Driver`."""
         app = self._app
         if app is not None:
-            self._write()
+            await self._write_last()
             try:
                 async with asyncio.timeout(STOP_SECONDS):
                     await app.stop()
             except TimeoutError:
                 _log.warning("the event manager stops although Faust has not stopped within %g s", STOP_SECONDS)
         self._app = None
+        await self._tasks.cancel()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
@@ -117,12 +114,6 @@ class FaustDriver:
         except TimeoutError as error:
             reason = f"the group {self._names.eventmanager} was not joined within {START_SECONDS:g} s"
             raise ServerUnavailable("Kafka", self._brokers, reason) from error
-
-    def _changelog(self, partitions: int) -> TopicSpec:
-        """The changelog topic, which is created like all other topics and not by Faust."""
-        return TopicSpec(
-            f"{self._names.eventmanager}-{TABLE}-changelog", partitions, {"cleanup.policy": "compact"}
-        )
 
     def _build(self, partitions: int) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="anabranch-eventmanager-"))
@@ -146,42 +137,36 @@ class FaustDriver:
             loop=asyncio.get_running_loop(),
             **self._options,
         )
+        self._app.transport = BatchTransport(self._app.conf.broker_consumer, self._app)
+        self._app.transport.deliver = self._deliver
         events = self._app.topic(self._names.events, key_type=bytes, value_type=bytes)
         self._table = self._app.Table(TABLE, key_type=bytes, value_type=bytes, partitions=partitions)
-        self._app.agent(events, name="events")(self._follow)
+        self._app.agent(events, name="events")(_subscribe)
         self._app.on_partitions_revoked.connect(self._on_revoked)
         self._table.on_recover(self._on_recovered)
 
-    async def _follow(self, stream: Any) -> None:
-        """The Faust agent: one task for all partitions, because the projector handles a record in microseconds."""
-        # Not acknowledged by Faust: `_write` does that after the changelog has the writes of the record.
-        async for event in stream.noack().events():
-            self._unacknowledged.append(event)
-            self._handle(event.message)
-            if len(self._unacknowledged) >= MAX_COLLECTED:
-                self._write()
-            else:
-                self._schedule_write()
-
-    def _handle(self, message: Any) -> None:
+    def _deliver(self, partition: int, records: Sequence[Incoming]) -> None:
+        """Handle records at once, because that takes microseconds for each."""
         if self._projector is not None:
-            record = Incoming(
-                message.topic,
-                message.partition,
-                message.offset,
-                message.key,
-                message.value or b"",
-                _headers(message.headers),
-                message.timestamp,
-                message.value is None,
-            )
-            self._projector.handle(message.partition, [record])
+            self._projector.handle(partition, records)
+            self._writer.handled(partition, records[-1].offset + 1)
+
+    async def _effects_sent(self) -> None:
+        if self._projector is not None:
+            await self._projector.outputs_sent()
+
+    def _done(self, partition: int, following: int) -> None:
+        self._app.consumer.done(self._names.events, partition, following)
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
         """Drop revoked partitions at once, so that no older view overwrites a newer one of the next owner."""
-        self._write()
-        for partition in {each.partition for each in revoked if each.topic == self._names.events}:
-            self._close(partition)
+        numbers = {each.partition for each in revoked if each.topic == self._names.events}
+        if not await self._write_last():
+            # A write that still waits must not write documents of these partitions when it continues.
+            await self._tasks.cancel()
+            self._tasks.spawn(self._writer.run(), "document writer")
+        for number in numbers:
+            self._close(number)
 
     async def _on_recovered(self) -> None:
         """Faust has recovered the table after a rebalance: open the assigned partitions with its documents."""
@@ -191,12 +176,13 @@ class FaustDriver:
         await self._seek_uncommitted(assigned)
         stored: dict[int, dict[str, bytes]] = {each.partition: {} for each in assigned}
         for key, value in self._table.data.items():
-            partition, _, name = key.decode().partition("|")
-            if value and int(partition) in stored:
-                stored[int(partition)][name] = value
-        for partition, values in stored.items():
-            records = self._records[partition] = TableRecords()
-            self._projector.open(partition, records.load(values), self._persist)
+            number, _, name = key.decode().partition("|")
+            if value and int(number) in stored:
+                stored[int(number)][name] = value
+        # The projector has the documents from now on; a second copy would only take memory.
+        self._table.data.clear()
+        for number, documents in self._writer.open(stored).items():
+            self._projector.open(number, documents, self._writer.put)
         _log.info("the event manager has recovered the partitions %s of %s", sorted(stored), self._names.events)
         # Also set if no partition was assigned: a process above the number of partitions is a healthy standby.
         self._recovered.set()
@@ -217,50 +203,30 @@ class FaustDriver:
             for each in uncommitted:
                 await consumer.seek(each, earliest[each])
 
-    def _close(self, partition: int) -> None:
+    def _close(self, number: int) -> None:
         if self._projector is not None:
-            self._projector.close(partition)
-        self._records.pop(partition, None)
-        prefix = f"{partition}|".encode()
-        for key in [key for key in self._table.data if key.startswith(prefix)]:
-            del self._table.data[key]
+            self._projector.close(number)
+        self._writer.close(number)
+        self._app.consumer.forget(self._names.events, number)
+        # Otherwise Faust would restore a partition that it gets again only from where it stopped last time.
+        self._app.tables.recovery.revoke(TP(self._changelog, number))
 
-    def _persist(self, partition: int, key: str, document: Document | None) -> None:
-        """See `projector.Persist`. Of several writes to a key only the last one is sent."""
-        self._unwritten[partition, key] = document
-        self._schedule_write()
-
-    def _schedule_write(self) -> None:
-        if self._write_timer is None:
-            self._write_timer = asyncio.get_running_loop().call_later(COLLECT_SECONDS, self._write)
-
-    def _write(self) -> None:
-        """Send the collected writes to the changelog, then acknowledge the records that caused them."""
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-        if self._app is None:
-            return  # stopped: the next owner reads these records again, as after a crash
-        unwritten, self._unwritten = self._unwritten, {}
-        for (partition, key), document in unwritten.items():
-            for name, value in self._records[partition].changes(key, document):
-                self._write_one(partition, f"{partition}|{name}".encode(), value)
-        acknowledged, self._unacknowledged = self._unacknowledged, []
-        for event in acknowledged:
-            event.ack()
-
-    def _write_one(self, partition: int, name: bytes, value: bytes | None) -> None:
-        """Write to the table's memory and changelog directly, because outside of an agent the table refuses
-        writes."""
-        if value is None:
-            self._table.data.pop(name, None)
-        else:
-            self._table.data[name] = value
-        self._table.send_changelog(partition, name, value)
+    async def _write_last(self) -> bool:
+        """Write the collected documents before partitions move. Returns False if that took too long."""
+        try:
+            async with asyncio.timeout(LAST_WRITE_SECONDS):
+                await self._writer.write()
+        except TimeoutError:
+            _log.warning(
+                "the event manager could not write its latest documents within %g s; the next owner of the "
+                "partitions reads their records again",
+                LAST_WRITE_SECONDS,
+            )
+            return False
+        return True
 
 
-def _headers(headers: Any) -> Headers:
-    """Headers as pairs; depending on the transport Faust passes a mapping or pairs."""
-    if not headers:
-        return ()
-    return tuple(headers.items() if isinstance(headers, Mapping) else headers)
+async def _subscribe(stream: Any) -> None:
+    """The Faust agent. It only makes Faust subscribe to the topic: records are delivered before they reach it."""
+    async for _ in stream:
+        pass

@@ -72,7 +72,7 @@ class EventProjection:
 
     def apply(self, documents: Documents, record: EventRecord, at: RecordPosition) -> Applied:
         """The new documents and effects. `documents` is not changed: the caller stores the writes."""
-        if not isinstance(record, EventBatch):
+        if record.type != "events":
             key = subscription_key(record)
             return Applied({key: with_subscription(documents.get(key), record, at.timestamp)}, ())
         known = documents.get(run_key(record.run_id))

@@ -128,11 +128,11 @@ class Draft:
             self._groups[name] = self.run["groups"][name] = group
         return group
 
-    def task(self, group_name: str, name: str) -> Document:
-        """The task of a group; a new one if the group has none of this name."""
+    def task(self, group: Document, group_name: str, name: str) -> Document:
+        """The task of a group that was opened; a new one if the group has none of this name."""
         task = self._tasks.get((group_name, name))
         if task is None:
-            tasks = self.group(group_name)["tasks"]
+            tasks = group["tasks"]
             task = dict(tasks.get(name, NEW_TASK))
             self._tasks[group_name, name] = tasks[name] = task
         return task
@@ -147,7 +147,8 @@ def apply_entry(draft: Draft, entry: EventEntry) -> None:
         _apply_to_run(draft, action, entry)
         return
     # There is no event `run.started`: the first event of a group or task starts the run.
-    _start(run, time)
+    if run["started_at"] is None or time < run["started_at"]:
+        _start(run, time)
     if entry.group is None:
         return
     group = draft.group(entry.group)
@@ -155,10 +156,11 @@ def apply_entry(draft: Draft, entry: EventEntry) -> None:
         _apply_to_group(group, action, entry)
         return
     # A task that has started implies a group that has, even if the event of the group was missed.
-    _start(group, time)
-    if action == "started" and (worker := entry.data.get("worker")):
-        _update_workers(run, worker)
-    _apply_to_task(draft.task(entry.group, entry.task), action, entry)
+    if group["started_at"] is None or time < group["started_at"]:
+        _start(group, time)
+    if action == "started" and (worker := entry.data.get("worker")) and run["workers"][-1:] != [worker]:
+        run["workers"] = [*(each for each in run["workers"] if each != worker), worker][-MAX_WORKERS:]
+    _apply_to_task(draft.task(group, entry.group, entry.task), action, entry)
 
 
 def _apply_to_run(draft: Draft, action: str, entry: EventEntry) -> None:
@@ -188,12 +190,6 @@ def _accept(draft: Draft, entry: EventEntry) -> None:
     for name, tasks in groups.items() if isinstance(groups, dict) else ():
         group = draft.group(name)
         group["tasks"] = dict.fromkeys(tasks, NEW_TASK) | group["tasks"]
-
-
-def _update_workers(run: Document, worker: str) -> None:
-    workers = run["workers"]
-    if not workers or workers[-1] != worker:
-        run["workers"] = [*(each for each in workers if each != worker), worker][-MAX_WORKERS:]
 
 
 def _apply_to_group(group: Document, action: str, entry: EventEntry) -> None:

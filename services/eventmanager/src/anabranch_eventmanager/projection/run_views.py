@@ -68,7 +68,7 @@ def _group_view(ended: bool, group: Document) -> GroupView:
 def _task_view(ended: bool, task: Document) -> TaskView:
     """The view of a task. `ended`: whether its run has ended."""
     status, members, completed = _status(ended, task), task["members"], _count(task["completed"])
-    failed = _count(task["failed"]) and len(_failed(task))
+    failed = len(_failed(task)) if task["failed"] else 0
     # After a task has ended, none of its failed members waits for a redrive or dismissal.
     held = _count(task.get("held", ())) if status in _OPEN else 0
     attempt = task.get("attempt")

@@ -116,7 +116,7 @@ class ProducerThread:
             try:
                 produce(
                     record.topic,
-                    record.value,
+                    None if record.is_null else record.value,
                     record.key,
                     partition,
                     partial(report, call, index),

@@ -51,7 +51,8 @@ class LogPartition:
         offset = self.end
         headers = header_pairs(record)
         value = fitted(record.value)
-        stored = Incoming(self.topic, self.number, offset, key_bytes(record), value, headers, timestamp)
+        key, is_null = key_bytes(record), record.is_null
+        stored = Incoming(self.topic, self.number, offset, key, value, headers, timestamp, is_null)
         self._records.append(stored)
         self._bytes += stored_bytes(stored)
         if self._retention_bytes is not None and self._bytes > self._retention_bytes:
