@@ -63,6 +63,11 @@ class Ranges:
             self._stops.append(stop)
             self._count += stop - start
             return stop - start
+        # Fast path: most indexes come in order, and continue the last range.
+        if start == self._stops[-1]:
+            self._stops[-1] = stop
+            self._count += stop - start
+            return stop - start
         # `bisect_left` in the stops and `bisect_right` in the starts include ranges that only touch; they merge.
         first = bisect_left(self._stops, start)
         last = bisect_right(self._starts, stop)

@@ -30,6 +30,8 @@ class Combinations(Protocol):
 def count_between(start: float, end: float, step: float) -> int:
     """The number of numbers from `start` to `end` inclusive, by `step`, which is not 0. Exact for any floats: they
     are converted to fractions, because a float division can be off by one."""
+    if isinstance(start, int) and isinstance(end, int) and isinstance(step, int):
+        return max(0, (end - start) // step + 1)
     # By way of the shortest text: Fraction(0.1) would be the exact binary value, which is not 1/10.
     first, last, stride = Fraction(str(start)), Fraction(str(end)), Fraction(str(step))
     return max(0, math.floor((last - first) / stride) + 1)
@@ -45,13 +47,14 @@ class Arithmetic(Sequence[int | float]):
     def __init__(self, start: float, end: float, step: float = 1) -> None:
         if step == 0:
             raise ExpansionError("a sequence with step 0 never ends: give another step")
-        self._start, self._step = Fraction(str(start)), Fraction(str(step))
         self._count = count_between(start, end, step)
         if self._count > _LARGEST:
             raise ExpansionError(f"the sequence from {start} to {end} by {step} is too long")
         self._whole: range | None = None
         if isinstance(start, int) and isinstance(step, int):
             self._whole = range(start, start + self._count * step, step)
+        else:
+            self._start, self._step = Fraction(str(start)), Fraction(str(step))
 
     def __len__(self) -> int:
         return self._count
