@@ -9,7 +9,8 @@ Golden files pin the wire format; a change that an older reader cannot read need
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -40,8 +41,14 @@ def header_of(message: Message) -> dict[str, Any]:
     header = message.model_dump(mode="json", exclude_defaults=True)
     header["v"] = WIRE_VERSION
     # `exclude_defaults` leaves `type` out, because it always has its default.
-    header["type"] = message.__class__.model_fields["type"].default
+    header["type"] = _type_of(message.__class__)
     return header
+
+
+@cache
+def _type_of(kind: type[Message]) -> str:
+    """The `type` of a class of messages."""
+    return str(kind.model_fields["type"].default)
 
 
 def encode(message: Message, segments: Sequence[bytes] = ()) -> bytes:
@@ -71,28 +78,31 @@ def split(value: bytes) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     # `type`, not `isinstance`: True is an int, and equal to 1.
     if type(version) is not int or version != WIRE_VERSION:
         raise Undecodable(f"wire version {WIRE_VERSION} is expected, found {version!r}: upgrade the readers first")
-    return header, _cut(payload, _lengths(header))
+    return header, _cut(payload, header.get("segments", [])) if payload or "segments" in header else ()
 
 
-def _lengths(header: dict[str, Any]) -> list[int]:
-    """The lengths of the segments in the header. bool is an int in Python, but not a length."""
-    lengths = header.get("segments", [])
-    if isinstance(lengths, list) and all(type(length) is int and length >= 0 for length in lengths):
-        return lengths
-    raise Undecodable("`segments` is not a list of lengths in bytes")
+def _cut(payload: bytes, lengths: object) -> tuple[bytes, ...]:
+    """Cut the payload into segments of the lengths that the header announces.
 
-
-def _cut(payload: bytes, lengths: Sequence[int]) -> tuple[bytes, ...]:
-    """Cut the payload into segments. A header that ends with a newline and has no payload has no segments."""
-    if sum(lengths) != len(payload):
-        raise Undecodable(
-            f"the header announces segments of {sum(lengths)} bytes, but the payload has {len(payload)} bytes"
-        )
+    A header that ends with a newline and has no payload has no segments.
+    """
+    if not isinstance(lengths, list):
+        raise Undecodable(_NO_LENGTHS)
     start, segments = 0, []
     for length in lengths:
+        # `type`, as above: bool is an int in Python, but not a length.
+        if type(length) is not int or length < 0:
+            raise Undecodable(_NO_LENGTHS)
         segments.append(payload[start : start + length])
         start += length
+    if start != len(payload):
+        raise Undecodable(
+            f"the header announces segments of {start} bytes, but the payload has {len(payload)} bytes"
+        )
     return tuple(segments)
+
+
+_NO_LENGTHS = "`segments` is not a list of lengths in bytes"
 
 
 class Codec(Generic[M]):
@@ -103,13 +113,14 @@ class Codec(Generic[M]):
     """
 
     def __init__(self, union: Any) -> None:
-        self._adapter: TypeAdapter[M] = TypeAdapter(union)
+        # Without the adapter's method, which only handles options that are not used here.
+        self._validate: Callable[[object], M] = TypeAdapter(union).validator.validate_python
 
     def decode(self, value: bytes) -> Decoded[M]:
         """Decode a record value. Raises Undecodable if it is not a message of this topic."""
         header, segments = split(value)
         try:
-            return Decoded(self._adapter.validate_python(header), segments)
+            return Decoded(self._validate(header), segments)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = "/".join(str(part) for part in first["loc"])
