@@ -68,12 +68,14 @@ def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined, val
     published = as_published(turn, run, stored_key(task.order, joined.key), value)
     for key, derived_value in joined.derived:
         published_derived = as_published(turn, run, key, Value(derived_value))
-        turn.publish_derived(run, group, task, key, published_derived)
+        turn.publish_result(run, group, task, key, published_derived)
         run.derived[key] = f"{task.group}/{task.name}"
         group.results[key] = published_derived.document
     if joined.key in task.order.shares:
         contribute(run, task, joined, published.value)
         return
+    # A derived key is no change of the context: the plain key, which is one, has its value.
+    turn.record_change(run, joined.key, "result", published, group=group.name, task=task.order.name)
     turn.publish_result(run, group, task, joined.key, published)
     group.results[joined.key] = published.document
 
@@ -128,7 +130,8 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
         write_omitted_dead_letter(turn, run, task)
     # Without its chunks, reports about the step that are read later are stale.
     task.free()
-    run.timers.cancel_step(task.group, task.name)
+    if run.timers.has_work:
+        run.timers.cancel_step(task.group, task.name)
     group = run.groups[task.group]
     turn.ended.append((run, group, task))
     group.unfinished -= 1

@@ -23,7 +23,8 @@ def admit(turn: Turn, run: Run, task: Task) -> None:
     if run.stopped:
         end(turn, run, task, TaskEvent.TIME_OUT if run.stopped == "timed_out" else TaskEvent.CANCEL)
         return
-    _await_needs(turn, run, task)
+    if task.order.needs:
+        _await_needs(turn, run, task)
     _begin_or_skip(turn, run, task)
 
 

@@ -53,10 +53,8 @@ class Timers(DueQueue[Timer]):
 
     def cancel_step(self, group: str, task: str) -> None:
         """Cancel each timer of a step that has ended."""
-        # Nearly always there is only the timer for the run's deadline.
-        if len(self._entries) > 1:
-            for kind in STEP_TIMERS:
-                self.cancel(Timer(kind, group, task))
+        for kind in STEP_TIMERS:
+            self.cancel(Timer(kind, group, task))
 
     @property
     def has_work(self) -> bool:

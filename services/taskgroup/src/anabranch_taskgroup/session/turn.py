@@ -292,14 +292,7 @@ class Turn:
         self.effects.append(Notify(name, message))
 
     def publish_result(self, run: Run, group: Group, task: Task, key: str, published: PublishedValue) -> None:
-        """Publish a result: a change of the context, the value in the session, and a record on the results
-        topic."""
-        self.record_change(run, key, "result", published, group=group.name, task=task.order.name)
-        self.publish_derived(run, group, task, key, published)
-
-    def publish_derived(self, run: Run, group: Group, task: Task, key: str, published: PublishedValue) -> None:
-        """Publish a derived key. It is no change of the context: the plain key of the join, which is one, has its
-        value."""
+        """Publish a result: the value in the session, and a record on the results topic."""
         name = task.order.name
         self.publish_value(run, key, published, kind="result.published", task=name)
         self.publish_record(run, key, result_body(run, group.name, name, key, published.document, self.offset))
