@@ -34,6 +34,19 @@ class DueQueue(Generic[K]):
     def __iter__(self) -> Iterator[K]:
         return iter(self._entries)
 
+    def __eq__(self, other: object) -> bool:
+        """True if the same keys are due at the same times, and were scheduled in the same order."""
+        if not isinstance(other, DueQueue):
+            return NotImplemented
+        return self.entries() == other.entries()
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def entries(self) -> list[tuple[K, float]]:
+        """The keys with their due times, in the order in which they were scheduled."""
+        found = sorted(self._entries.items(), key=lambda each: each[1][1])
+        return [(key, at) for key, (at, _) in found]
+
     def due_at(self, key: K) -> float | None:
         """The due time of the key; None if it is not scheduled."""
         entry = self._entries.get(key)
