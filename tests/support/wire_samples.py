@@ -155,6 +155,18 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         (),
     ),
     m.Fragment: (m.Fragment(message_id="9f86d081884c7d659a2feaa0c55ad015", number=0, count=2), (b"{}\n",)),
+    m.Snapshot: (
+        m.Snapshot(
+            run_id=RUN,
+            admission=1_204,
+            generation=1,
+            opened_at=1_203,
+            upto=4_711,
+            version=1,
+            touched_at=1_893_466_800.25,
+        ),
+        (b'{"run_id":"r"}', b"[1,2]"),
+    ),
     m.PauseRun: (m.PauseRun(run_id=RUN, paused=True, cause=41, admission=1_204), ()),
     m.ReleaseHeld: (
         m.ReleaseHeld(

@@ -65,12 +65,16 @@ async def test_a_configured_partition_count_must_match_the_topic() -> None:
         ({}, None),
         ({"retention.ms": "-1", "retention.bytes": "1000"}, None),
         ({"retention.ms": str(7 * 86_400_000)}, None),
-        ({"retention.ms": str(3_600_000)}, r"keeps records for 1 h, but a run may take 24 h"),
+        ({"retention.ms": str(12 * 3_600_000)}, None),
+        (
+            {"retention.ms": str(11 * 3_600_000)},
+            r"keeps records for 11 h, but owners append a snapshot .* every 6 h.*set its retention.ms to 43200000",
+        ),
         ({"cleanup.policy": "compact,delete"}, "it is compacted"),
     ],
 )
 @pytest.mark.parametrize("topic", ["anabranch.runs", "anabranch.groups"])
-async def test_a_retention_shorter_than_a_run_is_refused(
+async def test_a_retention_shorter_than_two_snapshot_intervals_is_refused(
     topic: str, config: dict[str, str], refusal: str | None
 ) -> None:
     log = MemoryLog(MemoryBroker(), SystemClock())
@@ -82,3 +86,17 @@ async def test_a_retention_shorter_than_a_run_is_refused(
     else:
         with pytest.raises(Misconfigured, match=refusal):
             await check_retention(log, Settings())
+
+
+@pytest.mark.parametrize(("hours", "is_refused"), [(48, False), (47, True)])
+async def test_without_snapshots_a_retention_shorter_than_a_run_is_refused(hours: int, is_refused: bool) -> None:
+    log = MemoryLog(MemoryBroker(), SystemClock())
+    await log.create_topics([TopicSpec("anabranch.runs", 2, {"retention.ms": str(hours * 3_600_000)})])
+    settings = Settings(snapshot_idle=0.0)
+    await ensure_topics(log, settings)
+
+    if is_refused:
+        with pytest.raises(Misconfigured, match=r"a run may take 24 h by default, and snapshots of runs are off"):
+            await check_retention(log, settings)
+    else:
+        await check_retention(log, settings)

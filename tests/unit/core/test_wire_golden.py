@@ -112,7 +112,7 @@ def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
     """The codecs of the topics on which the message may stand."""
     if cls is m.Offer:
         return [TASKS]
-    both = {m.TimerDue, m.ClaimPartition, m.Fragment}
+    both = {m.TimerDue, m.Snapshot, m.ClaimPartition, m.Fragment}
     on_runs = {
         m.SubmitRun,
         m.ControlRun,

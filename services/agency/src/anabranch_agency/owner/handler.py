@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.admissions import log_position
+from anabranch.core.snapshots import PartitionTrail
 from anabranch.core.wire.codec import RUNS, Undecodable, encode
 from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import Message, RunUnknown, TimerDue
@@ -21,12 +22,14 @@ from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.ownership.deciding import decide_each, event_records
 from anabranch.runtime.ownership.effects import Effect, PublishAfter, PublishFirst
 from anabranch.runtime.ownership.handler import Recall
+from anabranch.runtime.ownership.snapshots import is_snapshot
 from anabranch.runtime.process.resources import Resources
 from anabranch_agency.owner.metrics import counts_of, spans_of
 from anabranch_agency.owner.original_records import Origin, originals
 from anabranch_agency.owner.resubmit import resubmitted
+from anabranch_agency.owner.snapshots import delivered, run_snapshots
 from anabranch_agency.owner.stale_records import ended_runs
-from anabranch_agency.run.actor import decide
+from anabranch_agency.run.actor import decide_delivered
 from anabranch_agency.run.faults import abandon
 from anabranch_agency.run.state import PartitionState
 from anabranch_agency.run.turn import DeadLetterOriginal, DecisionConfig, EventOf, Resubmit, RunLimits, Turn
@@ -44,6 +47,7 @@ class RunsHandler:
         self._config = config
         self.topic = config.names.runs
         self.group = config.names.agency_runs
+        self.snapshots = run_snapshots(self._names)
 
     def set_limits(self, result_bytes: int, limits: RunLimits) -> None:
         """Set the limits of the log and of the settings. Called before the first decision."""
@@ -53,7 +57,7 @@ class RunsHandler:
         return self._names.run_fence(scope)
 
     def new_state(self, partition: int, generation: int) -> PartitionState:
-        return PartitionState(partition, generation, is_rebuilding=True)
+        return PartitionState(partition, generation, is_rebuilding=True, trail=PartitionTrail(strays={}))
 
     async def prepare(self, state: PartitionState, records: Sequence[Incoming], recall: Recall) -> None:
         """Read the tombstones of runs that are not in memory: they may have ended a while ago.
@@ -65,8 +69,11 @@ class RunsHandler:
         state.trim()
         unknown: dict[str, None] = {}
         for record in records:
-            run_id = record.key.decode("utf-8", "replace") if record.key is not None else None
-            if run_id is not None and run_id not in state.runs and run_id not in state.tombstones:
+            # A snapshot needs nothing from the store: a rebuild would ask about each idle run for it.
+            if record.key is None or (state.is_rebuilding and is_snapshot(record)):
+                continue
+            run_id = record.key.decode("utf-8", "replace")
+            if run_id not in state.runs and (run_id not in state.tombstones or state.is_unverified(run_id)):
                 unknown[run_id] = None
         if not unknown:
             return
@@ -83,6 +90,10 @@ class RunsHandler:
             known = state.tombstones.get(run_id)
             if known is not None and known.final is None:
                 unended[run_id] = known
+        if state.is_rebuilding:
+            state.unverified.update(unended)
+            return
+        state.unverified.difference_update(unknown)
         if unended:
             ended = await ended_runs(self._log, self._names.runs, state.number, state.generation, unended)
             state.note_ended(ended)
@@ -128,9 +139,7 @@ class RunsHandler:
             records,
             rejected,
             ids=lambda message: _ids(state, message),
-            decide=lambda record, found: decide(
-                self._config, state, found.message, record.offset, record.timestamp
-            ),
+            decide=lambda record, found: decide_delivered(self._config, state, delivered(record, found)),
             collect=collect,
             refuse=refuse,
         )

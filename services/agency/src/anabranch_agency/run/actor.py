@@ -7,6 +7,7 @@ may be applied again. The time is the timestamp of the record.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from anabranch.core.admissions import parts_of
@@ -24,6 +25,7 @@ from anabranch.core.wire.messages import (
     Message,
     RunOverdue,
     RunUnknown,
+    Snapshot,
     StopRun,
     SubmitRun,
     TimerDue,
@@ -41,15 +43,70 @@ from anabranch_agency.run.ending import (
 )
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.opening import open_run, start_groups
+from anabranch_agency.run.snapshots import STATE_VERSION
 from anabranch_agency.run.state import PartitionState, Run
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveredMessage:
+    """A message with its payload, its offset, and the timestamp (seconds since the epoch) and size (bytes) of its
+    record."""
+
+    message: Message
+    segments: tuple[bytes, ...]
+    offset: int
+    at: float
+    size: int = 0
+
+
 def decide(config: DecisionConfig, partition: PartitionState, message: Message, offset: int, at: float) -> Turn:
     """Apply one message to the state of the partition. The returned turn has the effects and events."""
-    turn = Turn(config, partition, offset, at)
-    _HANDLERS[type(message)](turn, message)
+    return decide_delivered(config, partition, DeliveredMessage(message, (), offset, at))
+
+
+def decide_delivered(config: DecisionConfig, partition: PartitionState, delivery: DeliveredMessage) -> Turn:
+    """As `decide`, for a message with a payload, whose bytes count."""
+    trail = partition.trail
+    if delivery.offset > trail.position:  # else it is a record that a snapshot was read together with
+        trail.position = delivery.offset
+        trail.bytes += delivery.size
+    turn = Turn(config, partition, delivery.offset, delivery.at)
+    message = delivery.message
+    if isinstance(message, Snapshot):
+        _take_snapshot(turn, message, delivery.segments)
+    else:
+        _HANDLERS[type(message)](turn, message)
+    run_id = getattr(message, "run_id", "")
+    run = partition.runs.get(run_id)
+    if run is not None:
+        run.trail.last = delivery.offset
+        if type(message) not in _CHANGELESS:
+            run.trail.touched_at = delivery.at
+            run.trail.bytes += delivery.size
+    elif trail.strays is not None:
+        trail.strays[run_id] = delivery.offset
     return turn
+
+
+def _take_snapshot(turn: Turn, message: Snapshot, segments: tuple[bytes, ...]) -> None:
+    """Move the pin of an open run. A rebuild that did not read the run from its beginning takes the run from the
+    snapshot, and applies what the snapshot does not cover."""
+    partition, trail = turn.partition, turn.partition.trail
+    run = partition.runs.get(message.run_id)
+    restored = trail.restored.pop(turn.offset, None)
+    if restored is not None and trail.restores(message, turn.offset, partition.generation, run):
+        partition.restore(restored.run, message, turn.at, sum(map(len, segments)))
+        run = restored.run.run
+        turn.store_record(run.run_id, run.tombstone, run.deadline)
+        for missed in restored.missed:
+            assert isinstance(missed, DeliveredMessage)
+            turn.effects += decide_delivered(turn.config, partition, missed).effects
+    run = partition.runs.get(message.run_id)
+    if run is None or run.opened_at_offset != message.opened_at:
+        partition.drop("snapshot of a run that is not open")
+    elif trail.counts(message, turn.offset, partition.generation) and message.version == STATE_VERSION:
+        trail.snapshotted(run, message, turn.at, sum(map(len, segments)), partition.runs)
 
 
 def _claimed(turn: Turn, message: ClaimPartition) -> None:
@@ -104,7 +161,7 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
         refuse(turn, submit, list(refusal.errors), submit.warnings)
         return
     run = _new_run(turn, submit, planned)
-    turn.partition.open(run)
+    turn.partition.open(run, turn.offset, turn.at)
     turn.store_record(run.run_id, run.tombstone, run.deadline)
     # A session that is named after its run belongs to the project in the record of the run.
     if run.session_id != run.run_id:
@@ -317,3 +374,5 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
     RunOverdue: _overdue,
     Fragment: _fragment,
 }
+_CHANGELESS = frozenset((RunUnknown, RunOverdue, Snapshot))
+"""Messages that do not change the state of a run: they do not make another snapshot of it necessary."""

@@ -9,8 +9,9 @@ from heapq import heapify, heappop, heappush
 
 import orjson
 
-from anabranch.core.admissions import admission_at, offset_of
-from anabranch.core.wire.messages import Counts, Failure, Json, Status, StopReason
+from anabranch.core.admissions import admission_at, parts_of
+from anabranch.core.snapshots import PartitionTrail, RunTrail
+from anabranch.core.wire.messages import Counts, Failure, Json, Snapshot, Status, StopReason
 from anabranch.core.wire.run_record import RunRecord
 
 MAX_REMEMBERED = 20_000
@@ -54,10 +55,17 @@ class Run:
     taken_over: int = 0
     origin: str = ""
     """`topic/partition/offset` of the record on the requests topic."""
+    trail: RunTrail = field(default_factory=RunTrail, compare=False)
+    """What the log has of the run: no part of its state."""
     session_id: str = field(init=False)
     request_id: str = field(init=False)
     admission: int = field(init=False)
     """Distinguishes this run from an earlier one with the same id; see `core.admissions`."""
+
+    @property
+    def opened_at_offset(self) -> int:
+        """Offset of the record that admitted the run."""
+        return parts_of(self.tombstone.offset)[1]
 
     def __post_init__(self) -> None:
         self.session_id = self.tombstone.session_id
@@ -69,6 +77,18 @@ class Run:
         """When the run is to be stopped; if it is being stopped, when it ends without its groups. Seconds since
         the epoch."""
         return self.deadline if self.stopping is None else max(self.deadline, self.stopped_at) + STOP_SECONDS
+
+
+@dataclass(slots=True)
+class RunState:
+    """What the fold knows of an open run: the content of a snapshot.
+
+    Attributes:
+        observed: the offset of its last pause or resume in each partition of `requests`.
+    """
+
+    run: Run
+    observed: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -92,9 +112,14 @@ class PartitionState:
     """By run: the offset of its last pause or resume in each partition of `requests`."""
     dropped_at_rebuild: set[str] = field(default_factory=set)
     """Runs that the last rebuild left open and dropped: the log does not show how they ended."""
+    unverified: set[str] = field(default_factory=set)
+    """Runs whose record, as a rebuild read it, has no end. A snapshot may restore them; those that are not open
+    after the rebuild are compared with the log."""
     ended_unrecorded: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Runs that had ended, of which the store has only an older record without the end."""
     deadlines: list[tuple[float, str]] = field(default_factory=list)
+    trail: PartitionTrail[RunState] = field(default_factory=PartitionTrail)
+    """How far the partition was read, and from where its runs are restored."""
     dropped: dict[str, int] = field(default_factory=dict)
     is_rebuilding: bool = False
     """True while the records before the last commit are read. Their effects are not performed again."""
@@ -102,16 +127,20 @@ class PartitionState:
     def rebuilt(self, open_from: int) -> None:
         """Ends the rebuild: all records before the last commit were read.
 
-        Drops runs that records before offset `open_from` admitted: they had ended by the commit, and are open only
-        because a repetition of the request admitted them again.
+        Drops runs whose pin is before offset `open_from`: they had ended by the commit, and are open only because
+        a repetition of the request admitted them again.
         """
         self.is_rebuilding = False
+        self.trail.rebuilt()
         for run in list(self.runs.values()):
-            offset = offset_of(run.tombstone.offset, self.generation)
-            if offset is not None and offset < open_from:
+            if run.trail.pin < open_from:
                 del self.runs[run.run_id]
                 self.dropped_at_rebuild.add(run.run_id)
                 self.drop("run that had ended, admitted by a repetition")
+
+    def is_unverified(self, run_id: str) -> bool:
+        """True if a rebuild has read the record of a run that is not open, and the log was not asked since."""
+        return run_id in self.unverified and not self.is_rebuilding
 
     def note_ended(self, run_ids: Iterable[str]) -> None:
         """Note runs that the log shows as ended, unless this owner dropped them without their end: then the commit
@@ -121,9 +150,29 @@ class PartitionState:
         while len(self.ended_unrecorded) > MAX_REMEMBERED:
             self.ended_unrecorded.popitem(last=False)
 
-    def open(self, run: Run) -> None:
+    def restore(self, state: RunState, snapshot: Snapshot, at: float, size: int) -> None:
+        """Put a run that was read from a snapshot in the place of what the state has of it.
+
+        The state may have early control records: records of the run that were read before the snapshot, and that
+        the run in the snapshot has obeyed. It may have the run as a repetition of its request admitted it.
+
+        Args:
+            at: timestamp of the snapshot; `size` are its bytes.
+        """
+        run = state.run
+        self.pop_early(run.run_id)
+        self.observed.pop(run.run_id, None)
+        if state.observed:
+            self.observed[run.run_id] = state.observed
+        self.open(run, snapshot.upto + 1, at)
+        run.trail.last, run.trail.touched_at, run.trail.size = snapshot.upto, snapshot.touched_at, size
+
+    def open(self, run: Run, pin: int, at: float) -> None:
+        """Add an open run, which a replay from offset `pin` restores. `at` is the timestamp of the record that
+        opened it, or of its snapshot."""
         self.runs[run.run_id] = run
         self.ended_unrecorded.pop(run.run_id, None)
+        self.trail.opened(run, pin, at, self.runs)
         self.arm(run)
         if len(self.deadlines) > SPARE_DEADLINES + 4 * len(self.runs):
             self.deadlines = [entry for entry in self.deadlines if entry[1] in self.runs]
@@ -191,9 +240,8 @@ class PartitionState:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
     def oldest_open(self) -> int | None:
-        """The offset of the record that admitted the oldest open run; `runs` is in that order."""
-        first = next(iter(self.runs.values()), None)
-        return offset_of(first.tombstone.offset, self.generation) if first is not None else None
+        """The lowest offset from which a replay restores each open run; None if no run is open."""
+        return self.trail.oldest(self.runs)
 
     def next_deadline(self) -> float | None:
         """When the next run is due (see `Run.due`), in seconds since the epoch."""

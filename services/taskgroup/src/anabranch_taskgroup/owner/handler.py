@@ -10,10 +10,11 @@ from functools import partial
 import orjson
 
 from anabranch.core.admissions import log_position
+from anabranch.core.snapshots import PartitionTrail
 from anabranch.core.wire.codec import GROUPS, Undecodable, encode
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.core.wire.messages import Message, Nudge, OpenRun, TimerDue
-from anabranch.ports import Incoming, Outgoing
+from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.instrumentation.correlation import ids_of
 from anabranch.runtime.ownership.deciding import decide_each, event_records
 from anabranch.runtime.ownership.effects import Effect, PublishAfter, PublishFirst
@@ -29,14 +30,15 @@ from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.owner.outside_values import OutsideValues
 from anabranch_taskgroup.owner.performers import Performers
 from anabranch_taskgroup.owner.retry_import import RetryImports
-from anabranch_taskgroup.session.actor import DeliveredMessage, decide
+from anabranch_taskgroup.owner.snapshots import delivered, session_snapshots
+from anabranch_taskgroup.session.actor import decide
 from anabranch_taskgroup.session.derive import DERIVED, derive
 from anabranch_taskgroup.session.faults import OPENS, fail_named, fail_run
 from anabranch_taskgroup.session.idle import IdleHints
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.rebuilding import drop_ended
 from anabranch_taskgroup.session.state import Run
-from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, Turn, WriteDerivedKeys
+from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, StoreMissing, Turn, WriteDerivedKeys
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class GroupsHandler:
         self._names = config.names
         self._telemetry = resources.telemetry
         self._hints = IdleHints()
+        self.snapshots = session_snapshots(self._names)
         self.watcher = KeyWatcher(resources, self._append_values)
         self._outside = OutsideValues(resources.log, resources.store, config)
         self._imports = RetryImports(resources, self._append_values)
@@ -74,7 +77,7 @@ class GroupsHandler:
         return self._names.fence(scope)
 
     def new_state(self, partition: int, generation: int) -> PartitionState:
-        return PartitionState(partition, generation)
+        return PartitionState(partition, generation, trail=PartitionTrail(strays={}))
 
     # --- deciding ----------------------------------------------------------------------------------
 
@@ -117,11 +120,7 @@ class GroupsHandler:
             records,
             rejected,
             ids=lambda message: _ids(state, message),
-            decide=lambda record, found: decide(
-                self._config,
-                state,
-                DeliveredMessage(found.message, found.segments, record.offset, record.timestamp),
-            ),
+            decide=lambda record, found: decide(self._config, state, delivered(record, found)),
             collect=collect,
             refuse=partial(self._refuse, state),
         )
@@ -188,7 +187,7 @@ class GroupsHandler:
         return isinstance(effect, DERIVED)
 
     def is_stored(self, effect: Effect) -> bool:
-        return isinstance(effect, WriteDerivedKeys | FoldKey)
+        return isinstance(effect, WriteDerivedKeys | FoldKey | StoreMissing)
 
     async def make_durable(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
         for effect in effects:
@@ -201,6 +200,11 @@ class GroupsHandler:
                     notifier=self._resources.notifier,
                     names=self._names,
                 )
+
+            elif isinstance(effect, StoreMissing):
+                # A value that the store has is at least as new: another run of the session may have written it.
+                missing = [Write(key, value, effect.ttl) for key, value in effect.values]
+                await asyncio.gather(*map(self._resources.store.put_new, missing))
 
         folds: dict[tuple[str, str, str], list[FoldKey]] = {}
         for effect in effects:

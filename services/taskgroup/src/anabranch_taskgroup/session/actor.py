@@ -24,6 +24,7 @@ from anabranch.core.wire.messages import (
     ReleaseHeld,
     RunTaken,
     RunUnknown,
+    Snapshot,
     StartGroup,
     StopRun,
     TimerDue,
@@ -48,9 +49,11 @@ from anabranch_taskgroup.session.known_runs import (
 from anabranch_taskgroup.session.lifecycle import admit, refuse_value, settle, stop_steps
 from anabranch_taskgroup.session.overdue import ask_about_overdue, first_question
 from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.restoring import restore
 from anabranch_taskgroup.session.retry_import import finish_import, request_import
 from anabranch_taskgroup.session.retry_import import has_all_groups as is_whole
 from anabranch_taskgroup.session.signals import SIGNALS, deliver
+from anabranch_taskgroup.session.snapshots import STATE_VERSION
 from anabranch_taskgroup.session.state import Group, MergedKey, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent
 from anabranch_taskgroup.session.steps.kind import Step
@@ -63,27 +66,58 @@ from anabranch_taskgroup.session.value_references import ANY_SIZE, as_published
 
 @value_object
 class DeliveredMessage:
-    """A message with its payload, its offset, and the timestamp of its record in seconds since the epoch."""
+    """A message with its payload, its offset, and the timestamp (seconds since the epoch) and size (bytes) of its
+    record."""
 
     message: Message
     segments: tuple[bytes, ...]
     offset: int
     at: float
+    size: int = 0
 
 
 def decide(config: DecisionConfig, partition: PartitionState, delivery: DeliveredMessage) -> Turn:
     """Apply one message to the partition's state; returns the turn, which has the effects and events."""
+    trail = partition.trail
+    if delivery.offset > trail.position:  # else it is a record that a snapshot was read together with
+        trail.position = delivery.offset
+        trail.bytes += delivery.size
     turn = Turn(config, partition, delivery.offset, delivery.at)
     _HANDLERS[type(delivery.message)](turn, delivery.message, delivery.segments)
     settle(turn)
-    run = partition.runs.get(getattr(delivery.message, "run_id", ""))
+    run_id = getattr(delivery.message, "run_id", "")
+    run = partition.runs.get(run_id)
     if run is not None:
         partition.arm(run)
+        run.trail.last = delivery.offset
+        if type(delivery.message) not in _CHANGELESS:
+            run.trail.touched_at = delivery.at
+            run.trail.bytes += delivery.size
+    elif trail.strays is not None:
+        trail.strays[run_id] = delivery.offset
     return turn
 
 
 def _ignore(turn: Turn, message: ClaimPartition | Fragment, segments: tuple[bytes, ...]) -> None:
     """The shell handles claims and joins fragments: the state of runs depends on neither."""
+
+
+def _take_snapshot(turn: Turn, message: Snapshot, segments: tuple[bytes, ...]) -> None:
+    """Move the pin of an open run. A rebuild that did not read the run from its beginning takes the run from the
+    snapshot, and applies what the snapshot does not cover."""
+    partition, trail = turn.partition, turn.partition.trail
+    run = partition.runs.get(message.run_id)
+    restored = trail.restored.pop(turn.offset, None)
+    if restored is not None and trail.restores(message, turn.offset, partition.generation, run):
+        restore(turn, restored.run, message, sum(map(len, segments)))
+        for missed in restored.missed:
+            assert isinstance(missed, DeliveredMessage)
+            turn.effects += decide(turn.config, partition, missed).effects
+    run = partition.runs.get(message.run_id)
+    if run is None or run.opened_at_offset != message.opened_at:
+        partition.drop("snapshot of a run that is not open")
+    elif trail.counts(message, turn.offset, partition.generation) and message.version == STATE_VERSION:
+        trail.snapshotted(run, message, turn.at, sum(map(len, segments)), partition.runs)
 
 
 # --- opening and stopping ------------------------------------------------------------------------
@@ -118,6 +152,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
     )
     run.timers.schedule(OVERDUE, first_question(message.deadline))
     partition.runs[run.run_id] = run
+    partition.trail.opened(run, turn.offset, turn.at, partition.runs)
     for key, value in run.context.items():
         run.values[key] = given = Value(value)
         turn.set_context(run, key, as_published(turn, run, key, given, ANY_SIZE))
@@ -329,5 +364,8 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     KeyReduced: _key_reduced,
     TimerDue: _timer_due,
     Nudge: _nudged,
+    Snapshot: _take_snapshot,
     **dict.fromkeys(SIGNALS, deliver),
 }
+_CHANGELESS = frozenset((Nudge, CheckRun, Snapshot))
+"""Messages that do not change the state of a run: they do not make another snapshot of it necessary."""

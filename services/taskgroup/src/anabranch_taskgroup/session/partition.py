@@ -9,6 +9,7 @@ from math import inf
 
 from anabranch.core.bounded import BoundedDict
 from anabranch.core.due import DueQueue
+from anabranch.core.snapshots import PartitionTrail
 from anabranch_taskgroup.session.state import Run
 
 SKEW_SECONDS = 60.0
@@ -35,7 +36,7 @@ class PartitionState:
     generation: int = 0
     """Of the log; see `core.admissions`."""
     runs: dict[str, Run] = field(default_factory=dict)
-    """By run id, in the order in which they were opened."""
+    """By run id."""
     tombstones: BoundedDict[str, EndedRun] = field(default_factory=partial(BoundedDict, MAX_TOMBSTONES))
     """By run id: runs that ended, and runs that are to stop and have not been opened yet. Read by `tombstone`
     only: a read by `get` would change the order of eviction, which is part of the fold."""
@@ -43,6 +44,8 @@ class PartitionState:
     """Seconds since the epoch: the fold knows each run that a record from then on opened or stopped."""
     dues: DueQueue[str] = field(default_factory=DueQueue)
     """Open runs by the time at which their earliest timer is due."""
+    trail: PartitionTrail[Run] = field(default_factory=PartitionTrail)
+    """How far the partition was read, and from where its runs are restored."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Messages that changed nothing, counted by reason."""
 
@@ -103,6 +106,5 @@ class PartitionState:
         return [self.runs[run_id] for run_id in self.dues.peek_due(now)]
 
     def oldest_open(self) -> int | None:
-        """Offset of the first record of the oldest open run; None where no run is open."""
-        first = next(iter(self.runs.values()), None)
-        return first.opened_at_offset if first is not None else None
+        """The lowest offset from which a replay restores each open run; None where no run is open."""
+        return self.trail.oldest(self.runs)

@@ -1,7 +1,8 @@
 """The state of an open run and its groups. Data with invariants, no decisions.
 
 It is a fold over one partition of the topic `groups`: a new owner rebuilds it by reading the partition from the
-first record of its oldest open run.
+first record, or the last snapshot, of its oldest open run. A field that is added here is part of snapshots, see
+`snapshots`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from anabranch.core.policies import Policy
+from anabranch.core.snapshots import RunTrail
 from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import Failure, Json, StopReason
 from anabranch_taskgroup.session.states import TaskState
@@ -185,6 +187,8 @@ class Run:
     timers: Timers = field(default_factory=Timers)
     overdue_questions: int = 0
     """How many times the run's owner was asked about the run; see `overdue`."""
+    trail: RunTrail = field(default_factory=RunTrail, compare=False)
+    """What the log has of the run: no part of its state."""
 
     def task(self, group: str, name: str) -> Task | None:
         found = self.groups.get(group)

@@ -150,6 +150,14 @@ class WriteDerivedKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreMissing:
+    """Store values that the store lacks, by key. `ttl` in seconds."""
+
+    values: tuple[tuple[str, bytes], ...]
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
 class Halt:
     """Have the workers stop the members of a run, or of one group of it."""
 

@@ -85,6 +85,11 @@ class Assembler:
         held = [each.first for each in self._incomplete.values()]
         return min([oldest, *held, *(first for _, first in islice(self._whole, 1))])
 
+    def first_of(self, offset: int) -> int:
+        """The offset from which a reader has every message from `offset` on, of those that were read so far."""
+        held = [each.first for each in self._incomplete.values()]
+        return min([offset, *held, *(first for last, first in self._whole if last >= offset)])
+
     def whole(self, value: bytes, offset: int, at: float) -> bytes:
         """The value of a record; for the last missing fragment the value of the message, for any other fragment
         the fragment itself.

@@ -30,6 +30,7 @@ from anabranch.core.wire.message_parts import SharedKey as SharedKey
 from anabranch.core.wire.message_parts import Spans as Spans
 from anabranch.core.wire.message_parts import Status as Status
 from anabranch.core.wire.message_parts import StopReason as StopReason
+from anabranch.core.wire.snapshot_message import Snapshot as Snapshot
 
 # --- either owner --------------------------------------------------------------------------------
 
@@ -445,6 +446,7 @@ OnRuns = Annotated[
     | RunUnknown
     | RunOverdue
     | TimerDue
+    | Snapshot
     | ClaimPartition
     | Fragment,
     Field(discriminator="type"),
@@ -468,6 +470,7 @@ OnGroups = Annotated[
     | ChunkLost
     | Nudge
     | TimerDue
+    | Snapshot
     | ClaimPartition
     | Fragment,
     Field(discriminator="type"),

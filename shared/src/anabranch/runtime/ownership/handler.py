@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.ownership.effects import Effect
+from anabranch.runtime.ownership.snapshots import RunSnapshots
 
 S = TypeVar("S")
 
@@ -45,7 +46,12 @@ class PartitionHandler(Protocol[S]):
     async def prepare(self, state: S, records: Sequence[Incoming], recall: Recall) -> None:
         """Load what `decide` needs from the store (tombstones). Called before it with the same records."""
 
-    def oldest_open(self, state: S) -> int | None: ...
+    @property
+    def snapshots(self) -> RunSnapshots[Any]:
+        """The snapshots of the open runs."""
+
+    def oldest_open(self, state: S) -> int | None:
+        """The lowest offset from which a replay restores each open run; None if no run is open."""
 
     def next_due(self, state: S) -> float | None:
         """When the earliest timer is due, in seconds since the epoch."""

@@ -15,12 +15,15 @@ from anabranch.ports import Committed, Incoming
 from anabranch.runtime.ownership.bounded_queue import MAX_BYTES, NARROW_BYTES, BoundedQueue
 from anabranch.runtime.ownership.handler import PartitionHandler
 from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
-from anabranch.runtime.ownership.replay import DelayedReplayStart, Replay, open_from, position
+from anabranch.runtime.ownership.replay import DelayedReplayStart, Replay, open_from, position, restore_from
 from anabranch.runtime.ownership.watchdog import Progress
 
 S = TypeVar("S")
 
 MAX_QUEUED = 4_000
+RESTORE_WINDOW = 3_600.0
+"""Seconds of effects that are repeated, besides those of runs without a snapshot, if the store is another one than
+that of the commit: a part of the store may be as much older than its marks."""
 
 
 @dataclass(slots=True)
@@ -30,7 +33,7 @@ class CommitPoint:
     offset: int
     replay_from: int
     open_from: int
-    """Offset of the record that opened the oldest open run; `offset` if no run is open."""
+    """The lowest pin of the open runs; `offset` if no run is open."""
 
 
 @dataclass
@@ -48,6 +51,8 @@ class OwnedPartition(Generic[S]):
     """The identity of the store when the partition was taken over."""
     trailing: TrailingCommit
     rebuild: DelayedReplayStart
+    restoring: DelayedReplayStart
+    """The start of a replay that repeats effects, because the store is another one than that of the commit."""
     guard: PoisonRecordGuard
     # Small until the claim is read: after a rebalance, the queues of all partitions fill at once.
     queue: BoundedQueue = field(default_factory=lambda: BoundedQueue(MAX_QUEUED, NARROW_BYTES))
@@ -70,7 +75,7 @@ class OwnedPartition(Generic[S]):
     position: int = -1
     replay_from: int = 0
     open_from: int = 0
-    """Runs that records before this offset opened had ended where it was committed."""
+    """Runs with a lower pin had ended where it was committed."""
     is_rebuilt: bool = False
     last_commit: Committed | None = None
     closing: bool = False
@@ -94,8 +99,9 @@ class OwnedPartition(Generic[S]):
         now: float,
     ) -> OwnedPartition[S]:
         """A partition right after its claim. Windows are in seconds; `now` is monotonic."""
-        rebuild = DelayedReplayStart(rebuild_window)
+        rebuild, restoring = DelayedReplayStart(rebuild_window), DelayedReplayStart(RESTORE_WINDOW)
         rebuild.note(replay.start or 0, now)
+        restoring.note(min(restore_from(committed), replay.start or 0), now)
         return cls(
             number=number,
             state=state,
@@ -105,6 +111,7 @@ class OwnedPartition(Generic[S]):
             store=store,
             trailing=TrailingCommit(loss_window),
             rebuild=rebuild,
+            restoring=restoring,
             guard=guard,
             is_marked=is_marked,
             open_from=open_from(committed),
@@ -134,7 +141,8 @@ class OwnedPartition(Generic[S]):
             point = self.commit_points.popleft()
             self.replay_from, self.open_from = point.replay_from, point.open_from
         replay_from = self.rebuild.note(self.replay_from, now)
-        return position(offset, replay_from, self.store, self.generation, self.open_from)
+        restore_from = self.restoring.note(replay_from, now)
+        return position(offset, replay_from, self.store, self.generation, self.open_from, restore_from)
 
     @property
     def fence_epoch(self) -> int:

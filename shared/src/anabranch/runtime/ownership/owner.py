@@ -1,10 +1,10 @@
 """The shell around an actor: owns partitions of a topic, calls `decide`, performs its effects, commits later.
 
 State is a fold over the partition. A new owner appends a claim, whose offset is its epoch, and replays from the
-first record of the oldest run that was open at the committed offset. Records below the committed offset only
-rebuild state. Effects of records between it and the claim may be missing, because the last owner died: effects
-that make outcomes durable or publish them are repeated, identically. Effects that only start work (offers,
-watches) are derived from the state once the claim is reached.
+first record, or the last snapshot, of the oldest run that was open at the committed offset. Records below the
+committed offset only rebuild state. Effects of records between it and the claim may be missing, because the last
+owner died: effects that make outcomes durable or publish them are repeated, identically. Effects that only start
+work (offers, watches) are derived from the state once the claim is reached.
 
 Commits are delayed by the loss window, because a store may return with data that is seconds old.
 
@@ -31,6 +31,7 @@ from anabranch.runtime.ownership.membership import GroupMembership
 from anabranch.runtime.ownership.owned_partition import OwnedPartition
 from anabranch.runtime.ownership.owner_context import OwnerContext
 from anabranch.runtime.ownership.owner_metrics import OwnerMetrics
+from anabranch.runtime.ownership.snapshot_writer import SnapshotWriter, policy_of
 from anabranch.runtime.ownership.turns import TurnProcessor
 from anabranch.runtime.ownership.watchdog import Progress, Watchdog
 from anabranch.runtime.process.resources import Resources
@@ -72,6 +73,8 @@ class Owner(Generic[S]):
         self._claims = PartitionClaims(context, name)
         self._committer = Committer(context)
         self._turns = TurnProcessor(context, self._claims, DueTimers(handler, resources.log, clock, self._tasks))
+        policy = policy_of(resources.settings)
+        self._snapshot_writer = SnapshotWriter(context, policy) if policy is not None else None
         self._watchdog = Watchdog(
             resources.log,
             handler.group,
@@ -88,6 +91,8 @@ class Owner(Generic[S]):
         await self._membership.join()
         for loop, name in ((self._committer.run(), "commit"), (self._watchdog.run(), "watch")):
             self._loops.append(self._tasks.spawn(loop, f"{name} {self._handler.topic}"))
+        if self._snapshot_writer is not None:
+            self._loops.append(self._tasks.spawn(self._snapshot_writer.run(), f"snapshots {self._handler.topic}"))
 
     async def stop(self) -> None:
         """Leave the group in good order: turns under way end, positions are committed."""

@@ -19,6 +19,8 @@ from anabranch.runtime.ownership.effects import AppendHistory, Effect, Expire, S
 
 log = logging.getLogger(__name__)
 
+MAX_STARTS = 64
+"""Entries of a `DelayedReplayStart` within its lag."""
 MAX_TIME_SPREAD = 60.0
 """Seconds between two records whose effects get the same age in a replay."""
 
@@ -50,38 +52,64 @@ def replay_of(committed: Committed | None, store: str, *, is_intact: bool = True
         if not is_intact:
             return Replay(0, committed.offset, True)
         start = min(int(metadata.get("replay_from", committed.offset)), committed.offset)
-        return Replay(start, committed.offset, metadata.get("store") != store)
+        restores = metadata.get("store") != store
+        if restores:
+            start = min(int(metadata.get("restore_from", start)), start)
+        return Replay(start, committed.offset, restores)
     except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
         log.warning("owner cannot parse the commit metadata %r, replaying from offset 0", committed.metadata)
         return Replay(0, committed.offset, True)
 
 
 def position(
-    offset: int, replay_from: int, store: str, generation: int = 0, open_from: int | None = None
+    offset: int,
+    replay_from: int,
+    store: str,
+    generation: int = 0,
+    open_from: int | None = None,
+    restore_from: int | None = None,
 ) -> Committed:
-    """Build a commit for `replay_of` to read. `open_from` is the offset of the record that opened the oldest open
-    run; it is omitted unless it is after `replay_from`."""
+    """Build a commit for `replay_of` to read.
+
+    Args:
+        open_from: the lowest pin of the open runs; it is omitted unless it is after `replay_from`.
+        restore_from: offset from which effects are repeated if the store is another one; omitted unless it is
+            before `replay_from`.
+    """
     metadata: dict[str, Any] = {"replay_from": replay_from, "store": store}
     if generation:
         metadata["generation"] = generation
     if open_from is not None and open_from > replay_from:
         metadata["open_from"] = open_from
+    if restore_from is not None and restore_from < replay_from:
+        metadata["restore_from"] = restore_from
     return Committed(offset, orjson.dumps(metadata).decode())
 
 
 def open_from(committed: Committed | None) -> int:
-    """The offset at or after which all runs that were open at a commit had been opened; runs opened before it had
-    ended. 0 if the commit has none."""
-    try:
-        metadata = orjson.loads(committed.metadata or b"{}") if committed is not None else {}
-        return int(metadata.get("open_from", metadata.get("replay_from", 0)))
-    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
-        return 0
+    """The lowest pin of the runs that were open at a commit: a run with a lower pin had ended. 0 if the commit has
+    none."""
+    return _committed_offset(committed, "open_from", _committed_offset(committed, "replay_from", 0))
+
+
+def restore_from(committed: Committed | None) -> int:
+    """The offset from which effects are repeated after this commit if the store is another one."""
+    return _committed_offset(committed, "restore_from", replay_begin(committed))
 
 
 def replay_begin(committed: Committed | None) -> int:
-    """The offset at which a replay after this commit starts."""
-    return replay_of(committed, "", generation=committed_generation(committed)).start or 0
+    """The offset at which a replay after this commit starts, with the store as it was."""
+    offset = committed.offset if committed is not None else 0
+    return min(_committed_offset(committed, "replay_from", offset), offset)
+
+
+def _committed_offset(committed: Committed | None, name: str, default: int) -> int:
+    """An offset in the metadata of a commit. `default` if it has none, 0 if it cannot be parsed."""
+    try:
+        metadata = orjson.loads(committed.metadata or b"{}") if committed is not None else {}
+        return int(metadata.get(name, default))
+    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
+        return 0
 
 
 def rewind_to_mark(replay: Replay, begin: int | None) -> Replay:
@@ -130,7 +158,9 @@ class DelayedReplayStart:
 
     def note(self, offset: int, now: float) -> int:
         """Record the present start of a replay; returns the delayed one, which is never later."""
-        self._starts.append((now, offset))
+        # Entries nearer than a fraction of the lag are merged: that can only delay a position by more.
+        if not self._starts or now - self._starts[-1][0] >= self.lag / MAX_STARTS or offset < self._starts[-1][1]:
+            self._starts.append((now, offset))
         # The newest entry that is at least `lag` old stays, because it was the valid position `lag` seconds ago.
         while len(self._starts) > 1 and self._starts[1][0] <= now - self.lag:
             self._starts.popleft()

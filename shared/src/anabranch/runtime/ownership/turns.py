@@ -19,6 +19,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from anabranch.core.errors import AnabranchError, Fenced, ValueGone
+from anabranch.core.snapshots import Gap
 from anabranch.ports import Incoming
 from anabranch.runtime.ownership.claims import PartitionClaims
 from anabranch.runtime.ownership.dead_letter import dead_letter
@@ -30,6 +31,7 @@ from anabranch.runtime.ownership.owner_context import OwnerContext
 from anabranch.runtime.ownership.poison_records import REASON
 from anabranch.runtime.ownership.replay import aged, group_by_time, split_batch
 from anabranch.runtime.ownership.replay_slots import ReplaySemaphore
+from anabranch.runtime.reading.log_range import records_between
 from anabranch.runtime.until_available import UNAVAILABLE, until_available
 
 log = logging.getLogger(__name__)
@@ -102,11 +104,25 @@ class TurnProcessor(Generic[S]):
         again."""
         for part in group_by_time(records) if owned.replay.restores else (records,):
             # The list of rejected records is dropped: their dead letters were published before the commit.
+            await self._read_snapshots(owned, part)
             effects = await self._decide(owned, part, [])
             if owned.replay.restores:
                 stored = [each for each in effects if self._is_stored(each)]
                 age = self._context.clock.now() - part[0].timestamp
                 await self._perform(owned, aged(stored, age), ())
+
+    async def _read_snapshots(self, owned: OwnedPartition[S], records: Sequence[Incoming]) -> None:
+        """Read the snapshots that the rebuild needs, and again those records of their runs that are between a
+        snapshot and the state in it."""
+        snapshots, log = self._handler.snapshots, self._context.resources.log
+        for gap in list(snapshots.read(owned.state, records)):
+            start = owned.fragments.first_of(gap.start)
+
+            async def fill(gap: Gap = gap, start: int = start) -> None:
+                found = records_between(log, self._handler.topic, owned.number, start, gap.end)
+                snapshots.fill(owned.state, gap, [record async for record in found])
+
+            await self._retry_until_available(owned, fill)
 
     def _is_stored(self, effect: Effect) -> bool:
         return isinstance(effect, StorePut | AppendHistory | Expire) or self._handler.is_stored(effect)

@@ -106,6 +106,14 @@ class Settings:
     """How long values and views are kept after the end of a run."""
     loss_window: float = 5.0
     """How old writes may be that Redis loses in a failover or restart; owners commit offsets this much later."""
+    snapshot_idle: float = 600.0
+    """Owners append a snapshot of a run that has had no records for this long: a takeover then reads the snapshot,
+    and not the records before. 0 turns snapshots off."""
+    snapshot_interval: float = 21_600.0
+    """Owners append a snapshot of a run that works at least this often. Topics have to keep records for two
+    intervals."""
+    snapshot_bytes: int = 10_000_000
+    """Owners append a snapshot of a run after so many bytes of its records."""
     worker_lease: float = 6.0
     """Time to live of a worker's liveness key: without the key, the worker counts as dead and its members are
     offered again. All TaskGroups must have the same value."""
@@ -210,6 +218,9 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "members_limit": values.at_least(1),
     "result_ttl": values.duration,
     "loss_window": values.duration,
+    "snapshot_idle": values.duration,
+    "snapshot_interval": values.duration_from(1.0),
+    "snapshot_bytes": values.at_least(1_000),
     "worker_lease": values.duration_from(1.0),
     "drain_seconds": values.duration,
     "stall_after": values.duration,

@@ -7,6 +7,7 @@ other owners.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 from anabranch.core.errors import Misconfigured
@@ -15,15 +16,18 @@ from anabranch.ports import EventLog, TopicSpec
 from anabranch.runtime.process.settings import Settings
 
 RETENTION_SECONDS = 7 * 86_400
-"""Retention of the topics of runs: longer than any run, because the records of an open run must not be deleted."""
+"""Retention of the topics of runs. A run may be open for longer: its owner repeats its snapshot before that."""
 
 AUDIT_SECONDS = 90 * 86_400
 
 MIN_RECORD_BYTES = 50_000
 """Minimum record limit in bytes: a record must have space for the header of a chunk's report and one page."""
 
-MIN_RETENTION_SECONDS = 2 * 86_400
-"""Minimum retention: the default timeout of a run, and a day to notice that its partition has no owner."""
+USUAL_RETENTION_SECONDS = 2 * 86_400
+"""The default timeout of a run, and a day to notice that its partition has no owner: the minimum retention without
+snapshots, and advised with them."""
+SNAPSHOTS_KEPT = 2
+"""Snapshot intervals for which topics have to keep records: a snapshot is repeated after half of the retention."""
 
 _log = logging.getLogger("anabranch.topics")
 _TIMED = ("runs", "groups", "tasks")
@@ -74,12 +78,18 @@ async def _create(log: EventLog, settings: Settings, missing: Sequence[TopicSpec
     return await log.create_topics(missing) if missing else []
 
 
+async def retention_of(log: EventLog, topic: str) -> float | None:
+    """Seconds for which a topic keeps records; None for ever. Raises ServerUnavailable."""
+    milliseconds = int((await log.topic_settings(topic)).get("retention.ms", -1))
+    return milliseconds / 1000 if milliseconds >= 0 else None
+
+
 async def check_retention(log: EventLog, settings: Settings) -> None:
-    """Check that the log retains what owners replay: every record of a run, for as long as the run may take.
+    """Check that the log retains what owners replay: the records of each open run since its last snapshot.
 
     Raises:
-        Misconfigured: `runs` or `groups` is compacted or retains records for less than the default timeout plus a
-            day, or a topic's record limit is too small.
+        Misconfigured: `runs` or `groups` is compacted, or retains records for less than two snapshot intervals
+            (without snapshots: than the default timeout plus a day), or a topic's record limit is too small.
     """
     await _check_record_limits(log, settings)
     _check_time(settings.names.tasks(), await log.topic_settings(settings.names.tasks()))
@@ -92,20 +102,44 @@ async def check_retention(log: EventLog, settings: Settings) -> None:
                 "it is compacted, which deletes records that open runs are rebuilt from",
                 "set its cleanup.policy to delete",
             )
-        seconds = int(found.get("retention.ms", -1)) / 1000
-        # -1 means that records are kept without a limit.
-        if 0 <= seconds < MIN_RETENTION_SECONDS:
-            raise Misconfigured(
-                f"topic {topic}",
-                f"it keeps records for {seconds / 3600:g} h, but a run may take {DAY / 3600:g} h by default",
-                f"set its retention.ms to {MIN_RETENTION_SECONDS * 1000} or more: the longest timeout and a day",
-            )
+        _check_retention_time(topic, int(found.get("retention.ms", -1)) / 1000, settings)
         if int(found.get("retention.bytes", -1)) >= 0:
             _log.warning(
                 "topic %s has retention.bytes, so under high load Kafka may delete records that open runs are "
                 "rebuilt from: remove it, or set it to -1",
                 topic,
             )
+
+
+def _check_retention_time(topic: str, seconds: float, settings: Settings) -> None:
+    """Check the retention of a topic, in seconds; negative: it keeps records for ever."""
+    if seconds < 0:
+        return
+    kept = f"it keeps records for {seconds / 3600:g} h"
+    if settings.snapshot_idle == 0:
+        if seconds < USUAL_RETENTION_SECONDS:
+            raise Misconfigured(
+                f"topic {topic}",
+                f"{kept}, but a run may take {DAY / 3600:g} h by default, and snapshots of runs are off",
+                f"set its retention.ms to {USUAL_RETENTION_SECONDS * 1000} or more: the longest timeout and a day",
+            )
+        return
+    least = SNAPSHOTS_KEPT * settings.snapshot_interval
+    if seconds < least:
+        raise Misconfigured(
+            f"topic {topic}",
+            f"{kept}, but owners append a snapshot of a run every {settings.snapshot_interval / 3600:g} h, "
+            f"and a takeover needs the records since the last one",
+            f"set its retention.ms to {math.ceil(least * 1000)} or more (two snapshot intervals), "
+            "or snapshot_interval to half of the retention",
+        )
+    if seconds < USUAL_RETENTION_SECONDS:
+        _log.warning(
+            "topic %s keeps records for %g h: if Redis loses its data, large values of open runs that are older "
+            "cannot be restored, and no partition may be without an owner for longer",
+            topic,
+            seconds / 3600,
+        )
 
 
 def _check_time(topic: str, settings: Mapping[str, str]) -> None:

@@ -1,0 +1,61 @@
+"""Encodes the state of an open run for a snapshot, and decodes it. Pure.
+
+The fields of the state classes are encoded by their types (`core.state_codec`).
+
+`STATE_VERSION` has to be raised by a change that an older release would misread: a field that changes its meaning.
+A new field needs no other version, because a release that does not know it refuses the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from anabranch.core.snapshots import SnapshotUnreadable
+from anabranch.core.state_codec import StateCodec, UnknownField
+from anabranch.core.wire.messages import Snapshot
+from anabranch_agency.run.state import PartitionState, Run, RunState
+
+STATE_VERSION = 1
+CODEC: StateCodec[RunState] = StateCodec(RunState, skipped=frozenset(((Run, "trail"),)))
+
+
+def snapshot_of(partition: PartitionState, run: Run) -> tuple[Snapshot, list[bytes]]:
+    """The snapshot of an open run with its payload, after all records that the partition's state has."""
+    message = Snapshot(
+        run_id=run.run_id,
+        admission=run.admission,
+        generation=partition.generation,
+        opened_at=run.opened_at_offset,
+        upto=partition.trail.position,
+        version=STATE_VERSION,
+        touched_at=run.trail.touched_at,
+    )
+    return message, encode_run(RunState(run, dict(partition.observed.get(run.run_id, {}))))
+
+
+def encode_run(state: RunState) -> list[bytes]:
+    """The payload of a snapshot: the document of the run's state, then its byte strings."""
+    document, blobs = CODEC.write(state)
+    return [orjson.dumps(document), *blobs]
+
+
+def decode_run(snapshot: Snapshot, payload: Sequence[bytes]) -> RunState:
+    """The run in a snapshot.
+
+    Raises:
+        SnapshotUnreadable: the snapshot is of a later release, or damaged.
+    """
+    if snapshot.version != STATE_VERSION:
+        raise SnapshotUnreadable(
+            f"the snapshot of run {snapshot.run_id} has version {snapshot.version} of a run's state, "
+            f"this release reads version {STATE_VERSION}"
+        )
+    try:
+        document, *blobs = payload
+        return CODEC.read(orjson.loads(document), blobs)
+    except (UnknownField, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise SnapshotUnreadable(
+            f"the snapshot of run {snapshot.run_id} cannot be read: {type(error).__name__}: {error}"
+        ) from error

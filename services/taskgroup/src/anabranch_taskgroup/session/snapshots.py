@@ -1,0 +1,102 @@
+"""Encodes the state of an open run for a snapshot, and decodes it. Pure.
+
+The fields of the state classes are encoded by their types (`core.state_codec`). Here is what the types do not say:
+a run refers to its tasks from several places, which is encoded as [group, task].
+
+`STATE_VERSION` has to be raised by a change that an older release would misread: a field that changes its meaning,
+or the field of a run that says which tasks wait. A new field needs no other version, because a release that does
+not know it refuses the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from anabranch.core.snapshots import SnapshotUnreadable
+from anabranch.core.state_codec import StateCodec, UnknownField
+from anabranch.core.wire.messages import Snapshot
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.state import Run
+from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.timers import Timer, TimerKind, Timers
+
+STATE_VERSION = 1
+
+
+def _write_timers(timers: Timers, blobs: list[bytes]) -> list[Any]:
+    return [[at, timer.kind.value, timer.group, timer.task] for timer, at in timers.entries()]
+
+
+def _read_timers(document: Any, blobs: Sequence[bytes]) -> Timers:
+    timers = Timers()
+    for at, kind, group, task in document:
+        timers.schedule(Timer(TimerKind(kind), group, task), at)
+    return timers
+
+
+_TASKS = frozenset(((Run, "waiters"), (Run, "producers")))
+"""Fields that refer to tasks of the run."""
+_TRAIL = frozenset(((Run, "trail"),))
+"""What the log has of the run is no part of its state."""
+CODEC: StateCodec[Run] = StateCodec(
+    Run, special={(Run, "timers"): (_write_timers, _read_timers)}, skipped=_TASKS | _TRAIL
+)
+
+
+def snapshot_of(partition: PartitionState, run: Run) -> tuple[Snapshot, list[bytes]]:
+    """The snapshot of an open run with its payload, after all records that the partition's state has."""
+    message = Snapshot(
+        run_id=run.run_id,
+        admission=run.admission,
+        generation=partition.generation,
+        opened_at=run.opened_at_offset,
+        upto=partition.trail.position,
+        version=STATE_VERSION,
+        touched_at=run.trail.touched_at,
+    )
+    return message, encode_run(run)
+
+
+def encode_run(run: Run) -> list[bytes]:
+    """The payload of a snapshot: the document of the run's state, then its byte strings."""
+    document, blobs = CODEC.write(run)
+    document["waiters"] = {key: [_place(task) for task in tasks] for key, tasks in run.waiters.items()}
+    document["producers"] = {key: _place(task) for key, task in run.producers.items()}
+    return [orjson.dumps(document), *blobs]
+
+
+def decode_run(snapshot: Snapshot, payload: Sequence[bytes]) -> Run:
+    """The run in a snapshot.
+
+    Raises:
+        SnapshotUnreadable: the snapshot is of a later release, or damaged.
+    """
+    if snapshot.version != STATE_VERSION:
+        raise SnapshotUnreadable(
+            f"the snapshot of run {snapshot.run_id} has version {snapshot.version} of a session's state, "
+            f"this release reads version {STATE_VERSION}"
+        )
+    try:
+        document, *blobs = payload
+        found = orjson.loads(document)
+        waiters, producers = found.pop("waiters"), found.pop("producers")
+        run = CODEC.read(found, blobs)
+        run.waiters = {key: [_task(run, place) for place in places] for key, places in waiters.items()}
+        run.producers = {key: _task(run, place) for key, place in producers.items()}
+    except (UnknownField, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise SnapshotUnreadable(
+            f"the snapshot of run {snapshot.run_id} cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    return run
+
+
+def _place(task: Task) -> list[str]:
+    return [task.group, task.name]
+
+
+def _task(run: Run, place: Sequence[str]) -> Task:
+    group, name = place
+    return run.groups[group].tasks[name]

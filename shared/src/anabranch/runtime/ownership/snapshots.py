@@ -1,0 +1,144 @@
+"""Snapshots of the open runs of one topic: makes their records, and reads those that a rebuild starts from.
+
+`core.snapshots` decides which snapshots count. Each service has one `RunSnapshots`, which knows how its runs are
+encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from anabranch.core.snapshots import Gap, PartitionTrail, Restored, SnapshottedRun
+from anabranch.core.wire.codec import Codec, Decoded, Undecodable, encode
+from anabranch.core.wire.messages import Snapshot
+from anabranch.ports import Incoming, Outgoing
+
+MARK = b'"type":"snapshot"'
+"""Part of the header of a snapshot. Its search is cheap beside decoding every record of a rebuild twice."""
+
+
+class SnapshottedState(Protocol):
+    """The state of a partition, as far as this module knows it."""
+
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def runs(self) -> Mapping[str, SnapshottedRun]: ...
+
+    @property
+    def trail(self) -> PartitionTrail[Any]: ...
+
+
+S = TypeVar("S", bound=SnapshottedState)
+
+
+class RunSnapshots(Generic[S]):
+    """The snapshots of one topic.
+
+    Args:
+        key_of: returns the key of a run's records.
+        snapshot_of: returns the snapshot of a run, with its payload.
+        decode_run: returns the run in a snapshot; raises SnapshotUnreadable.
+        deliver: makes of a decoded record what the service decides about.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        codec: Codec[Any],
+        *,
+        key_of: Callable[[Any], str],
+        snapshot_of: Callable[[S, Any], tuple[Snapshot, Sequence[bytes]]],
+        decode_run: Callable[[Snapshot, Sequence[bytes]], Any],
+        deliver: Callable[[Incoming, Decoded[Any]], object],
+    ) -> None:
+        self._topic = topic
+        self._codec = codec
+        self._key_of = key_of
+        self._snapshot_of = snapshot_of
+        self._decode_run = decode_run
+        self._deliver = deliver
+
+    def record_of(self, state: S, partition: int, run_id: str) -> Outgoing:
+        """The record with the snapshot of an open run, for the partition that the state is of."""
+        run = state.runs[run_id]
+        value = encode(*self._snapshot_of(state, run))
+        return Outgoing(self._topic, self._key_of(run), value, partition=partition)
+
+    # --- restoring -----------------------------------------------------------------------------------
+
+    def read(self, state: S, records: Sequence[Incoming]) -> Iterator[Gap]:
+        """Decode the snapshots that a rebuild needs of these records, before the decisions about them.
+
+        Yields the gaps between a snapshot's state and the snapshot in which the run has records, for `fill`.
+
+        Raises:
+            SnapshotUnreadable: a later release has written a snapshot. The owner must not go on: what it decided
+                without the run would be published.
+        """
+        trail = state.trail
+        if trail.begin is None and records:
+            trail.begin = records[0].offset
+        for number, record in enumerate(records):
+            snapshot = self._snapshot(record)
+            if snapshot is None:
+                continue
+            message, payload = snapshot.message, snapshot.segments
+            run = state.runs.get(message.run_id)
+            if not trail.restores(message, record.offset, state.generation, run):
+                continue
+            trail.restored[record.offset] = Restored(self._decode_run(message, payload))
+            if self._has_gap(trail, run, message, records[:number]):
+                yield Gap(message.run_id, message.upto + 1, record.offset)
+
+    def fill(self, state: S, gap: Gap, records: Sequence[Incoming]) -> None:
+        """Take the records of a gap, of which those of other runs are left out."""
+        state.trail.restored[gap.end].missed = list(self._messages(gap, records))
+
+    def _messages(self, gap: Gap, records: Sequence[Incoming]) -> Iterator[object]:
+        for record in records:
+            if gap.start <= record.offset < gap.end and _names(record, gap.run_id):
+                try:
+                    found = self._codec.decode(record.value)
+                except Undecodable:
+                    continue  # it became a dead letter
+                if getattr(found.message, "run_id", None) == gap.run_id:
+                    yield self._deliver(record, found)
+
+    def _snapshot(self, record: Incoming) -> Decoded[Snapshot] | None:
+        if not is_snapshot(record):
+            return None
+        try:
+            found = self._codec.decode(record.value)
+        except Undecodable:
+            return None
+        return found if isinstance(found.message, Snapshot) else None
+
+    def _has_gap(
+        self,
+        trail: PartitionTrail[Any],
+        run: SnapshottedRun | None,
+        message: Snapshot,
+        before: Sequence[Incoming],
+    ) -> bool:
+        """True if the run has records after the snapshot's state and before the snapshot."""
+        if trail.last_of(message.run_id, run) > message.upto:
+            return True
+        return any(record.offset > message.upto and _names(record, message.run_id) for record in before)
+
+
+def is_snapshot(record: Incoming | Outgoing) -> bool:
+    """True if a record may be a snapshot, which its decoded message shows."""
+    return record.value.find(MARK, 0, _header_end(record.value)) >= 0
+
+
+def _header_end(value: bytes) -> int:
+    end = value.find(b"\n")
+    return end if end >= 0 else len(value)
+
+
+def _names(record: Incoming, run_id: str) -> bool:
+    """True if the header of a record may name a run: most records are of other runs, and need no decoding."""
+    return record.value.find(run_id.encode(), 0, _header_end(record.value)) >= 0
