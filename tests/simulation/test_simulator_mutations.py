@@ -6,6 +6,7 @@ import pytest
 
 from anabranch.testing.simulator import World
 from anabranch.testing.simulator.edges import EDGES_FROM
+from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
 
 MAX_SEEDS = 400
@@ -17,6 +18,10 @@ BEGIN = {
     "deaf-owner": EDGES_FROM + 150,
     "local-clock": EDGES_FROM + 1_300,
     "late-inline": EDGES_FROM + 150,
+    "snapshot-gap": LONG_FROM + 100,
+    "snapshot-pin": LONG_FROM + 100,
+    "snapshot-field": LONG_FROM,
+    "no-snapshots-read": LONG_FROM,
 }
 """Where the seeds begin that find it: edge seeds, and few seeds find `cut-short`."""
 

@@ -12,6 +12,7 @@ from anabranch.core.policies import Contribution, Fold, RunsValue
 from anabranch.testing.simulator import FAULTS, PromiseBroken, World, simulate
 from anabranch.testing.simulator.__main__ import main
 from anabranch.testing.simulator.edges import EDGES_FROM
+from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch_taskgroup.session.state import MergedKey
 
@@ -84,7 +85,9 @@ def _no_collections() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.parametrize("first", [*range(0, SEEDS, BLOCK), SHARED_FROM, EDGES_FROM, EDGES_FROM + BLOCK])
+@pytest.mark.parametrize(
+    "first", [*range(0, SEEDS, BLOCK), SHARED_FROM, EDGES_FROM, EDGES_FROM + BLOCK, LONG_FROM, LONG_FROM + BLOCK]
+)
 def test_every_promise_is_kept_under_every_fault(first: int) -> None:
     broken = {}
     for seed in range(first, first + BLOCK):
@@ -132,6 +135,14 @@ def test_without_faults_every_member_runs_once(seed: int) -> None:
         "kills" in str(expected.request) or "flaky" in str(expected.request) for expected in world.workload.runs
     ):
         assert set(world.observer.starts.values()) <= {1}
+
+
+def test_snapshots_are_compared_with_the_fold_and_restore_runs() -> None:
+    """The invariant looks at something: owners append snapshots in these seeds."""
+    worlds = [World(seed, FAULTS) for seed in range(LONG_FROM, LONG_FROM + 10)]
+
+    assert all(world.run().violations == () for world in worlds)
+    assert sum(world.shadow.compared for world in worlds) > 20
 
 
 @pytest.mark.parametrize("seed", [3, 7, 12, 21])

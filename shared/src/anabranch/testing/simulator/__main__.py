@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 
-from anabranch.testing.simulator.faults import EDGES, FAULTS, RATES, STRIKES
+from anabranch.testing.simulator.faults import EDGES, FAULTS, LONG_RUNS, RATES, STRIKES
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
 from anabranch.testing.simulator.world import SimulationOutcome, World
 
@@ -92,7 +92,7 @@ def _seeds(text: str) -> range:
 
 def _list() -> Iterator[str]:
     yield "faults:"
-    for name, what in {**STRIKES, **RATES, **EDGES}.items():
+    for name, what in {**STRIKES, **RATES, **EDGES, **LONG_RUNS}.items():
         yield f"  {name:18} {what}"
     yield "mutations:"
     for name, mutation in MUTATIONS.items():

@@ -1,7 +1,7 @@
 """Draws the edge cases of a seed: sizes, depths, clocks, settings, reused ids, data loss. Pure.
 
-For seeds from `EDGES_FROM` on. They are drawn from a random source of their own, so that lower seeds are not
-affected.
+For seeds from `EDGES_FROM` on; `long_runs` draws those of seeds from `LONG_FROM` on. They are drawn from a random
+source of their own, so that lower seeds are not affected.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from random import Random  # noqa: TID251 - seeded: the source of all that happe
 from anabranch.ports import TopicSpec
 from anabranch.runtime.process.settings import Settings
 from anabranch.testing.simulator.faults import EDGES, FaultPlan, Strike, strike_of
+from anabranch.testing.simulator.long_runs import LATE_SECONDS, LONG_FROM, SnapshotTimes, draw_long
 
 EDGES_FROM = 2_000_000
 SHARES = {"trim": 0.12, "recreate": 0.12}
@@ -40,6 +41,8 @@ class Edges:
     chosen: frozenset[str] = frozenset()
     strikes: tuple[Strike, ...] = ()
     result_ttl: float | None = None
+    snapshots: SnapshotTimes | None = None
+    """When owners append snapshots; None: as by default."""
     skews: Mapping[str, float] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
@@ -74,6 +77,8 @@ class Edges:
         """The settings of a process in one of its incarnations."""
         if self.result_ttl is not None:
             settings = replace(settings, result_ttl=self.result_ttl)
+        if self.snapshots is not None:
+            settings = replace(settings, **self.snapshots.settings)
         if "settings" not in self.chosen:
             return settings
         return replace(settings, inline_limit=Random(f"{self.seed} {process}.{incarnation}").choice(INLINE_BYTES))
@@ -100,6 +105,9 @@ def draw_edges(seed: int, faults: Collection[str]) -> Edges:
     """Draw the edge cases of a seed from the faults that may happen."""
     if seed < EDGES_FROM:
         return Edges(str(seed))
+    if seed >= LONG_FROM:
+        found, removals, times = draw_long(seed, faults)
+        return Edges(str(seed), found, removals, snapshots=times if "snapshots" in found else None)
     random = Random(f"{seed} edges")
     drawn = [name for name in EDGES if random.random() < SHARES.get(name, USUAL_SHARE)]
     chosen = frozenset(name for name in drawn if name in faults)
@@ -114,5 +122,9 @@ def draw_edges(seed: int, faults: Collection[str]) -> Edges:
 
 def with_edges(plan: FaultPlan, edges: Edges) -> FaultPlan:
     """The plan with the strikes of a seed's edge cases."""
-    strikes = sorted((*plan.strikes, *edges.strikes), key=lambda strike: strike.at)
+    # Values that the store lost can be restored only from records that the log still has.
+    if "late-snapshots" in edges:
+        plan.rates.late_snapshots = LATE_SECONDS
+    kept = [each for each in plan.strikes if each.kind != "empty-store" or "retain" not in edges]
+    strikes = sorted((*kept, *edges.strikes), key=lambda strike: strike.at)
     return replace(plan, strikes=tuple(strikes), edges=edges.chosen)

@@ -6,12 +6,13 @@ module counts exchanges, so that a planned fault can strike during one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random  # noqa: TID251 - seeded: the source of all that happens in a simulation
 from typing import Literal
 
 from anabranch.ports import Outgoing
+from anabranch.runtime.ownership.snapshots import is_snapshot
 
 CallOutcome = Literal["done", "request lost", "response lost"]
 UNCOUNTED = frozenset({"get", "subscribe"})
@@ -31,6 +32,8 @@ class FaultRates:
     double_messages: float = 0.0
     slow: float = 0.0
     slowness: float = 0.003
+    late_snapshots: float = 0.0
+    """Maximum seconds from the state in a snapshot to its record."""
 
 
 class FaultInjector:
@@ -62,6 +65,12 @@ class FaultInjector:
         random = self.random.random
         usual = self.rates.slowness * random() + 0.0001
         return usual * 100 * random() if self.rates.slow and random() < self.rates.slow else usual
+
+    def lateness(self, records: Sequence[Outgoing]) -> float:
+        """Draw the seconds by which records are sent late: snapshots are, so that others come before them."""
+        if not self.rates.late_snapshots or not any(is_snapshot(record) for record in records):
+            return 0.0
+        return self.rates.late_snapshots * self.random.random()
 
     def sends(self, process: str, name: str) -> bool:
         """True if a message leaves its process. A process that dies now may or may not have sent it."""

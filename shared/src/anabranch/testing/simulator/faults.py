@@ -44,7 +44,13 @@ EDGES = {
     "recreate": "topics are deleted and created again, while the store keeps its data",
 }
 """Faults and conditions of seeds from `edges.EDGES_FROM` on."""
-FAULTS = (*STRIKES, *RATES, *EDGES)
+LONG_RUNS = {
+    "snapshots": "owners append snapshots after seconds, and runs are idle for longer",
+    "late-snapshots": "snapshots are appended seconds after their state was encoded",
+    "retain": "retention removes the records that no takeover needs, and owners are killed",
+}
+"""Conditions and faults of seeds from `long_runs.LONG_FROM` on."""
+FAULTS = (*STRIKES, *RATES, *EDGES, *LONG_RUNS)
 HORIZON = 40.0
 """Seconds after which no new fault happens."""
 
@@ -76,7 +82,7 @@ class FaultPlan:
     strikes: tuple[Strike, ...]
     rates: FaultRates
     edges: frozenset[str] = frozenset()
-    """Names of `EDGES`."""
+    """Names of `EDGES` and `LONG_RUNS`."""
 
     @property
     def loses_store(self) -> bool:

@@ -31,14 +31,7 @@ def trim(world: World, strike: Strike) -> None:
                 before = partition.end - random.randrange(LAST_RECORDS)
                 world.observer.note(f"{topic}/{partition.number} is trimmed below {before}")
                 partition.trim(before)
-                _kill_owner(world, topic, partition.number, strike)
-
-
-def _kill_owner(world: World, topic: str, partition: int, strike: Strike) -> None:
-    for process in world.processes:
-        incarnation = process.incarnation
-        if incarnation is not None and any(each.has(topic, partition) for each in incarnation.log.memberships):
-            process.kill(strike.seconds)
+                world.kill_owner(topic, partition.number, strike.seconds)
 
 
 def recreate(world: World, strike: Strike) -> None:

@@ -15,9 +15,12 @@ from typing import Any
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.core.offsets import TrailingCommit
 from anabranch.core.ranges import Ranges
+from anabranch.core.snapshots import PartitionTrail
+from anabranch.core.state_codec import StateCodec
 from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.ownership import claims, commits, owner, replay, turns
 from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.ownership.snapshots import RunSnapshots
 from anabranch.testing.simulator.faults import FAULTS
 from anabranch_agency.run import actor as agency_actor
 from anabranch_taskgroup.owner import dispatch, key_watcher
@@ -232,6 +235,37 @@ def _limits_left_out(original: Callable[..., Any]) -> Callable[..., Any]:
     return open_run
 
 
+def _pins_at_the_snapshot(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Move the pin to the snapshot itself, as if no record of the run were between its state and the snapshot."""
+
+    def snapshotted(self: Any, run: Any, snapshot: Any, *rest: Any) -> None:
+        original(self, run, snapshot.model_copy(update={"upto": self.position - 1}), *rest)
+
+    return snapshotted
+
+
+def _without(field: str) -> Callable[..., Any]:
+    """Leave a field out of the document of a run's state."""
+
+    def broken(original: Callable[..., Any]) -> Callable[..., Any]:
+        def write(self: Any, state: Any) -> Any:
+            document, blobs = original(self, state)
+            document.pop(field, None)
+            return document, blobs
+
+        return write
+
+    return broken
+
+
+def _ignores_gaps(original: Callable[..., Any]) -> Callable[..., Any]:
+    def read(self: Any, state: Any, records: Any) -> Iterator[Any]:
+        list(original(self, state, records))
+        yield from ()
+
+    return read
+
+
 class _NoShield:
     """`asyncio` without `shield`."""
 
@@ -362,6 +396,34 @@ MUTATIONS = {
         "open_run",
         _limits_left_out,
         ("settings", "kill", "restart"),
+    ),
+    "snapshot-gap": Mutation(
+        "records between the state in a snapshot and the snapshot are not applied",
+        RunSnapshots,
+        "read",
+        _ignores_gaps,
+        ("snapshots", "late-snapshots", "retain", "kill", "restart"),
+    ),
+    "snapshot-pin": Mutation(
+        "a replay begins at a snapshot although records of the run are before it",
+        PartitionTrail,
+        "snapshotted",
+        _pins_at_the_snapshot,
+        ("snapshots", "late-snapshots", "retain", "kill", "restart"),
+    ),
+    "snapshot-field": Mutation(
+        "a field of the state is not in snapshots",
+        StateCodec,
+        "write",
+        _without("watched"),
+        ("snapshots",),
+    ),
+    "no-snapshots-read": Mutation(
+        "a new owner does not restore runs from snapshots",
+        PartitionTrail,
+        "restores",
+        _always(False),
+        ("snapshots", "retain", "kill"),
     ),
     "cut-short": Mutation(
         "claimed chunks are not started if their partition is lost meanwhile",

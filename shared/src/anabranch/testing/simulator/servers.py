@@ -313,6 +313,8 @@ class SimLog:
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See `ports.EventLog`. Records on different topics may overtake each other."""
         check_sizes(records, self._broker.record_limit)
+        if late := self.injector.lateness(records):
+            await asyncio.sleep(late)
         topics = list(dict.fromkeys(record.topic for record in records))
         if len(topics) == 1:
             return await self._publish(topics[0], records)

@@ -17,6 +17,7 @@ import orjson
 
 from anabranch.testing.simulator.edges import Edges
 from anabranch.testing.simulator.extremes import add_extremes, is_refused, nested, resubmission
+from anabranch.testing.simulator.long_runs import prolong
 from anabranch.testing.simulator.lookalikes import add_lookalikes
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, add_shared_key, reduced
 
@@ -134,6 +135,8 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
         _decorate(random, expected, workload)
         add_lookalikes(expected.request, number, workload)
         add_extremes(edges, expected.request, number, workload)
+        if "snapshots" in edges:
+            prolong(edges.random, expected.request, number, workload)
         evaluate(expected, _outside_of(workload, number))
         workload.runs.append(expected)
         _send_again(edges, expected, number, workload)

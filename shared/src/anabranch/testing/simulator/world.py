@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.names import session_key
-from anabranch.ports import Outgoing
+from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.topics import topic_specs
 from anabranch.sdk.agents import Registry
@@ -21,11 +21,13 @@ from anabranch.testing.simulator.broker import ObservedBroker
 from anabranch.testing.simulator.edges import EDGES_FROM, draw_edges, with_edges
 from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.faults import FAULTS, HORIZON, FaultPlan, Strike, make_plan
+from anabranch.testing.simulator.long_runs import retain
 from anabranch.testing.simulator.loop import OUTSIDE, Deadlock, SimLoop
 from anabranch.testing.simulator.losses import LOSS_STRIKES
 from anabranch.testing.simulator.observer import Observer
 from anabranch.testing.simulator.processes import Process, SimClock, Site
 from anabranch.testing.simulator.revertible_server import RevertibleServer
+from anabranch.testing.simulator.shadow import Shadow
 from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch.testing.simulator.workload import Workload, make_agent, make_workload
 from anabranch.testing.systems import registry_of
@@ -97,7 +99,8 @@ class World:
         if keeps_history:
             self.observer.history = []
         self.server = RevertibleServer(clock, self.observer.accepted, self.edges.snapshot_seconds())
-        self.broker = ObservedBroker(self.observer.appended, clock.now)
+        self.shadow = Shadow(self.settings.names, self.observer.violated)
+        self.broker = ObservedBroker(self._appended, clock.now)
         self.lost_at = -1.0
         """Time of the last restart of the store with more data lost than the loss window allows."""
         self.lost_all_topics = False
@@ -248,6 +251,11 @@ class World:
             self.loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
         self.loop.close()
 
+    def _appended(self, record: Incoming) -> None:
+        self.observer.appended(record)
+        if self.edges.snapshots is not None:
+            self.shadow.appended(record)
+
     # --- users ---------------------------------------------------------------------------------------
 
     def _restart_some(self) -> None:
@@ -341,6 +349,13 @@ class World:
             process.incarnation.gate.is_open = False
         self.loop.call_soon(process.kill, seconds, context=OUTSIDE)
 
+    def kill_owner(self, topic: str, partition: int, seconds: float) -> None:
+        """Kill the process that a partition is assigned to."""
+        for process in self.processes:
+            incarnation = process.incarnation
+            if incarnation is not None and any(each.has(topic, partition) for each in incarnation.log.memberships):
+                process.kill(seconds)
+
     def cut(self, server: str, seconds: float) -> None:
         """Make a server unreachable for `seconds`."""
         self.injector.cut.add(server)
@@ -396,5 +411,6 @@ _STRIKES: dict[str, Callable[[World, Process, Strike], None]] = {
     "old-store": lambda world, victim, strike: world.restart_store(strike.seconds / 10, empty=False),
     "empty-store": lambda world, victim, strike: world.restart_store(strike.seconds / 10, empty=True),
     "clock": lambda world, victim, strike: setattr(victim.clock, "skew", strike.size * 30.0),
+    "retain": lambda world, victim, strike: retain(world, strike),
     **LOSS_STRIKES,
 }
