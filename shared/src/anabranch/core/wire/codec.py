@@ -38,7 +38,8 @@ class Decoded(Generic[M]):
 
 def header_of(message: Message) -> dict[str, Any]:
     """The header of a message without a payload, in the order of its fields. Its JSON is the record value."""
-    header = message.model_dump(mode="json", exclude_defaults=True)
+    # As `model_dump` does, without its Python frame: half of the time for a small message.
+    header: dict[str, Any] = message.__pydantic_serializer__.to_python(message, mode="json", exclude_defaults=True)
     header["v"] = WIRE_VERSION
     # `exclude_defaults` leaves `type` out, because it always has its default.
     header["type"] = _type_of(message.__class__)

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from anabranch.core.admissions import log_position
 from anabranch.core.json_documents import dumps
-from anabranch.core.wire.messages import Spans
+from anabranch.core.wire.message_parts import Spans, empty_object
 
 Source = Literal["runs", "groups"]
 
@@ -70,7 +70,7 @@ class EventEntry(BaseModel):
     index: int | None = None
     spans: Spans | None = None
     attempt: int | None = None
-    data: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"default": {}})
+    data: dict[str, Any] = empty_object()
     """Further fields, by type of event: `count`, `error_type`, `message`, `traceback`, `status`,
     `result_keys`, `name`, `labels`."""
 
@@ -170,20 +170,23 @@ def cause_of(offset: int, nth: int, generation: int = 0) -> int:
     return (position << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)
 
 
-def encode_batches(batch: EventBatch) -> Iterator[bytes]:
+def encode_batches(batch: EventBatch) -> list[bytes]:
     """The record values of a batch: several if one record cannot hold its entries."""
     value = encode_batch(batch)
     if len(value) <= BATCH_BYTES or len(batch.entries) == 1:
-        yield value
-        return
+        return [value]
     half = len(batch.entries) // 2
-    for entries in (batch.entries[:half], batch.entries[half:]):
-        yield from encode_batches(batch.model_copy(update={"entries": entries}))
+    parts = (batch.entries[:half], batch.entries[half:])
+    return [value for part in parts for value in encode_batches(batch.model_copy(update={"entries": part}))]
 
 
 def encode_batch(batch: EventBatch) -> bytes:
     """The record value of a batch."""
-    return dumps(batch.model_dump(mode="json", exclude_defaults=True) | {"type": "events"})
+    # As `model_dump` does, without its Python frame.
+    document = batch.__pydantic_serializer__.to_python(batch, mode="json", exclude_defaults=True)
+    # `exclude_defaults` leaves `type` out, because it always has its default.
+    document["type"] = "events"
+    return dumps(document)
 
 
 def decode_batch(value: bytes) -> EventBatch:

@@ -30,6 +30,7 @@ from anabranch.core.wire.message_parts import SharedKey as SharedKey
 from anabranch.core.wire.message_parts import Spans as Spans
 from anabranch.core.wire.message_parts import Status as Status
 from anabranch.core.wire.message_parts import StopReason as StopReason
+from anabranch.core.wire.message_parts import empty_object
 from anabranch.core.wire.snapshot_message import Snapshot as Snapshot
 
 # --- either owner --------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ class TaskOrder(Message):
     context_keys: tuple[str, ...] = ()
     """Keys of the request's context that templates mention and the task does not declare."""
     result_keys: tuple[str, ...]
-    shares: dict[str, int] = {}
+    shares: dict[str, int] = empty_object()
     """For each result key with a policy: the task's number among the tasks that produce it."""
     optional_result_keys: tuple[str, ...] = ()
     message_template: Json = None
@@ -158,7 +159,7 @@ class OpenRun(Message):
     request_id: str
     session_id: str
     groups: tuple[str, ...]
-    context: dict[str, Json] = {}
+    context: dict[str, Json] = empty_object()
     deadline: float
     """Seconds since the epoch."""
     traceparent: str | None = None
@@ -166,7 +167,7 @@ class OpenRun(Message):
     """Run id of a run of this session whose results are taken over before any task starts."""
     reserved_keys: tuple[str, ...] = ()
     """Declared result keys that a derived key of `separate` could collide with."""
-    shared: dict[str, SharedKey] = {}
+    shared: dict[str, SharedKey] = empty_object()
     """Keys with a policy, and their producers."""
     submitted_at: float | None = None
     """Time of admission in seconds since the epoch. None from an earlier release if no key has a policy."""
@@ -282,7 +283,7 @@ class MemberLog(Message):
     at: float
     level: str
     message: str
-    fields: dict[str, Json] = {}
+    fields: dict[str, Json] = empty_object()
 
 
 class ValuePage(Message):
@@ -424,7 +425,7 @@ class Offer(Message):
     chunk: int
     fence: int
     spans: Spans
-    attempts: dict[int, int] = {}
+    attempts: dict[int, int] = empty_object()
     """Number of previous attempts by index; members without one are left out."""
     expanded: bool = False
     concurrency: int | None = None
