@@ -61,9 +61,9 @@ class CallCounter:
         if event != "call":
             return
         component, at = _component_at(frame)
-        # The simulated servers use the core, too: a call belongs to them if one of them led to it.
+        # The simulated servers use helpers, too: a call belongs to them if one of them led to it.
         user = component
-        while at is not None and user.startswith("core"):
+        while at is not None and (user == "adapters" or user.startswith("core")):
             user, at = _component_at(at.f_back)
         if component and (user or at is None):
             self.calls[component] += 1

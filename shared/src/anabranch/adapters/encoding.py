@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from anabranch.ports import Headers, Outgoing
 
@@ -12,15 +12,21 @@ def key_bytes(record: Outgoing) -> bytes | None:
     return record.key.encode() if isinstance(record.key, str) else record.key
 
 
+def header_items(headers: Mapping[str, bytes] | Headers) -> Iterable[tuple[str, bytes | None]]:
+    """The headers as pairs, in order, without a copy."""
+    # `dict` first: the check for an abstract class calls Python code.
+    return headers.items() if isinstance(headers, (dict, Mapping)) else headers
+
+
 def header_pairs(record: Outgoing) -> Headers:
     """The headers as pairs, in order."""
-    headers = record.headers
-    if type(headers) is tuple:
-        return headers
-    # `dict` first: the check for an abstract class calls Python code.
-    return tuple(headers.items()) if isinstance(headers, (dict, Mapping)) else tuple(headers)
+    return tuple(header_items(record.headers)) if record.headers else ()
 
 
 def headers_size(headers: Headers) -> int:
     """Total bytes of the names and values."""
-    return sum(len(name.encode()) + len(value or b"") for name, value in headers)
+    size = 0
+    for name, value in headers:
+        # The length of a name is that of its UTF-8 only in ASCII.
+        size += len(name if name.isascii() else name.encode()) + len(value or b"")
+    return size

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
-from anabranch.adapters.encoding import header_pairs, headers_size, key_bytes
+from anabranch.adapters.encoding import header_items, header_pairs, headers_size, key_bytes
 from anabranch.core.errors import RecordTooLarge
-from anabranch.ports import Committed, Outgoing
+from anabranch.ports import Committed, Headers, Outgoing
 
 MAX_RECORD_BYTES = 1_040_000
 """Default limit of a record, by `record_bytes`; below the 1,048,588 bytes that a broker accepts by default."""
@@ -35,26 +35,29 @@ MIN_LEARNED_BYTES = 40_000
 """Minimum bytes of a record that can be too large: a smaller record was refused for another reason."""
 
 
-def is_small(record: Outgoing) -> bool:
-    """True if a record is so small that it needs no exact measurement."""
-    headers = record.headers
-    # 1,000 characters of a key have at most 4,000 bytes in UTF-8.
-    if len(record.value) > SMALL_BYTES or len(record.key or "") >= 1_000:
-        return False
-    if not headers:
-        return True
-    # An upper bound instead of `headers_size`, which encodes each name: this runs twice for each record.
-    size = 0
-    for name, value in header_pairs(record):
-        size += _MAX_UTF8 * len(name) + len(value or b"")
-    return size <= SMALL_BYTES
+def maybe_large(records: Iterable[Outgoing]) -> list[Outgoing]:
+    """The records that have to be measured: all others are so small that they fit under any allowed limit."""
+    return [
+        record
+        for record in records
+        # 1,000 characters of a key have at most 4,000 bytes in UTF-8.
+        if len(record.value) > SMALL_BYTES
+        or len(record.key or "") >= 1_000
+        or (record.headers and _headers_bound(record.headers) > SMALL_BYTES)
+    ]
 
 
-def check_sizes(records: Sequence[Outgoing], limit_of: Callable[[str], int]) -> None:
+def _headers_bound(headers: Mapping[str, bytes] | Headers) -> int:
+    """An upper bound of `headers_size`, which encodes each name: this runs twice for each record."""
+    bound = 0
+    for name, value in header_items(headers):
+        bound += _MAX_UTF8 * len(name) + len(value or b"")
+    return bound
+
+
+def check_sizes(records: Iterable[Outgoing], limit_of: Callable[[str], int]) -> None:
     """Raise RecordTooLarge for the first record over its topic's limit in bytes."""
-    for record in records:
-        if is_small(record):
-            continue
+    for record in maybe_large(records):
         size, limit = record_bytes(record), limit_of(record.topic)
         if size > limit:
             raise RecordTooLarge(record.topic, size, limit)

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Literal
 
-from anabranch.adapters.limits import is_small, record_bytes
+from anabranch.adapters.limits import maybe_large, record_bytes
 from anabranch.core.errors import RecordTooLarge
 from anabranch.core.names import Names
 from anabranch.core.wire.fragments import MAX_MESSAGE_BYTES, Assembler, fragments_of, is_fragment
@@ -83,9 +83,11 @@ class FittedLog:
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See `ports.EventLog`. For a record that was split, returns the offset of its last part."""
-        if all(map(is_small, records)):  # fast path: does not ask for limits
-            with suppress(RecordTooLarge):  # a lowered limit may refuse small records, or the batch
+        if not maybe_large(records):  # fast path: does not ask for limits
+            try:
                 return await self._inner.publish(records)
+            except RecordTooLarge:  # a lowered limit may refuse small records, or the batch
+                pass
         for _ in range(MAX_REFITS):
             # The limit may have been lowered after it was read, or the client may have no permission to read it.
             with suppress(RecordTooLarge):

@@ -15,7 +15,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from anabranch.adapters.encoding import header_pairs
+from anabranch.adapters.encoding import header_items
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.faults import error_of, translate
 from anabranch.adapters.kafka.logs import LOGGER
@@ -120,7 +120,7 @@ class ProducerThread:
                     record.key,
                     partition,
                     partial(report, call, index),
-                    headers=list(header_pairs(record)) if record.headers else None,
+                    headers=list(header_items(record.headers)) if record.headers else None,
                 )
             except BufferError:
                 return taken
