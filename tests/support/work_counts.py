@@ -244,12 +244,12 @@ class _CountedStore:
 
     def __init__(self, inner: StateStore, work: Counter[str]) -> None:
         self._inner = inner
-        self._link = _CountingLink(work)
+        self._counted = RedisStore(_CountingLink(work))  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any, **options: Any) -> Any:
             with contextlib.suppress(_Counted):
-                await getattr(RedisStore(self._link), name)(*arguments, **options)  # type: ignore[arg-type]
+                await getattr(self._counted, name)(*arguments, **options)
             return await getattr(self._inner, name)(*arguments, **options)
 
         return call
@@ -276,7 +276,7 @@ class _CountingLink:
         )
         raise _Counted
 
-    async def run(self, operation: str, script: object, calls: Sequence[Sequence[Any]]) -> None:
+    async def run(self, operation: str, calls: Sequence[Sequence[Any]]) -> None:
         """See RedisLink."""
         await self.ask(operation, calls)
 

@@ -289,6 +289,10 @@ class Fence:
     ttl: float
 
 
+Put = tuple[Sequence[Write | HistoryEntry], Fence | None]
+"""The arguments of `StateStore.put`."""
+
+
 class StateStore(Protocol):
     """Keys and values with a time to live: a fast view of the state, whose source of truth is the log.
 
@@ -303,6 +307,10 @@ class StateStore(Protocol):
         """Store values, and add entries to histories. With a fence, the fence and all writes are one atomic step,
         which raises Fenced and writes nothing if the fence has a higher epoch; all keys then share one hash
         tag."""
+
+    async def put_all(self, puts: Sequence[Put]) -> None:
+        """Make several calls of `put` in one round trip. Each is a step of its own: if one raises Fenced, the others
+        are stored all the same, and the first Fenced is raised."""
 
     async def put_new(self, write: Write) -> bytes | None:
         """Store a value unless the key exists: the first write wins. Returns None if it was stored, else the

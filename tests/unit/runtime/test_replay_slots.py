@@ -55,9 +55,3 @@ def test_a_waiter_continues_without_a_slot_after_a_long_wait() -> None:
         assert loop.run_until_complete(both()) - start == 2.0
     finally:
         loop.close()
-
-
-async def test_callers_that_need_no_slot_do_not_wait() -> None:
-    semaphore = ReplaySemaphore(1)
-    async with semaphore.slot(), asyncio.timeout(0), semaphore.slot(needed=False):
-        pass

@@ -25,6 +25,7 @@ async def until_available(
     max_delay: float | None = None,
     retry_on: tuple[type[AnabranchError], ...] = UNAVAILABLE,
     on_failure: Callable[[AnabranchError], None] | None = None,
+    failed: AnabranchError | None = None,
 ) -> T:
     """Run `action` and return its result; where a server is unavailable, pause and run it again, without a limit.
 
@@ -36,13 +37,16 @@ async def until_available(
             `max_delay` all pauses are equally long.
         retry_on: the errors that are retried. All others are raised.
         on_failure: called with each error that is retried, before the pause. What it raises ends the retries.
+        failed: the error of a first attempt, if the caller has made it.
     """
     while True:
+        if failed is not None:
+            log.warning("cannot %s, retrying in %g s: %s", what, delay, failed)
+            if on_failure is not None:
+                on_failure(failed)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, max_delay or delay)
         try:
             return await action()
         except retry_on as error:
-            log.warning("cannot %s, retrying in %g s: %s", what, delay, error)
-            if on_failure is not None:
-                on_failure(error)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, max_delay or delay)
+            failed = error

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from anabranch.adapters.memory.server import MemoryServer
-from anabranch.ports import Fence, History, HistoryEntry, Write
+from anabranch.core.errors import Fenced
+from anabranch.ports import Fence, History, HistoryEntry, Put, Write
 
 
 class MemoryStore:
@@ -23,6 +24,17 @@ class MemoryStore:
         """See `ports.StateStore`."""
         self._server.check_writable("put")
         self._server.put(writes, fence)
+
+    async def put_all(self, puts: Sequence[Put]) -> None:
+        """See `ports.StateStore`."""
+        refused: Fenced | None = None
+        for writes, fence in puts:
+            try:
+                await self.put(writes, fence)
+            except Fenced as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     async def put_new(self, write: Write) -> bytes | None:
         """See `ports.StateStore`."""

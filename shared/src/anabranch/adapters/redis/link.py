@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from hiredis import pack_command
@@ -18,10 +18,11 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from anabranch.adapters.redis.connection import Command, RedisAddress, hang_up
 from anabranch.adapters.redis.faults import translate, unreachable
-from anabranch.adapters.redis.scripts import Script
+from anabranch.adapters.redis.scripts import by_text
 from anabranch.core.errors import AnabranchError
 
 _log = logging.getLogger("anabranch.redis")
+_pack = cast(Callable[[Command], bytes], pack_command)
 
 
 class _Call:
@@ -31,7 +32,7 @@ class _Call:
 
     def __init__(self, commands: Sequence[Command]) -> None:
         # Encoded here, so that a command that cannot be encoded fails only its own caller.
-        self.packed = [cast(Any, pack_command)(command) for command in commands]
+        self.packed = list(map(_pack, commands))
         self.awaited = len(commands)
         self.replies: list[Any] = []
         self.done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
@@ -75,11 +76,7 @@ class RedisLink:
         """Send commands and return their replies in order.
 
         Raises ServerUnavailable, or the translation of the first error reply, for `operation`."""
-        replies = await self.ask_each(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise translate(reply, operation, str(self.address)) from reply
-        return replies
+        return self._without_errors(operation, await self.ask_each(commands))
 
     async def ask_each(self, commands: Sequence[Command]) -> list[Any]:
         """As `ask`, but error replies are returned in place. Raises ServerUnavailable."""
@@ -92,14 +89,17 @@ class RedisLink:
         self._has_calls.set()
         return await call.done
 
-    async def run(self, operation: str, script: Script, calls: Sequence[Command]) -> list[Any]:
-        """Run calls of one script, made by `by_digest`; calls that the server rejects as unknown are sent as
-        text."""
-        replies = await self.ask_each(calls)
+    async def run(self, operation: str, commands: Sequence[Command]) -> list[Any]:
+        """As `ask`. Calls of scripts that the server rejects as unknown are sent again, as text."""
+        replies = await self.ask_each(commands)
         unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        again = await self.ask_each([script.by_text(calls[index]) for index in unknown])
-        for index, reply in zip(unknown, again, strict=True):
-            replies[index] = reply
+        if unknown:
+            again = await self.ask_each([by_text(commands[index]) for index in unknown])
+            for index, reply in zip(unknown, again, strict=True):
+                replies[index] = reply
+        return self._without_errors(operation, replies)
+
+    def _without_errors(self, operation: str, replies: list[Any]) -> list[Any]:
         for reply in replies:
             if isinstance(reply, Exception):
                 raise translate(reply, operation, str(self.address)) from reply

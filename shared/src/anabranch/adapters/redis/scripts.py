@@ -31,10 +31,6 @@ class Script:
         """The short call by digest, which fails with NOSCRIPT if the server does not know the script."""
         return ("EVALSHA", self.digest, len(keys), *keys, *args)
 
-    def by_text(self, call: Command) -> Command:
-        """The call made by `by_digest`, with the text of the script instead."""
-        return ("EVAL", self.text, *call[2:])
-
 
 def _load(*names: str) -> Script:
     """Load a script from files, concatenated in order."""
@@ -47,3 +43,10 @@ FENCED_PUT = _load("history", "fenced_put")
 ADD_ENTRIES = _load("history", "add_entries")
 CLAIM = _load("claim")
 RELEASE = _load("release")
+
+_TEXTS = {each.digest: each.text for each in (FENCED_PUT, ADD_ENTRIES, CLAIM, RELEASE)}
+
+
+def by_text(call: Command) -> Command:
+    """A call made by `Script.by_digest`, with the text of the script instead."""
+    return ("EVAL", _TEXTS[str(call[1])], *call[2:])

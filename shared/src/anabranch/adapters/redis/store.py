@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 from anabranch.adapters.redis.connection import Command, RedisAddress
 from anabranch.adapters.redis.link import RedisLink
 from anabranch.adapters.redis.scripts import ADD_ENTRIES, CLAIM, FENCED_PUT, RELEASE, Argument
 from anabranch.core.errors import Fenced, Misconfigured, StoreRefused
-from anabranch.ports import Fence, History, HistoryEntry, Write
+from anabranch.ports import Fence, History, HistoryEntry, Put, Write
 
 IDENTITY_SECONDS = 1.0
 
@@ -40,23 +41,22 @@ class RedisStore:
 
     async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
         """See `ports.StateStore`."""
-        values = [each for each in writes if isinstance(each, Write)]
-        histories = _by_history(writes)
-        if fence is None:
-            await self._put_unfenced(values, histories)
-            return
-        keys = [fence.key, *(write.key for write in values), *histories]
-        parts: list[Argument] = [part for write in values for part in (write.value, _milliseconds(write.ttl))]
-        parts += [part for entries in histories.values() for part in _entry_arguments(entries)]
-        call = FENCED_PUT.by_digest(keys, str(fence.epoch), _milliseconds(fence.ttl), len(histories), *parts)
-        [newer] = await self._link.run("put", FENCED_PUT, [call])
-        if newer:
-            raise Fenced(fence.key, fence.epoch, int(newer))
+        await self.put_all([(writes, fence)])
 
-    async def _put_unfenced(self, writes: Sequence[Write], histories: Mapping[str, list[HistoryEntry]]) -> None:
-        await self._link.ask("put", [_set(write) for write in writes])
-        calls = [ADD_ENTRIES.by_digest([key], *_entry_arguments(found)) for key, found in histories.items()]
-        await self._link.run("put", ADD_ENTRIES, calls)
+    async def put_all(self, puts: Sequence[Put]) -> None:
+        """See `ports.StateStore`."""
+        commands: list[Command] = []
+        fences: list[tuple[Fence, int]] = []
+        for writes, fence in puts:
+            if fence is None:
+                commands += _unfenced(writes)
+            else:
+                fences.append((fence, len(commands)))
+                commands.append(_fenced(writes, fence))
+        replies = await self._link.run("put", commands)
+        for fence, index in fences:
+            if newer := replies[index]:
+                raise Fenced(fence.key, fence.epoch, int(newer))
 
     async def history(self, key: str, last: int | None = None) -> History:
         """See `ports.StateStore`."""
@@ -79,11 +79,11 @@ class RedisStore:
     async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
         """See `ports.StateStore`."""
         calls = [CLAIM.by_digest([key], owner, _milliseconds(ttl)) for key in keys]
-        return [holder.decode() for holder in await self._link.run("claim", CLAIM, calls)]
+        return [holder.decode() for holder in await self._link.run("claim", calls)]
 
     async def release(self, keys: Sequence[str], owner: str) -> None:
         """See `ports.StateStore`."""
-        await self._link.run("release", RELEASE, [RELEASE.by_digest([key], owner) for key in keys])
+        await self._link.run("release", [RELEASE.by_digest([key], owner) for key in keys])
 
     async def expire(self, keys: Sequence[str], ttl: float) -> None:
         """See `ports.StateStore`."""
@@ -154,6 +154,27 @@ def _set(write: Write) -> Command:
     return ("SET", write.key, write.value, "PX", _milliseconds(write.ttl))
 
 
+def _unfenced(writes: Sequence[Write | HistoryEntry]) -> list[Command]:
+    histories = _by_history(writes)
+    return [
+        *(_set(each) for each in writes if isinstance(each, Write)),
+        *(ADD_ENTRIES.by_digest([key], *_entry_arguments(found)) for key, found in histories.items()),
+    ]
+
+
+def _fenced(writes: Sequence[Write | HistoryEntry], fence: Fence) -> Command:
+    histories = _by_history(writes)
+    keys, parts = [fence.key], list[Argument]()
+    for each in writes:
+        if isinstance(each, Write):
+            keys.append(each.key)
+            parts += (each.value, _milliseconds(each.ttl))
+    for key, entries in histories.items():
+        keys.append(key)
+        parts += _entry_arguments(entries)
+    return FENCED_PUT.by_digest(keys, str(fence.epoch), _milliseconds(fence.ttl), len(histories), *parts)
+
+
 def _by_history(writes: Sequence[Write | HistoryEntry]) -> dict[str, list[HistoryEntry]]:
     found: dict[str, list[HistoryEntry]] = {}
     for each in writes:
@@ -162,16 +183,17 @@ def _by_history(writes: Sequence[Write | HistoryEntry]) -> dict[str, list[Histor
     return found
 
 
-def _entry_arguments(entries: Sequence[HistoryEntry]) -> Iterator[Argument]:
+def _entry_arguments(entries: Sequence[HistoryEntry]) -> list[Argument]:
     """The arguments of the scripts for the entries of one history."""
-    yield _milliseconds(max(entry.ttl for entry in entries))
-    yield entries[-1].keep
-    yield len(entries)
+    arguments: list[Argument] = [_milliseconds(entries[0].ttl), entries[-1].keep, len(entries)]
     for entry in entries:
-        yield entry.position
-        yield entry.value
+        arguments[0] = max(arguments[0], _milliseconds(entry.ttl))
+        arguments += (entry.position, entry.value)
+    return arguments
 
 
+# Cached, because nearly all writes have one of a few times to live.
+@lru_cache(maxsize=256)
 def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 

@@ -6,19 +6,23 @@ Both are in context variables, set once for many members and read only when a li
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 
 from anabranch.core.tracing import RunTrace
 
-_IDS: ContextVar[Mapping[str, str]] = ContextVar("anabranch_work", default=MappingProxyType({}))
+Ids = Mapping[str, str]
+"""The known ones of `run`, `group`, `task` and `trace_id`."""
+
+_IDS: ContextVar[Ids | Callable[[], Ids]] = ContextVar("anabranch_work", default=MappingProxyType({}))
 
 
-def work_ids() -> Mapping[str, str]:
-    """The known ones of the ids for log lines: `run`, `group`, `task`, `trace_id`."""
-    return _IDS.get()
+def work_ids() -> Ids:
+    """The ids for log lines."""
+    found = _IDS.get()
+    return found() if callable(found) else found
 
 
 def ids_of(message: object, traceparent: str | None) -> dict[str, str]:
@@ -32,10 +36,20 @@ def ids_of(message: object, traceparent: str | None) -> dict[str, str]:
 _FIELDS = (("run", "run_id"), ("group", "group"), ("task", "task"))
 
 
-@contextmanager
-def working_for(**ids: str) -> Iterator[None]:
+def working_for(**ids: str) -> AbstractContextManager[None]:
     """Replace the ids for log lines while the context is open."""
     # Replaced, not merged: ids of the message before must not appear in lines about this one.
+    return _working_for(ids)
+
+
+def working_for_current(ids: Callable[[], Ids]) -> AbstractContextManager[None]:
+    """Replace the ids for log lines while the context is open, by those that `ids` returns when a line is logged.
+    For a loop over many messages, most of which log nothing."""
+    return _working_for(ids)
+
+
+@contextmanager
+def _working_for(ids: Ids | Callable[[], Ids]) -> Iterator[None]:
     token = _IDS.set(ids)
     try:
         yield

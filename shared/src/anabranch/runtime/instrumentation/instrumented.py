@@ -24,6 +24,7 @@ from anabranch.ports import (
     Membership,
     Outgoing,
     PartitionListener,
+    Put,
     Reader,
     Standing,
     StateStore,
@@ -143,6 +144,10 @@ class InstrumentedStore:
     async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
         with self._counting_failures("put"):
             await self._inner.put(writes, fence)
+
+    async def put_all(self, puts: Sequence[Put]) -> None:
+        with self._counting_failures("put"):
+            await self._inner.put_all(puts)
 
     async def put_new(self, write: Write) -> bytes | None:
         with self._counting_failures("put_new"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from anabranch.core.names import Names
@@ -11,7 +11,7 @@ from anabranch.core.wire.codec import Codec, Decoded, Undecodable
 from anabranch.core.wire.events import EventBatch, encode_batches
 from anabranch.core.wire.messages import Message
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.instrumentation.correlation import working_for
+from anabranch.runtime.instrumentation.correlation import working_for_current
 from anabranch.runtime.ownership.effects import Effect, PublishAfter, PublishFirst
 
 log = logging.getLogger(__name__)
@@ -43,14 +43,21 @@ def decide_each(
             decoded) and the reason: a run must not wait for it.
     """
     effects: list[Effect] = []
-    for record in records:
-        try:
-            found = codec.decode(record.value)
-        except Undecodable as error:
-            rejected.append((record, str(error)))
-            effects += refuse(record, None, f"it cannot be decoded: {error}")
-            continue
-        with working_for(**ids(found.message)):
+    message: Message | None = None
+
+    def current_ids() -> dict[str, str]:
+        return ids(message) if message is not None else {}
+
+    with working_for_current(current_ids):
+        for record in records:
+            message = None
+            try:
+                found = codec.decode(record.value)
+            except Undecodable as error:
+                rejected.append((record, str(error)))
+                effects += refuse(record, None, f"it cannot be decoded: {error}")
+                continue
+            message = found.message
             try:
                 decision = decide(record, found)
             except Exception as error:
@@ -59,19 +66,18 @@ def decide_each(
                 log.exception("cannot decide about the record at %s, it becomes a dead letter", place)
                 reason = f"deciding about it failed: {type(error).__name__}: {error}"
                 rejected.append((record, reason))
-                effects += refuse(record, found.message, reason)
+                effects += refuse(record, message, reason)
                 continue
-            effects += collect(found.message, decision)
+            effects += collect(message, decision)
     return effects
 
 
-def event_records(names: Names, batch: EventBatch, *, first: bool) -> Iterator[PublishFirst | PublishAfter]:
+def event_records(names: Names, batch: EventBatch, *, first: bool) -> list[PublishFirst | PublishAfter]:
     """The records of a run's events.
 
     Args:
         first: publish them before the other records of the turn, because events that follow from those records
             have to come later on the topic. Otherwise nothing waits for the events, and they are published last.
     """
-    for value in encode_batches(batch):
-        outgoing = Outgoing(names.events, batch.run_id, value)
-        yield PublishFirst(outgoing) if first else PublishAfter(outgoing)
+    kind = PublishFirst if first else PublishAfter
+    return [kind(Outgoing(names.events, batch.run_id, value)) for value in encode_batches(batch)]

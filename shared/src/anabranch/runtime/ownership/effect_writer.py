@@ -7,10 +7,10 @@ raised: the owner retries a stage until it succeeds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from anabranch.ports import Fence, HistoryEntry, Outgoing, Write
-from anabranch.runtime.ownership.effects import AppendHistory, Effect, Notify, PublishAfter, StorePut
+from anabranch.ports import Fence
+from anabranch.runtime.ownership.effects import TurnEffects
 from anabranch.runtime.ownership.replay import by_scope
 from anabranch.runtime.process.resources import Resources
 
@@ -33,32 +33,32 @@ class EffectWriter:
         # last.
         self._order = {resources.names.results: 1, resources.names.events: 2}
 
-    async def make_durable(self, effects: Sequence[Effect], records: Sequence[Outgoing], epoch: int) -> None:
-        """Write to the store, fenced by `epoch`, and publish `records` beside that.
+    async def make_durable(self, turn: TurnEffects, epoch: int) -> None:
+        """Write to the store, fenced by `epoch`, and publish the records of the first stage beside that.
 
         Raises:
             Fenced: a later owner has written.
             ServerUnavailable, StoreRefused: a server is away; some of it may be done.
         """
-        writes = [effect for effect in effects if isinstance(effect, StorePut | AppendHistory)]
-        pending = [self._put(scope, part, epoch) for scope, part in by_scope(writes)]
-        if records:
-            await asyncio.gather(self._log.publish(records), *pending)
-        elif pending:
-            await asyncio.gather(*pending)
+        if not turn.writes:
+            await self._log.publish(turn.first)
+            return
+        puts = [(writes, self._fence(scope, epoch)) for scope, writes in by_scope(turn.writes)]
+        if turn.first:
+            await asyncio.gather(self._log.publish(turn.first), self._store.put_all(puts))
+        else:
+            await self._store.put_all(puts)
 
-    async def _put(self, scope: str | None, writes: Sequence[Write | HistoryEntry], epoch: int) -> None:
-        fence = None if scope is None else Fence(self._fence_key(scope), epoch, FENCE_SECONDS)
-        await self._store.put(writes, fence)
+    def _fence(self, scope: str | None, epoch: int) -> Fence | None:
+        return None if scope is None else Fence(self._fence_key(scope), epoch, FENCE_SECONDS)
 
-    async def publish(self, effects: Sequence[Effect]) -> None:
+    async def publish(self, turn: TurnEffects) -> None:
         """Publish the messages of the second stage. Raises ServerUnavailable; some may be published then."""
-        records = [effect.outgoing for effect in effects if isinstance(effect, PublishAfter)]
-        records.sort(key=lambda outgoing: self._order.get(outgoing.topic, 0))
-        notifications = [(effect.channel, effect.message) for effect in effects if isinstance(effect, Notify)]
-        if notifications and records:
-            await asyncio.gather(self._log.publish(records), self._notifier.publish(notifications))
-        elif records:
-            await self._log.publish(records)
-        elif notifications:
-            await self._notifier.publish(notifications)
+        if len(turn.after) > 1:
+            turn.after.sort(key=lambda outgoing: self._order.get(outgoing.topic, 0))
+        if not turn.notifications:
+            await self._log.publish(turn.after)
+        elif turn.after:
+            await asyncio.gather(self._log.publish(turn.after), self._notifier.publish(turn.notifications))
+        else:
+            await self._notifier.publish(turn.notifications)

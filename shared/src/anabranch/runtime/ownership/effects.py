@@ -7,6 +7,9 @@ other owners. So a crash at any instant repeats messages, and never contradicts 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
 from anabranch.core.telemetry import Metric
 from anabranch.core.tracing import Span
 from anabranch.core.value_objects import value_object
@@ -100,3 +103,38 @@ class Emit:
 
 Effect = object
 """One of the effects above, or one that only a service's own handler knows."""
+
+
+@dataclass(slots=True)
+class TurnEffects:
+    """The effects of a turn by what performs them, each list in the order of the decisions."""
+
+    writes: list[StorePut | AppendHistory] = field(default_factory=list)
+    first: list[Outgoing] = field(default_factory=list)
+    """Records of the first stage."""
+    after: list[Outgoing] = field(default_factory=list)
+    """Records of the second stage."""
+    notifications: list[tuple[str, bytes]] = field(default_factory=list)
+    """Channels and messages of the second stage."""
+    measured: list[Count | Lag | Emit] = field(default_factory=list)
+    own: list[Effect] = field(default_factory=list)
+    """Effects that the service's handler performs."""
+
+
+def by_performer(effects: Iterable[Effect]) -> TurnEffects:
+    """Sort the effects of a turn by what performs them."""
+    turn = TurnEffects()
+    for each in effects:
+        if isinstance(each, PublishAfter):
+            turn.after.append(each.outgoing)
+        elif isinstance(each, StorePut | AppendHistory):
+            turn.writes.append(each)
+        elif isinstance(each, PublishFirst):
+            turn.first.append(each.outgoing)
+        elif isinstance(each, Notify):
+            turn.notifications.append((each.channel, each.message))
+        elif isinstance(each, Count | Lag | Emit):
+            turn.measured.append(each)
+        else:
+            turn.own.append(each)
+    return turn

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from anabranch.core.telemetry import CLAIMS, PARTITIONS, RECORDS_QUEUED
 from anabranch.ports import Clock, Telemetry
-from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
+from anabranch.runtime.ownership.effects import Count, Emit, Lag
 
 
 class OwnerMetrics:
@@ -17,15 +17,14 @@ class OwnerMetrics:
         self._clock = clock
         self._topic = topic
 
-    def record(self, effects: Sequence[Effect], *, is_caught_up: bool) -> None:
-        """Record the metrics and spans of a turn's effects. A replay records no metrics: the last owner may
-        have."""
-        for effect in effects:
+    def record(self, measured: Sequence[Count | Lag | Emit], *, is_caught_up: bool) -> None:
+        """Record the metrics and spans of a turn. A replay records no metrics: the last owner may have."""
+        for effect in measured:
             if isinstance(effect, Emit):
                 self._telemetry.emit(effect.span)
             elif is_caught_up and isinstance(effect, Count):
                 self._telemetry.count(effect.metric, effect.amount, **dict(effect.labels))
-            elif is_caught_up and isinstance(effect, Lag):
+            elif is_caught_up:
                 late = max(0.0, self._clock.now() - effect.since)
                 self._telemetry.observe(effect.metric, late, **dict(effect.labels))
 

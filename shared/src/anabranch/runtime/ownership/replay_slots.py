@@ -19,9 +19,9 @@ class ReplaySemaphore:
         self._patience = patience
 
     @asynccontextmanager
-    async def slot(self, *, needed: bool = True) -> AsyncIterator[None]:
-        """Hold a slot, first come, first served. Callers with `needed` False never wait."""
-        is_held = needed and await self._taken()
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a slot, first come, first served."""
+        is_held = await self._taken()
         try:
             yield
         finally:

@@ -25,7 +25,7 @@ from anabranch.runtime.ownership.claims import PartitionClaims
 from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.ownership.due_timers import DueTimers
 from anabranch.runtime.ownership.effect_writer import EffectWriter
-from anabranch.runtime.ownership.effects import AppendHistory, Effect, Expire, PublishFirst, StorePut
+from anabranch.runtime.ownership.effects import AppendHistory, Effect, Expire, StorePut, by_performer
 from anabranch.runtime.ownership.owned_partition import CommitPoint, OwnedPartition
 from anabranch.runtime.ownership.owner_context import OwnerContext
 from anabranch.runtime.ownership.poison_records import REASON
@@ -43,6 +43,8 @@ REPLAY_BATCH, REPLAYS = 50, 3
 """Records of a turn, and partitions, that are replayed at once. A replayed partition holds a multiple of its
 records in memory until its effects are performed."""
 RETRY_FIRST, RETRY_MAX = 0.05, 2.0
+_WAITED_FOR = (*UNAVAILABLE, ValueGone)
+_RETRIED = (*_WAITED_FOR, Fenced)
 
 
 class TurnProcessor(Generic[S]):
@@ -64,23 +66,30 @@ class TurnProcessor(Generic[S]):
                 owned.wake.clear()
                 await owned.wake.wait()
                 continue
-            # Taken for each batch, not for the whole replay, so that partitions take turns.
-            async with self._replays.slot(needed=not owned.is_caught_up):
-                batch = owned.queue.take(BATCH if owned.is_caught_up else REPLAY_BATCH)
-                # Before the turn, so that the client fetches while this batch is applied.
-                self._resume(owned)
-                with owned.progress.working():
-                    await self._turn(owned, batch)
+            if owned.is_caught_up:
+                batch = self._take(owned, BATCH)
+                await self._apply(owned, batch)
+                owned.progress.advance(len(batch), batch[-1].offset)
+            else:
+                # Taken for each batch, not for the whole replay, so that partitions take turns.
+                async with self._replays.slot():
+                    await self._replay(owned, self._take(owned, REPLAY_BATCH))
+            self._timers.arm(owned)
+            owned.progress.busy = False
 
-    def _resume(self, owned: OwnedPartition[S]) -> None:
+    def _take(self, owned: OwnedPartition[S], count: int) -> Sequence[Incoming]:
+        """Take the next records, with fragmented messages assembled."""
+        batch = owned.queue.take(count)
+        owned.progress.busy = True
+        # Before the turn, so that the client fetches while this batch is applied.
         if owned.paused and owned.queue.is_short:
             owned.paused = False
             self._context.membership.resume(owned.number)
+        return owned.assembled(batch)
 
-    async def _turn(self, owned: OwnedPartition[S], batch: Sequence[Incoming]) -> None:
-        """Apply a batch, cut at the committed offset and after the claim."""
-        epoch = owned.epoch if not owned.is_caught_up else -1
-        for part in split_batch(owned.assembled(batch), owned.replay.committed, epoch):
+    async def _replay(self, owned: OwnedPartition[S], batch: Sequence[Incoming]) -> None:
+        """Apply a batch, cut at the committed offset and after the claim. Records after the claim may be in it."""
+        for part in split_batch(batch, owned.replay.committed, owned.epoch):
             if part[-1].offset < owned.replay.committed:
                 await self._rebuild(owned, part)
             else:
@@ -91,7 +100,6 @@ class TurnProcessor(Generic[S]):
                 self._context.clock.observe(part[-1].timestamp, *owned.claimed)  # a part ends with the claim
                 owned.end_replay()
                 await self._retry_until_available(owned, lambda: self._complete_takeover(owned))
-        self._timers.arm(owned)
 
     async def _complete_takeover(self, owned: OwnedPartition[S]) -> None:
         if not owned.is_marked:
@@ -185,23 +193,22 @@ class TurnProcessor(Generic[S]):
         self, owned: OwnedPartition[S], effects: Sequence[Effect], rejected: Sequence[tuple[Incoming, str]]
     ) -> None:
         """Perform effects in two stages: nothing is published of an outcome that is not durable yet."""
-        if not effects and not rejected:
-            return
-        names = self._context.resources.names
-        durable = [effect.outgoing for effect in effects if isinstance(effect, PublishFirst)]
-        durable += [dead_letter(names, record, reason) for record, reason in rejected]
+        turn = by_performer(effects)
+        turn.first += [dead_letter(self._context.resources.names, record, reason) for record, reason in rejected]
         # The epoch is read at each attempt: a claim that follows a fenced attempt raises it.
-        await self._retry_until_available(
-            owned, lambda: self._writer.make_durable(effects, durable, owned.fence_epoch)
-        )
-        await self._retry_until_available(
-            owned, lambda: self._handler.make_durable(owned.state, effects, owned.fence_epoch)
-        )
-        await asyncio.gather(
-            self._retry_until_available(owned, lambda: self._writer.publish(effects)),
-            self._retry_until_available(owned, lambda: self._handler.start_work(owned.state, effects)),
-        )
-        self._context.metrics.record(effects, is_caught_up=owned.is_caught_up)
+        if turn.first or turn.writes:
+            await self._retry_until_available(owned, lambda: self._writer.make_durable(turn, owned.fence_epoch))
+        if turn.own:
+            await self._retry_until_available(
+                owned, lambda: self._handler.make_durable(owned.state, turn.own, owned.fence_epoch)
+            )
+        second = [partial(self._writer.publish, turn)] if turn.after or turn.notifications else []
+        second += [partial(self._handler.start_work, owned.state, turn.own)] if turn.own else []
+        if len(second) == 2:
+            await asyncio.gather(*(self._retry_until_available(owned, each) for each in second))
+        elif second:
+            await self._retry_until_available(owned, second[0])
+        self._context.metrics.record(turn.measured, is_caught_up=owned.is_caught_up)
 
     async def _retry_until_available(
         self, owned: OwnedPartition[S], action: Callable[[], Awaitable[None]]
@@ -214,6 +221,14 @@ class TurnProcessor(Generic[S]):
         Raises:
             CancelledError: the partition is being released and a server is unavailable.
         """
+        try:
+            await action()
+        except _RETRIED as error:
+            await self._retry(owned, action, error)
+
+    async def _retry(
+        self, owned: OwnedPartition[S], action: Callable[[], Awaitable[None]], failed: AnabranchError
+    ) -> None:
         # Two steps of a turn may wait at once, so each has an entry of its own.
         waits, key = owned.progress.waits, object()
 
@@ -229,12 +244,16 @@ class TurnProcessor(Generic[S]):
             if owned.closing:
                 raise asyncio.CancelledError from error
 
+        is_fenced = isinstance(failed, Fenced)
+        if is_fenced:
+            await self._claims.claim_again(owned, failed)
         await until_available(
             attempt,
             f"apply records of {self._handler.topic}/{owned.number}",
             delay=RETRY_FIRST,
             max_delay=RETRY_MAX,
-            retry_on=(*UNAVAILABLE, ValueGone),
+            retry_on=_WAITED_FOR,
             on_failure=note_wait,
+            failed=None if is_fenced else failed,
         )
         waits.pop(id(key), None)

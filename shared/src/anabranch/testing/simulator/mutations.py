@@ -19,6 +19,7 @@ from anabranch.core.snapshots import PartitionTrail
 from anabranch.core.state_codec import StateCodec
 from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.ownership import claims, commits, owner, replay, turns
+from anabranch.runtime.ownership.effects import by_performer
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.snapshots import RunSnapshots
 from anabranch.testing.simulator.faults import FAULTS
@@ -95,7 +96,7 @@ def _commits_ahead(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _publishes_first(original: Callable[..., Any]) -> Callable[..., Any]:
     async def perform(self: Any, owned: Any, effects: Any, *rest: Any) -> None:
-        await self._retry_until_available(owned, lambda: self._writer.publish(effects))
+        await self._retry_until_available(owned, lambda: self._writer.publish(by_performer(effects)))
         await original(self, owned, effects, *rest)
 
     return perform

@@ -29,6 +29,7 @@ from anabranch.ports import (
     HistoryEntry,
     Outgoing,
     PartitionListener,
+    Put,
     Standing,
     TopicSpec,
     Write,
@@ -118,6 +119,10 @@ class SimStore:
 
     async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
         await self._call("put", self._inner.put, writes, fence)
+
+    async def put_all(self, puts: Sequence[Put]) -> None:
+        # One call for each: a connection that is cut leaves some of a pipeline's commands undone.
+        await asyncio.gather(*(self.put(writes, fence) for writes, fence in puts))
 
     async def history(self, key: str, last: int | None = None) -> History:
         return await self._call("get", self._inner.history, key, last)  # type: ignore[no-any-return]
