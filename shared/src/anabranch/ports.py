@@ -309,8 +309,8 @@ class StateStore(Protocol):
         tag."""
 
     async def put_all(self, puts: Sequence[Put]) -> None:
-        """Make several calls of `put` in one round trip. Each is a step of its own: if one raises Fenced, the others
-        are stored all the same, and the first Fenced is raised."""
+        """Make several calls of `put` in one round trip. Each is a step of its own: if its fence refuses one, the
+        others are stored all the same, and the first Fenced is raised."""
 
     async def put_new(self, write: Write) -> bytes | None:
         """Store a value unless the key exists: the first write wins. Returns None if it was stored, else the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -163,7 +163,7 @@ class RunsHandler:
         run_id = (record.key or b"").decode("utf-8", "replace")
         return abandon(self._config, state, RunUnknown(run_id=run_id), record, why).effects
 
-    def _event_records(self, events: list[EventOf]) -> Iterator[PublishFirst | PublishAfter]:
+    def _event_records(self, events: list[EventOf]) -> list[PublishFirst | PublishAfter]:
         """The event records of a run. `run.accepted` is published before the groups are started, because their
         owners publish events of the run, too."""
         first = events[0]

@@ -149,7 +149,7 @@ class GroupsHandler:
 
     def _event_records(
         self, state: PartitionState, run: Run, entries: list[EventEntry]
-    ) -> Iterator[PublishFirst | PublishAfter]:
+    ) -> list[PublishFirst | PublishAfter]:
         """The event records of a run. The events of a group's end are published before the report to the run's
         owner, so that the event of the run's end follows them on the topic."""
         batch = EventBatch(

@@ -24,7 +24,7 @@ class OwnerMetrics:
                 self._telemetry.emit(effect.span)
             elif is_caught_up and isinstance(effect, Count):
                 self._telemetry.count(effect.metric, effect.amount, **dict(effect.labels))
-            elif is_caught_up:
+            elif is_caught_up and isinstance(effect, Lag):
                 late = max(0.0, self._clock.now() - effect.since)
                 self._telemetry.observe(effect.metric, late, **dict(effect.labels))
 

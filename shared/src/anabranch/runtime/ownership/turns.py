@@ -244,9 +244,10 @@ class TurnProcessor(Generic[S]):
             if owned.closing:
                 raise asyncio.CancelledError from error
 
-        is_fenced = isinstance(failed, Fenced)
-        if is_fenced:
+        unavailable: AnabranchError | None = failed
+        if isinstance(failed, Fenced):
             await self._claims.claim_again(owned, failed)
+            unavailable = None
         await until_available(
             attempt,
             f"apply records of {self._handler.topic}/{owned.number}",
@@ -254,6 +255,6 @@ class TurnProcessor(Generic[S]):
             max_delay=RETRY_MAX,
             retry_on=_WAITED_FOR,
             on_failure=note_wait,
-            failed=None if is_fenced else failed,
+            failed=unavailable,
         )
         waits.pop(id(key), None)
