@@ -69,11 +69,12 @@ class OutboundQueue(Generic[T]):
 
     def put(self, message: T) -> None:
         """Queue one message."""
-        if self.is_full and self._overflow == "drop newest":
+        is_full = self._weight >= self._limit
+        if is_full and self._overflow == "drop newest":
             self._dropped += 1
             return
         # `_queued` may be empty although the queue is full: the weight includes the batch that is being sent.
-        if self.is_full and self._overflow == "drop oldest" and self._queued:
+        if is_full and self._overflow == "drop oldest" and self._queued:
             self._weight -= self._weigh(self._queued.popleft())
             # A dropped message counts as sent, otherwise `wait_sent` would wait for it forever.
             self._sent += 1

@@ -80,6 +80,8 @@ class Assembler:
     def begin(self, oldest: int) -> int:
         """The offset from which a replay has every message from offset `oldest` on. Fragments of those messages,
         and of incomplete ones, may be before `oldest`, which never falls."""
+        if not self._whole and not self._incomplete:
+            return oldest
         while self._whole and self._whole[0][0] < oldest:
             self._whole.popleft()
         held = [each.first for each in self._incomplete.values()]

@@ -47,12 +47,14 @@ class DueTimers(Generic[S]):
         if due is None:
             self._disarm(owned)
             return
+        # A timer is only moved forward: if each turn postponed it, it would never fire in a busy partition.
+        if owned.timer is not None and owned.timer_armed_for <= due:
+            return
+        self._disarm(owned)
         loop = asyncio.get_running_loop()
         at = loop.time() + max(self._min_delay(owned, due), due - self._clock.now())
-        # A timer is only moved forward: if each turn postponed it, it would never fire in a busy partition.
-        if owned.timer is None or owned.timer.when() > at:
-            self._disarm(owned)
-            owned.timer = loop.call_at(at, self._fired, owned, due)
+        owned.timer = loop.call_at(at, self._fired, owned, due)
+        owned.timer_armed_for = due
 
     def _disarm(self, owned: OwnedPartition[S]) -> None:
         if owned.timer is not None:

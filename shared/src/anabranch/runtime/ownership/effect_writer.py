@@ -6,13 +6,13 @@ raised: the owner retries a stage until it succeeds.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from anabranch.ports import Fence
 from anabranch.runtime.ownership.effects import TurnEffects
 from anabranch.runtime.ownership.replay import by_scope
 from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.side_by_side import side_by_side
 
 FENCE_SECONDS = 172_800.0
 
@@ -45,7 +45,7 @@ class EffectWriter:
             return
         puts = [(writes, self._fence(scope, epoch)) for scope, writes in by_scope(turn.writes)]
         if turn.first:
-            await asyncio.gather(self._log.publish(turn.first), self._store.put_all(puts))
+            await side_by_side(self._log.publish(turn.first), self._store.put_all(puts))
         else:
             await self._store.put_all(puts)
 
@@ -59,6 +59,6 @@ class EffectWriter:
         if not turn.notifications:
             await self._log.publish(turn.after)
         elif turn.after:
-            await asyncio.gather(self._log.publish(turn.after), self._notifier.publish(turn.notifications))
+            await side_by_side(self._log.publish(turn.after), self._notifier.publish(turn.notifications))
         else:
             await self._notifier.publish(turn.notifications)

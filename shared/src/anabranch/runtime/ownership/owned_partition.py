@@ -60,6 +60,8 @@ class OwnedPartition(Generic[S]):
     commit_points: deque[CommitPoint] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
+    timer_armed_for: float = 0.0
+    """The due time that `timer` waits for."""
     paused: bool = False
     is_caught_up: bool = False
     is_marked: bool = False
@@ -152,7 +154,7 @@ class OwnedPartition(Generic[S]):
 
     def assembled(self, records: Sequence[Incoming]) -> Sequence[Incoming]:
         """The records; the last fragment of a message has the assembled message as its value."""
-        if any(is_fragment(record.value) for record in records):
+        if any([is_fragment(record.value) for record in records]):
             assemble = self.fragments.whole
             records = [replace(each, value=assemble(each.value, each.offset, each.timestamp)) for each in records]
         # Also without new fragments: an incomplete message must not hold the replay position back for ever.

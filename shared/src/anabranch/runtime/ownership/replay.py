@@ -218,14 +218,15 @@ def aged(effects: Iterable[Any], age: float) -> list[Effect]:
 
 def by_scope(
     writes: Sequence[StorePut | AppendHistory],
-) -> Iterable[tuple[str | None, list[Write | HistoryEntry]]]:
+) -> list[tuple[str | None, list[Write | HistoryEntry]]]:
     """Group writes by their fence's scope (None: not fenced), in order. The last write of a key wins."""
     scopes: dict[str | None, dict[tuple[str, int], Write | HistoryEntry]] = {}
     for each in writes:
         if isinstance(each, AppendHistory):
-            scopes.setdefault(each.scope, {})[each.key, each.position] = each.entry()
+            entry = HistoryEntry(each.key, each.position, each.value, each.ttl, each.keep)
+            scopes.setdefault(each.scope, {})[each.key, each.position] = entry
         else:
             scope = each.scope if each.fenced else None
             # Entries of a history have positions from 0, so -1 cannot be one of them.
             scopes.setdefault(scope, {})[each.key, -1] = Write(each.key, each.value, each.ttl)
-    return ((scope, list(found.values())) for scope, found in scopes.items())
+    return [(scope, list(found.values())) for scope, found in scopes.items()]

@@ -32,6 +32,7 @@ from anabranch.runtime.ownership.poison_records import REASON
 from anabranch.runtime.ownership.replay import aged, group_by_time, split_batch
 from anabranch.runtime.ownership.replay_slots import ReplaySemaphore
 from anabranch.runtime.reading.log_range import records_between
+from anabranch.runtime.side_by_side import side_by_side
 from anabranch.runtime.until_available import UNAVAILABLE, until_available
 
 log = logging.getLogger(__name__)
@@ -194,7 +195,8 @@ class TurnProcessor(Generic[S]):
     ) -> None:
         """Perform effects in two stages: nothing is published of an outcome that is not durable yet."""
         turn = by_performer(effects)
-        turn.first += [dead_letter(self._context.resources.names, record, reason) for record, reason in rejected]
+        for record, reason in rejected:
+            turn.first.append(dead_letter(self._context.resources.names, record, reason))
         # The epoch is read at each attempt: a claim that follows a fenced attempt raises it.
         if turn.first or turn.writes:
             await self._retry_until_available(owned, lambda: self._writer.make_durable(turn, owned.fence_epoch))
@@ -204,10 +206,11 @@ class TurnProcessor(Generic[S]):
             )
         second = [partial(self._writer.publish, turn)] if turn.after or turn.notifications else []
         second += [partial(self._handler.start_work, owned.state, turn.own)] if turn.own else []
-        if len(second) == 2:
-            await asyncio.gather(*(self._retry_until_available(owned, each) for each in second))
-        elif second:
-            await self._retry_until_available(owned, second[0])
+        steps = [self._retry_until_available(owned, step) for step in second]
+        if len(steps) == 2:
+            await side_by_side(*steps)
+        elif steps:
+            await steps[0]
         self._context.metrics.record(turn.measured, is_caught_up=owned.is_caught_up)
 
     async def _retry_until_available(
