@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -35,6 +35,14 @@ _CODEC: Codec[Fragment] = Codec(Fragment)
 def is_fragment(value: bytes) -> bool:
     """True if the value of a record is a fragment of a message."""
     return value.startswith(PREFIX)
+
+
+def has_fragment(values: Iterable[bytes]) -> bool:
+    """True if one of the values is a fragment of a message."""
+    for value in values:  # noqa: SIM110 - `any` would call a generator for each record of each turn
+        if value.startswith(PREFIX):
+            return True
+    return False
 
 
 def fragments_of(value: bytes, limit: int) -> list[bytes]:

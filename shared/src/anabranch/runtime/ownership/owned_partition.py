@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from anabranch.core.admissions import log_position
 from anabranch.core.offsets import TrailingCommit
-from anabranch.core.wire.fragments import Assembler, is_fragment
+from anabranch.core.wire.fragments import Assembler, has_fragment
 from anabranch.ports import Committed, Incoming
 from anabranch.runtime.ownership.bounded_queue import MAX_BYTES, NARROW_BYTES, BoundedQueue
 from anabranch.runtime.ownership.handler import PartitionHandler
@@ -154,7 +154,7 @@ class OwnedPartition(Generic[S]):
 
     def assembled(self, records: Sequence[Incoming]) -> Sequence[Incoming]:
         """The records; the last fragment of a message has the assembled message as its value."""
-        if any([is_fragment(record.value) for record in records]):
+        if has_fragment([record.value for record in records]):
             assemble = self.fragments.whole
             records = [replace(each, value=assemble(each.value, each.offset, each.timestamp)) for each in records]
         # Also without new fragments: an incomplete message must not hold the replay position back for ever.
