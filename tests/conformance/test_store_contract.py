@@ -29,6 +29,7 @@ async def test_no_keys_need_no_server(store: StateStore) -> None:
     assert await store.delete([]) == 0
     assert list(await store.claim([], "me", 60)) == []
     await store.put([])
+    await store.put_all([])
 
 
 async def test_a_later_value_replaces_an_earlier_one(store: StateStore, prefix: str) -> None:
@@ -83,6 +84,24 @@ async def test_a_fence_lapses_with_its_time_to_live(store: StateStore, prefix: s
     await store.put([Write(f"{prefix}{{s}}:v", b"1", 60)], Fence(fence, 1, 60))
 
     assert await store.get([f"{prefix}{{s}}:v"]) == [b"1"]
+
+
+async def test_put_all_makes_each_put_a_step_of_its_own(store: StateStore, prefix: str) -> None:
+    mine, theirs = f"{prefix}{{mine}}", f"{prefix}{{theirs}}"
+    await store.put([Write(f"{theirs}:v", b"new", 60)], Fence(f"{theirs}:fence", 9, 60))
+
+    with pytest.raises(Fenced) as refused:
+        await store.put_all(
+            [
+                ([Write(f"{theirs}:v", b"old", 60)], Fence(f"{theirs}:fence", 8, 60)),
+                ([Write(f"{mine}:v", b"1", 60), entry(f"{mine}:h", 0)], Fence(f"{mine}:fence", 8, 60)),
+                ([Write(f"{mine}:w", b"2", 60), entry(f"{mine}:i", 0)], None),
+            ]
+        )
+
+    assert (refused.value.epoch, refused.value.current) == (8, 9)
+    assert list(await store.get([f"{theirs}:v", f"{mine}:v", f"{mine}:w"])) == [b"new", b"1", b"2"]
+    assert await store.history(f"{mine}:h") == await store.history(f"{mine}:i") == History(0, [b"same"])
 
 
 async def test_put_new_lets_the_first_win(new_store: NewStore, prefix: str) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 import structlog
 
-from anabranch.runtime.instrumentation.correlation import working_for
+from anabranch.runtime.instrumentation.correlation import working_for, working_for_current
 from anabranch.runtime.process.health import Health, HealthServer
 from anabranch.runtime.process.ids import SystemIds
 from anabranch.runtime.process.logs import LogFormat, set_up_logging
@@ -101,6 +101,21 @@ def test_a_line_has_the_ids_of_the_work_it_was_written_for(lines: io.StringIO, s
     }
     assert shown[style] in within
     assert "run" not in after
+
+
+def test_ids_of_the_current_message_are_read_when_a_line_is_written(lines: io.StringIO) -> None:
+    set_up_logging("INFO", "json", lines)
+
+    current: dict[str, str] = {}
+    with working_for_current(lambda: current):
+        for run in ("first", "second"):
+            current = {"run": run}
+            logging.getLogger("anabranch.owner").info("decided")
+        current = {}
+        logging.getLogger("anabranch.owner").info("undecodable")
+
+    found = [json.loads(line).get("run") for line in lines.getvalue().splitlines()]
+    assert found == ["first", "second", None]
 
 
 def test_fields_of_the_caller_override_the_context(lines: io.StringIO) -> None:
