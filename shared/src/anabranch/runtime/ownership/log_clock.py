@@ -49,7 +49,7 @@ class LogClock:
 
     def local(self, at: float) -> float:
         """Convert a broker time to this machine's clock."""
-        return at if self._origin is None else at - self._skew
+        return at - self.now() + self._clock.now()
 
     def observe(self, timestamp: float, published_at: float, acknowledged_at: float) -> None:
         """Update the skew from the broker's timestamp of a record that this process published.
