@@ -1,6 +1,6 @@
 """Publishes to Kafka: durable, ordered, with little overhead for each record.
 
-Delivery reports are collected in the producer's thread and passed to the event loop in one call for each poll. All
+Delivery reports are counted in the producer's thread, and the event loop is woken for complete calls only. All
 topics share one producer: with one for each topic, requests do not wait for each other, but on two cores the
 threads cost more than that saves (measured: a request of one task takes as long, a thousand runs a third longer).
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -35,24 +36,45 @@ _log = logging.getLogger("anabranch.kafka")
 
 
 class PublishCall:
-    """One `publish` call in flight: offsets by position, and the first error."""
+    """One `publish` call in flight: offsets by position, and the first error.
+
+    Delivery reports are counted in the producer's thread, refusals on the loop, so each counter has one writer.
+    """
 
     def __init__(self, records: Sequence[Outgoing]) -> None:
         self.records = records
         self.offsets = [-1] * len(records)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._left = len(records)
         self.error: KafkaError | None = None
         self.failed: Outgoing | None = None
+        self._reported = self._refused = 0
 
-    def settle(self, index: int, error: KafkaError | None, offset: int) -> None:
-        """Take the delivery report of one record; the last one completes the call."""
+    def report(self, index: int, error: KafkaError | None, offset: int) -> bool:
+        """Take the delivery report of one record; True if the call is complete. For the producer's thread."""
         self.offsets[index] = offset
-        if error is not None and self.error is None:
-            self.error, self.failed = error, self.records[index]
-        self._left -= 1
-        if not self._left and not self.done.done():
+        if error is not None:
+            self._fail(index, error)
+        self._reported += 1
+        return self._is_complete()
+
+    def refuse(self, index: int, error: KafkaError) -> None:
+        """Note that librdkafka did not take a record. On the loop."""
+        self._fail(index, error)
+        self._refused += 1
+        if self._is_complete():
+            self.settle()
+
+    def settle(self) -> None:
+        """Wake the caller. On the loop; a further call has no effect."""
+        if not self.done.done():
             self.done.set_result(None)
+
+    def _fail(self, index: int, error: KafkaError) -> None:
+        if self.error is None:
+            self.failed, self.error = self.records[index], error
+
+    def _is_complete(self) -> bool:
+        return self._reported + self._refused == len(self.records)
 
 
 def delivery_result(error: KafkaError | None, offset: int | None) -> tuple[KafkaError | None, int]:
@@ -69,18 +91,21 @@ def delivery_result(error: KafkaError | None, offset: int | None) -> tuple[Kafka
 _PRODUCER_ENDED = frozenset({KafkaError._FATAL, KafkaError._PURGE_QUEUE})
 """Error codes of records that a producer still held when it failed; they do not tell why it failed."""
 
-_Report = tuple[PublishCall, int, "KafkaError | None", int]
-
-
 class ProducerThread:
-    """One producer with its thread. Calls append one after the other, even while the buffer is full."""
+    """One producer with its thread. Calls append one after the other, even while the buffer is full.
+
+    The thread polls again once the loop has taken the calls that were complete at the last poll. So an idle loop is
+    woken at once, and a busy one gets in one call what was acknowledged meanwhile.
+    """
 
     def __init__(self, settings: KafkaSettings, batch_bytes: int) -> None:
         self.batch_bytes = batch_bytes
         self._producer = Producer(settings.producer(batch_bytes), logger=LOGGER)
-        self._reports: list[_Report] = []
+        self._complete: list[PublishCall] = []
+        self._is_taken = threading.Lock()
         self._append_lock = asyncio.Lock()
         self._has_space = asyncio.Event()
+        self._needs_space = False
         self.broken = False
         self._fatal: KafkaError | None = None
         self._thread = PollingThread("anabranch-producer", self._poll, self._flush)
@@ -97,6 +122,7 @@ class ProducerThread:
                 stop = min(position + SLICE_RECORDS, count)
                 reached = position + self._produce(call, range(position, stop))
                 if reached < stop:
+                    self._needs_space = True
                     await self._has_space.wait()
                 elif stop < count:
                     # Other tasks run between two slices.
@@ -125,19 +151,29 @@ class ProducerThread:
             except BufferError:
                 return taken
             except KafkaException as refused:
-                call.settle(index, self._check_fatal(error_of(refused)), -1)
+                call.refuse(index, self._check_fatal(error_of(refused)))
         return taken + 1
 
     def _report(self, call: PublishCall, index: int, error: KafkaError | None, message: Any) -> None:
         # librdkafka calls this only within `poll` and `flush`, so only the thread touches the list.
-        self._reports.append((call, index, *delivery_result(error, message.offset())))
+        failure, offset = delivery_result(error, message.offset())
+        if failure is not None:
+            failure = self._check_fatal(failure)
+        if call.report(index, failure, offset):
+            self._complete.append(call)
 
     def _poll(self) -> None:
+        if not self._is_taken.acquire(timeout=POLL_SECONDS):
+            return
         try:
             self._producer.poll(POLL_SECONDS)
         except KafkaException as ended:
             self._end(error_of(ended))
-        self._post_reports()
+        finally:
+            if self._complete or self._needs_space:
+                self._post_complete()
+            else:
+                self._is_taken.release()
 
     def _end(self, fatal: KafkaError) -> None:
         """Mark this producer as unusable, with the reason: the errors of its records do not have it."""
@@ -148,19 +184,22 @@ class ProducerThread:
 
     def _flush(self) -> None:
         left = self._producer.flush(FLUSH_SECONDS)
-        self._post_reports()
+        self._post_complete()
         if left:
             _log.error("%d records were not delivered within %g s of closing", left, FLUSH_SECONDS)
 
-    def _post_reports(self) -> None:
-        if self._reports:
-            reports, self._reports = self._reports, []
-            self._thread.post(self._settle, reports)
+    def _post_complete(self) -> None:
+        complete, self._complete = self._complete, []
+        self._thread.post(self._settle, complete)
 
-    def _settle(self, reports: list[_Report]) -> None:
-        for call, index, error, offset in reports:
-            call.settle(index, error if error is None else self._check_fatal(error), offset)
-        self._has_space.set()
+    def _settle(self, complete: list[PublishCall]) -> None:
+        if self._is_taken.locked():  # not after a flush
+            self._is_taken.release()
+        for call in complete:
+            call.settle()
+        if self._needs_space:
+            self._needs_space = False
+            self._has_space.set()
 
     def _check_fatal(self, error: KafkaError) -> KafkaError:
         """Check a report for a fatal error, after which an idempotent producer is unusable and has to be
