@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
@@ -50,8 +49,6 @@ class KafkaMembership:
         self._offsets = OffsetKeeper(self._commands, settings.brokers, self._is_assigned)
         self._lifecycle = PartitionLifecycle(listener, self._offsets.look_up, self._opened)
         self._thread = PollingThread(f"anabranch-consumer-{group}", self._poll, self._leave)
-        self._is_taken = threading.Lock()
-        self._may_fetch = False
         self._pace = Pace()
         # Changed in the thread only. The value is a token of the assignment: commands of an earlier one are
         # ignored.
@@ -123,7 +120,6 @@ class KafkaMembership:
 
     def _deliver(self, batches: Batches) -> None:
         # Records of a partition that was revoked meanwhile are dropped: its next owner reads them.
-        self._is_taken.release()
         for partition, records in batches.items():
             if self._lifecycle.is_open(partition):
                 self._listener.deliver(*partition, records)
@@ -137,15 +133,11 @@ class KafkaMembership:
     def _poll(self) -> None:
         if self._commands.run_pending():
             self._pace.quicken()
-        timeout = self._pace.seconds()
-        # Backpressure: the next records are fetched once the loop has taken the last ones. So an idle loop is woken
-        # at once, and a busy one gets in one call what has arrived meanwhile.
-        self._may_fetch = self._may_fetch or self._is_taken.acquire(timeout=timeout)
-        batches = fetch(self._consumer, timeout, self._note_denied) if self._may_fetch else {}
+        batches = fetch(self._consumer, self._pace.seconds(), self._note_denied)
         if batches:
             self._pace.quicken()
-            self._may_fetch = False
-            self._thread.post(self._deliver, batches)
+            # Backpressure: a busy loop gets at most one batch ahead.
+            self._thread.hand_over(self._deliver, batches)
 
     def _note_denied(self, error: KafkaError) -> None:
         """Keep the denial for health checks: librdkafka retries by itself, but cannot succeed."""

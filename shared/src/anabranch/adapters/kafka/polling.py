@@ -28,6 +28,8 @@ class PollingThread:
         self._stopping = threading.Event()
         self._ended = asyncio.Event()
         self._started = False
+        self._is_free = threading.Lock()
+        """Held from `hand_over` until the loop calls the function."""
         # A daemon, so that a process that ends without `stop` does not wait for it.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -55,6 +57,19 @@ class PollingThread:
     def rest(self) -> None:
         """Sleep in the thread until `stop`, in place of the polls of a client that has failed."""
         self._stopping.wait(POLL_SECONDS)
+
+    def hand_over(self, callback: Callable[..., Any], *args: Any) -> bool:
+        """Call a function on the loop, once the loop has called the one that was handed over before; False after
+        `stop`. So an idle loop is woken at once, and a busy one gets in one call what arrives meanwhile."""
+        # The timeout lets `stop` end the thread.
+        while not self._is_free.acquire(timeout=1.0):
+            if self._stopping.is_set():
+                return False
+        return self.post(self._take, callback, args)
+
+    def _take(self, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._is_free.release()
+        callback(*args)
 
     def post(self, callback: Callable[..., Any], *args: Any) -> bool:
         """Call a function on the loop, from the thread; False if the loop is closed, which ends the thread."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,8 @@ class PublishCall:
         self.records = records
         self.offsets = [-1] * len(records)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.appended = 0
+        """Number of records that were passed to librdkafka."""
         self.error: KafkaError | None = None
         self.failed: Outgoing | None = None
         self._reported = self._refused = 0
@@ -63,6 +65,16 @@ class PublishCall:
         self._refused += 1
         if self._is_complete():
             self.settle()
+
+    def give_up(self, error: KafkaError) -> None:
+        """Refuse all records that were not passed to librdkafka. On the loop."""
+        for index in range(self.appended, len(self.records)):
+            self.refuse(index, error)
+
+    def raise_error(self, error: Exception) -> None:
+        """Raise an unexpected error at the caller. On the loop."""
+        if not self.done.done():
+            self.done.set_exception(error)
 
     def settle(self) -> None:
         """Wake the caller. On the loop; a further call has no effect."""
@@ -91,52 +103,69 @@ def delivery_result(error: KafkaError | None, offset: int | None) -> tuple[Kafka
 _PRODUCER_ENDED = frozenset({KafkaError._FATAL, KafkaError._PURGE_QUEUE})
 """Error codes of records that a producer still held when it failed; they do not tell why it failed."""
 
-class ProducerThread:
-    """One producer with its thread. Calls append one after the other, even while the buffer is full.
 
-    The thread polls again once the loop has taken the calls that were complete at the last poll. So an idle loop is
-    woken at once, and a busy one gets in one call what was acknowledged meanwhile.
+class ProducerThread:
+    """One producer with its thread.
+
+    Calls of one iteration of the loop are passed to librdkafka together: its thread is woken once, and sends them in
+    one batch for each partition. Acknowledgements reach a busy loop in one call, too.
     """
 
     def __init__(self, settings: KafkaSettings, batch_bytes: int) -> None:
         self.batch_bytes = batch_bytes
         self._producer = Producer(settings.producer(batch_bytes), logger=LOGGER)
+        self._queued: deque[PublishCall] = deque()
         self._complete: list[PublishCall] = []
-        self._is_taken = threading.Lock()
-        self._append_lock = asyncio.Lock()
-        self._has_space = asyncio.Event()
         self._needs_space = False
         self.broken = False
         self._fatal: KafkaError | None = None
+        self._loop = asyncio.get_running_loop()
         self._thread = PollingThread("anabranch-producer", self._poll, self._flush)
         self._thread.start()
 
-    async def append(self, call: PublishCall) -> None:
-        """Pass records to librdkafka; waits while its buffer is full."""
-        count = len(call.records)
-        # One call at a time: while the buffer is full, a later call must not overtake the rest of this one.
-        async with self._append_lock:
-            position = 0
-            while position < count:
-                self._has_space.clear()
-                stop = min(position + SLICE_RECORDS, count)
-                reached = position + self._produce(call, range(position, stop))
-                if reached < stop:
-                    self._needs_space = True
-                    await self._has_space.wait()
-                elif stop < count:
-                    # Other tasks run between two slices.
-                    await asyncio.sleep(0)
-                position = reached
+    def append(self, call: PublishCall) -> None:
+        """Queue a call, after all earlier ones."""
+        self._queued.append(call)
+        if len(self._queued) == 1:
+            self._loop.call_soon(self._append_queued)
 
     async def close(self) -> None:
         """Flush, then end the thread."""
+        self._append_queued()
         await self._thread.stop()
+        # The buffer is full of records that a broker does not take.
+        for call in self._queued:
+            call.give_up(KafkaError(KafkaError._PURGE_QUEUE, "the client is closed"))
 
-    def _produce(self, call: PublishCall, indexes: Iterable[int]) -> int:
-        """Append until the buffer is full; returns the number of appended records."""
+    def _append_queued(self) -> None:
+        """Pass queued calls to librdkafka, until its buffer is full: then `_settle` continues."""
+        left = SLICE_RECORDS
+        while self._queued:
+            call = self._queued[0]
+            if call.done.done() and not call.appended:  # the caller was cancelled
+                self._queued.popleft()
+                continue
+            stop = min(call.appended + left, len(call.records))
+            left -= stop - call.appended
+            try:
+                self._produce(call, stop)
+            except BufferError:
+                self._needs_space = True
+                return
+            except Exception as error:  # noqa: BLE001 - of a record that librdkafka does not take, such as its headers
+                call.raise_error(error)
+            if call.appended == len(call.records) or call.done.done():
+                self._queued.popleft()
+            if not left and self._queued:
+                # Other callbacks run between two slices.
+                self._loop.call_soon(self._append_queued)
+                return
+
+    def _produce(self, call: PublishCall, stop: int) -> None:
+        """Append the records of a call up to `stop`. Raises BufferError while librdkafka's buffer is full."""
         produce, report = self._producer.produce, self._report
-        for taken, index in enumerate(indexes):
+        while call.appended < stop:
+            index = call.appended
             record = call.records[index]
             partition = _ANY_PARTITION if record.partition is None else record.partition
             try:
@@ -148,11 +177,9 @@ class ProducerThread:
                     partial(report, call, index),
                     headers=list(header_items(record.headers)) if record.headers else None,
                 )
-            except BufferError:
-                return taken
             except KafkaException as refused:
                 call.refuse(index, self._check_fatal(error_of(refused)))
-        return taken + 1
+            call.appended += 1
 
     def _report(self, call: PublishCall, index: int, error: KafkaError | None, message: Any) -> None:
         # librdkafka calls this only within `poll` and `flush`, so only the thread touches the list.
@@ -163,17 +190,12 @@ class ProducerThread:
             self._complete.append(call)
 
     def _poll(self) -> None:
-        if not self._is_taken.acquire(timeout=POLL_SECONDS):
-            return
         try:
             self._producer.poll(POLL_SECONDS)
         except KafkaException as ended:
             self._end(error_of(ended))
-        finally:
-            if self._complete or self._needs_space:
-                self._post_complete()
-            else:
-                self._is_taken.release()
+        if (self._complete or self._needs_space) and self._thread.hand_over(self._settle, self._complete):
+            self._complete = []
 
     def _end(self, fatal: KafkaError) -> None:
         """Mark this producer as unusable, with the reason: the errors of its records do not have it."""
@@ -184,22 +206,16 @@ class ProducerThread:
 
     def _flush(self) -> None:
         left = self._producer.flush(FLUSH_SECONDS)
-        self._post_complete()
+        self._thread.post(self._settle, self._complete)
         if left:
             _log.error("%d records were not delivered within %g s of closing", left, FLUSH_SECONDS)
 
-    def _post_complete(self) -> None:
-        complete, self._complete = self._complete, []
-        self._thread.post(self._settle, complete)
-
     def _settle(self, complete: list[PublishCall]) -> None:
-        if self._is_taken.locked():  # not after a flush
-            self._is_taken.release()
         for call in complete:
             call.settle()
         if self._needs_space:
             self._needs_space = False
-            self._has_space.set()
+            self._append_queued()
 
     def _check_fatal(self, error: KafkaError) -> KafkaError:
         """Check a report for a fatal error, after which an idempotent producer is unusable and has to be
@@ -227,7 +243,7 @@ class KafkaPublisher:
         if not records:
             return []
         call = PublishCall(records)
-        await self._working_producer().append(call)
+        self._working_producer().append(call)
         await call.done
         if call.error is not None and call.failed is not None:
             raise self._failure(call.error, call.failed)
