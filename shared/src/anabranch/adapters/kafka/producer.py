@@ -107,7 +107,7 @@ _PRODUCER_ENDED = frozenset({KafkaError._FATAL, KafkaError._PURGE_QUEUE})
 class ProducerThread:
     """One producer with its thread.
 
-    Calls of one iteration of the loop are passed to librdkafka together: its thread is woken once, and sends them in
+    Calls of one iteration of the loop are passed to librdkafka together. It wakes its thread once, and sends them in
     one batch for each partition. Acknowledgements reach a busy loop in one call, too.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,12 +21,6 @@ Mode = Literal["fast", "careful", "alone"]
 
 class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
-
-    if TYPE_CHECKING:
-
-        @property
-        def type(self) -> str:
-            """Of each message: the literal that distinguishes it from the others of its topic."""
 
 
 def empty_object() -> Any:
