@@ -107,8 +107,8 @@ _PRODUCER_ENDED = frozenset({KafkaError._FATAL, KafkaError._PURGE_QUEUE})
 class ProducerThread:
     """One producer with its thread.
 
-    Calls of one iteration of the loop are passed to librdkafka together. It wakes its thread once, and sends them in
-    one batch for each partition. Acknowledgements reach a busy loop in one call, too.
+    Calls of one iteration of the loop are passed to librdkafka together. It wakes its thread once, and sends them
+    in one batch for each partition. Acknowledgements reach a busy loop in one call, too.
     """
 
     def __init__(self, settings: KafkaSettings, batch_bytes: int) -> None:
