@@ -13,7 +13,7 @@ from small_requests import alive, array, request, task
 
 from anabranch.core.wire.messages import MembersReported, SubmitRun
 from anabranch.testing import System
-from anabranch_agency.run.actor import decide as decide_run
+from anabranch_agency.run.actor import decide_delivered as decide_run
 from anabranch_taskgroup.session.actor import decide as decide_group
 
 Start = Callable[..., System]
@@ -49,13 +49,13 @@ def test_a_report_that_triggers_a_bug_fails_only_its_run(
 def test_a_submission_that_triggers_a_bug_is_refused(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def buggy(rules: Any, partition: Any, message: Any, offset: int, at: float) -> Any:
-        turn = decide_run(rules, partition, message, offset, at)
-        if isinstance(message, SubmitRun) and message.request_id == "bad":
+    def buggy(rules: Any, partition: Any, delivery: Any) -> Any:
+        turn = decide_run(rules, partition, delivery)
+        if isinstance(delivery.message, SubmitRun) and delivery.message.request_id == "bad":
             raise LookupError("a bug")
         return turn
 
-    monkeypatch.setattr("anabranch_agency.owner.handler.decide", buggy)
+    monkeypatch.setattr("anabranch_agency.owner.handler.decide_delivered", buggy)
     s = anabranch_system()
 
     s.submit(request(task("t", inputs=1), request_id="bad"))

@@ -241,7 +241,7 @@ async def test_runs_are_listed_the_latest_first_with_filters_and_a_cursor(runnin
     for number in range(5):
         labels = {"parity": "even" if number % 2 == 0 else "odd"}
         await running.submit({**one_task(), "request_id": f"r{number}", "labels": labels})
-    await _until(running, "r4", lambda view: view["status"] == "completed")
+    await _until_listed(running, lambda runs: [run["status"] for run in runs] == ["completed"] * 5)
 
     first = await running.get("/v1/runs", limit=2)
     rest = await running.get("/v1/runs", limit=10, cursor=first["next_cursor"])
@@ -337,6 +337,15 @@ async def _until(running: Running, run: str, holds: Any) -> None:
 
     async def is_met() -> bool:
         return bool(holds(await running.get(f"/v1/runs/{run}")))
+
+    await eventually_true(is_met)
+
+
+async def _until_listed(running: Running, holds: Any) -> None:
+    """Wait until the list of runs meets the condition: the event manager writes views in windows."""
+
+    async def is_met() -> bool:
+        return bool(holds((await running.get("/v1/runs"))["runs"]))
 
     await eventually_true(is_met)
 
