@@ -14,7 +14,7 @@ from anabranch.core.wire.messages import ControlRun, FailRun, GroupFinished, Mes
 from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Outgoing, TopicSpec
 from anabranch.runtime.process.clock import SystemClock
-from anabranch_agency.owner.stale_records import ended_runs
+from anabranch_agency.owner.stale_records import AdmittedRuns, admitted_runs
 
 
 def open_record() -> RunRecord:
@@ -69,14 +69,16 @@ def test_a_run_that_a_rebuild_dropped_is_not_taken_for_ended() -> None:
 @pytest.mark.parametrize(
     ("key", "earlier", "generation", "found"),
     [
-        (b"r", 0.0, 0, ["r"]),
-        (b"other", 0.0, 0, []),  # a log that lost its last records has other records at their offsets
-        (b"r", 1.0, 0, []),
-        (b"r", 0.0, 1, []),  # the topic was created again
+        (b"r", 0.0, 0, AdmittedRuns(ended=("r",))),
+        (b"other", 0.0, 0, AdmittedRuns()),  # a log that lost its last records has other records at their offsets
+        (b"r", 1.0, 0, AdmittedRuns()),
+        (b"r", 1.0, 1, AdmittedRuns()),  # the topic was created again
+        # The same, and the owner that admitted the run had not noticed it.
+        (b"r", 0.0, 1, AdmittedRuns(misnumbered=("r",))),
     ],
 )
 async def test_a_run_has_ended_if_the_log_still_has_the_record_that_admitted_it(
-    key: bytes, earlier: float, generation: int, found: list[str]
+    key: bytes, earlier: float, generation: int, found: AdmittedRuns
 ) -> None:
     clock = SystemClock()
     log = MemoryLog(MemoryBroker(), clock)
@@ -88,4 +90,19 @@ async def test_a_run_has_ended_if_the_log_still_has_the_record_that_admitted_it(
     assert first.timestamp >= before
     record = replace(open_record(), offset=log_position(0, 0), accepted_at=first.timestamp - earlier)
 
-    assert await ended_runs(log, NAMES.runs, 0, generation, {"r": record}) == found
+    assert await admitted_runs(log, NAMES.runs, 0, generation, {"r": record}) == found
+
+
+def test_a_run_whose_admission_has_the_number_of_an_earlier_generation_is_admitted_anew() -> None:
+    """Its request is on the topic twice, and the owner that had not noticed the new topic read the second one. The
+    present owner reads the first one first."""
+    owner = Runner(first=1_000)
+    owner.partition.generation = 1
+    admitted = open_record()
+    owner.partition.remember("r", admitted)
+    owner.partition.forget_misnumbered(["r"])
+
+    turn = owner.receive_turn(owner.submission())
+
+    assert finals(turn.effects) == []
+    assert owner.partition.runs["r"].tombstone.offset > admitted.offset

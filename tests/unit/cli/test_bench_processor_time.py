@@ -76,7 +76,7 @@ def test_this_process_has_the_time_of_its_children(tmp_path: Path) -> None:
     burn = "import time\nwhile time.process_time() < 0.2: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
 
-    assert processor_seconds([os.getpid()])[os.getpid()] - before >= 0.19
+    assert processor_seconds([os.getpid()])[os.getpid()] - before >= 0.15
     assert names_of([os.getpid()])[os.getpid()]
 
 

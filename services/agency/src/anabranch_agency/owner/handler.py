@@ -28,7 +28,7 @@ from anabranch_agency.owner.metrics import counts_of, spans_of
 from anabranch_agency.owner.original_records import Origin, originals
 from anabranch_agency.owner.resubmit import resubmitted
 from anabranch_agency.owner.snapshots import delivered, run_snapshots
-from anabranch_agency.owner.stale_records import ended_runs
+from anabranch_agency.owner.stale_records import admitted_runs
 from anabranch_agency.run.actor import decide_delivered
 from anabranch_agency.run.faults import abandon
 from anabranch_agency.run.state import PartitionState
@@ -95,8 +95,9 @@ class RunsHandler:
             return
         state.unverified.difference_update(unknown)
         if unended:
-            ended = await ended_runs(self._log, self._names.runs, state.number, state.generation, unended)
-            state.note_ended(ended)
+            found_runs = await admitted_runs(self._log, self._names.runs, state.number, state.generation, unended)
+            state.note_ended(found_runs.ended)
+            state.forget_misnumbered(found_runs.misnumbered)
 
     def _known_keys(self, run_id: str) -> tuple[str, str, str]:
         names = self._names

@@ -150,6 +150,11 @@ class PartitionState:
         while len(self.ended_unrecorded) > MAX_REMEMBERED:
             self.ended_unrecorded.popitem(last=False)
 
+    def forget_misnumbered(self, run_ids: Iterable[str]) -> None:
+        """Forget the records of runs that are to be admitted anew, see `owner.stale_records`."""
+        for run_id in run_ids:
+            self._forget(run_id)
+
     def restore(self, state: RunState, snapshot: Snapshot, at: float, size: int) -> None:
         """Put a run that was read from a snapshot in the place of what the state has of it.
 
