@@ -57,6 +57,8 @@ class GroupsHandler:
         self._resources = resources
         self._config = config
         self._names = config.names
+        self.topic = self._names.groups
+        self.group = self._names.taskgroup_groups
         self._telemetry = resources.telemetry
         self._hints = IdleHints()
         self.snapshots = session_snapshots(self._names)
@@ -64,14 +66,6 @@ class GroupsHandler:
         self._outside = OutsideValues(resources.log, resources.store, config)
         self._imports = RetryImports(resources, self._append_values)
         self._performers = Performers(resources, config, offers, dispatcher, life, self.watcher, self._imports)
-
-    @property
-    def topic(self) -> str:
-        return self._names.groups
-
-    @property
-    def group(self) -> str:
-        return self._names.taskgroup_groups
 
     def fence_key(self, scope: str) -> str:
         return self._names.fence(scope)
@@ -103,17 +97,18 @@ class GroupsHandler:
         events: dict[str, tuple[Run, list[EventEntry]]] = {}
         touched: dict[str, Run] = {}
 
-        def collect(message: Message, turn: Turn) -> Iterator[Effect]:
-            yield from turn.effects
+        def collect(message: Message, turn: Turn) -> list[Effect]:
+            effects = turn.effects
             if turn.ended:
-                yield from spans_of(turn, self._telemetry)
+                effects += spans_of(turn, self._telemetry)
             if self._telemetry.measures:
-                yield from counts_of(turn, message)
+                effects += counts_of(turn, message)
             for run, entry in turn.events:
                 events.setdefault(run.run_id, (run, []))[1].append(entry)
             open_run = _run_of(state, message)
             if open_run is not None:
                 touched[open_run.run_id] = open_run
+            return effects
 
         effects = decide_each(
             GROUPS,
@@ -160,7 +155,7 @@ class GroupsHandler:
             entries=tuple(entries),
             quiet=self._hints.now(state, run, entries),
         )
-        ends_group = any(entry.type.startswith("group.") and entry.type != "group.started" for entry in entries)
+        ends_group = any(each.type.startswith("group.") and each.type != "group.started" for each in entries)
         return event_records(self._names, batch, first=ends_group)
 
     def oldest_open(self, state: PartitionState) -> int | None:
@@ -190,6 +185,7 @@ class GroupsHandler:
         return isinstance(effect, WriteDerivedKeys | FoldKey | StoreMissing)
 
     async def make_durable(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
+        folds: dict[tuple[str, str, str], list[FoldKey]] = {}
         for effect in effects:
             if isinstance(effect, WriteDerivedKeys):
                 await write_derived_keys(
@@ -200,17 +196,14 @@ class GroupsHandler:
                     notifier=self._resources.notifier,
                     names=self._names,
                 )
-
             elif isinstance(effect, StoreMissing):
                 # A value that the store has is at least as new: another run of the session may have written it.
                 missing = [Write(key, value, effect.ttl) for key, value in effect.values]
                 await asyncio.gather(*map(self._resources.store.put_new, missing))
-
-        folds: dict[tuple[str, str, str], list[FoldKey]] = {}
-        for effect in effects:
-            if isinstance(effect, FoldKey):
+            elif isinstance(effect, FoldKey):
                 folds.setdefault((effect.session_id, effect.key, effect.policy), []).append(effect)
-        await asyncio.gather(*(self._fold(found, epoch) for found in folds.values()))
+        if folds:
+            await asyncio.gather(*(self._fold(found, epoch) for found in folds.values()))
 
     async def _fold(self, effects: Sequence[FoldKey], epoch: int) -> None:
         """Fold values of one key, one after the other: each fold reads what the one before it wrote."""

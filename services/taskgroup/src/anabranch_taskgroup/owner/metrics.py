@@ -33,8 +33,9 @@ from anabranch_taskgroup.session.turn import Turn
 _Counted = Counter[tuple[Metric, tuple[tuple[str, str], ...]]]
 
 
-def spans_of(turn: Turn, telemetry: Telemetry) -> Iterator[Effect]:
+def spans_of(turn: Turn, telemetry: Telemetry) -> list[Effect]:
     """The trace spans of groups and tasks that ended in a turn, for runs that are traced."""
+    found: list[Effect] = []
     for run, group, task in turn.ended:
         trace = trace_of(run.run_id, run.traceparent)
         if telemetry.wants(trace):
@@ -43,7 +44,8 @@ def spans_of(turn: Turn, telemetry: Telemetry) -> Iterator[Effect]:
                 if task is None
                 else span_of_task(run, task, trace, turn.at)
             )
-            yield Emit(span)
+            found.append(Emit(span))
+    return found
 
 
 def counts_of(turn: Turn, message: Message) -> Iterator[Effect]:

@@ -8,7 +8,7 @@ reads the state and skips what has ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from anabranch.core.errors import ExpansionError, ValueGone
@@ -69,16 +69,18 @@ class Performers:
         self._life = life
         self._watcher = watcher
         self._imports = imports
-        self._performers: dict[tuple[type[Effect], ...], Performer] = {
-            (OfferChunk,): self._offer,
-            (ReofferUnclaimed,): self._reoffer_unclaimed,
-            (Watch, Unwatch): self._watch,
-            (CountArrays,): self._count_arrays,
-            (ReduceKey,): self._reduce_keys,
-            (ImportOutcomes,): self._import_outcomes,
-            (Halt,): self._halt,
-            (Pause,): self._pause,
+        self._performers: dict[type[Effect], Performer] = {
+            OfferChunk: self._offer,
+            ReofferUnclaimed: self._reoffer_unclaimed,
+            Watch: self._watch,
+            Unwatch: self._watch,
+            CountArrays: self._count_arrays,
+            ReduceKey: self._reduce_keys,
+            ImportOutcomes: self._import_outcomes,
+            Halt: self._halt,
+            Pause: self._pause,
         }
+        self._order = tuple(dict.fromkeys(self._performers.values()))
 
     async def perform(self, state: PartitionState, effects: Sequence[Effect]) -> None:
         """Perform the effects, those of one performer together and in their order.
@@ -87,15 +89,24 @@ class Performers:
             ServerUnavailable: the log or the store is not available: perform the effects again.
             ValueGone: a value is missing in a store that may restore it: perform the effects again.
         """
-        expiring = [each for each in effects if isinstance(each, Expire)]
+        found: dict[Performer, list[Effect]] = {}
+        expiring: list[Expire] = []
+        for effect in effects:
+            performer = self._performers.get(type(effect))
+            if performer is not None:
+                found.setdefault(performer, []).append(effect)
+            elif isinstance(effect, Expire):
+                expiring.append(effect)
+        if not expiring:
+            await self._start(state, found)
+            return
         # Independent of each other: the keys that expire are those of runs that have ended.
-        await asyncio.gather(self._start(state, effects), *(self._expire(each) for each in expiring))
+        await asyncio.gather(self._start(state, found), *(self._expire(each) for each in expiring))
 
-    async def _start(self, state: PartitionState, effects: Sequence[Effect]) -> None:
-        for types, performer in self._performers.items():
-            found = [each for each in effects if isinstance(each, types)]
-            if found:
-                await performer(state, found)
+    async def _start(self, state: PartitionState, found: Mapping[Performer, Sequence[Effect]]) -> None:
+        performers = found if len(found) < 2 else [each for each in self._order if each in found]
+        for performer in performers:
+            await performer(state, found[performer])
 
     async def _expire(self, effect: Expire) -> None:
         await self._resources.store.expire(effect.keys, effect.ttl)
