@@ -63,7 +63,7 @@ async def documents_built(tasks: Iterable[Task]) -> int:
     run = open_run()
     for number, task in enumerate(tasks):
         chunk = Chunk(number % 10, Ranges([(number % 10, number % 10 + 1)]), 1)
-        offer, (inline, _) = await made.make(run, Group("g", 1), task, chunk)
+        offer, (inline, _), _ = await made.make(run, Group("g", 1), task, chunk)
         assert offer.document_key is not None
         assert inline == b""
     return store.documents

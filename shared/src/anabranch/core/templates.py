@@ -229,6 +229,11 @@ def render(
     return compile_template(template, typed=typed).render(scope, budget)
 
 
+def is_constant(template: Template) -> bool:
+    """True if a compiled template has no placeholder: it renders to the same object in each scope."""
+    return isinstance(template, _Constant)
+
+
 def text_placeholders(template: Template) -> Iterator[Path]:
     """The placeholders of a compiled template that are inserted as text, with repetitions."""
     if isinstance(template, _OnePlaceholder):

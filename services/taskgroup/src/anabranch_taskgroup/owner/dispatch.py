@@ -11,7 +11,7 @@ from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefuse
 from anabranch.core.names import chunk_name
 from anabranch.core.telemetry import OFFERS
 from anabranch.core.wire.codec import encode
-from anabranch.core.wire.messages import ArrayCounted, ChunkLost, Offer
+from anabranch.core.wire.messages import ArrayCounted, ChunkLost
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.process.resources import Resources
@@ -85,28 +85,31 @@ class Dispatcher:
         local: list[Offered] = []
         remote: list[Outgoing] = []
         made: Counter[tuple[str, str]] = Counter()
-        capacity = LOCAL_ROUNDS * self._worker.free
+        capacity, room = LOCAL_ROUNDS * self._worker.free, self._worker.room(INLINE_CHUNKS)
         now = self._clock.monotonic()
         for effect in effects:
             found = _chunk_of(state, effect)
             if found is None:
                 continue
+            run, group, task, chunk = found
+            is_new = chunk.fence == task.first_fence
+            stays = capacity > 0 and len(local) < room and is_new and self._may_stay(group, task, chunk)
             try:
-                offered = Offered(*await self._offers.make(*found))
+                if stays:
+                    # The worker compares deadlines with the clock of the machine.
+                    offered = await self._offers.make_here(*found, self._clock.local(run.deadline))
+                else:
+                    offered = await self._offers.make(*found)
             except ValueGone as gone:
                 if not await self._life.is_restored():
                     raise
                 remote.append(self._cannot_expand(*found, gone))
                 continue
-            _, group, task, chunk = found
-            is_new = chunk.fence == task.first_fence
             # Called for each offer, since the monitor has to note the time of repeated ones, too.
             is_first = self._monitor.offered(_delivery(*found), now) and is_new
-            stays = capacity > 0 and is_new and self._stays_here(offered.offer, group, len(local))
             made["first" if is_first else "again", "here" if stays else "elsewhere"] += 1
             if stays:
-                # The worker compares deadlines with the clock of the machine.
-                local.append(offered.with_deadline(self._clock.local(offered.offer.deadline)))
+                local.append(offered)
                 capacity -= _slots_for(task, chunk)
             else:
                 remote.append(self._router.record(offered))
@@ -138,14 +141,12 @@ class Dispatcher:
         message = ArrayCounted(run_id=run.run_id, group=group.name, task=task.name, error=str(gone))
         return Outgoing(self._names.groups, run.session_id, encode(message))
 
-    def _stays_here(self, offer: Offer, group: Group, accepted: int) -> bool:
-        """True if the worker of this process gets an offer: it saves two hops, and its members start at once.
+    def _may_stay(self, group: Group, task: Task, chunk: Chunk) -> bool:
+        """True if the worker of this process may get a chunk: it saves two hops, and its members start at once.
 
         False once a worker died over a member of the group: the next one to die would take the owner with it.
         """
-        max_chunks = min(INLINE_CHUNKS, self._worker.concurrency)
-        is_safe = offer.mode == "fast" and not group.has_lost_worker
-        return is_safe and self._worker.held + accepted < max_chunks and self._worker.can_start(offer.agent)
+        return chunk.mode == "fast" and not group.has_lost_worker and self._worker.knows(task.order.agent)
 
     def reoffer_unclaimed(self, state: PartitionState, run_ids: Container[str]) -> None:
         """Offer each unclaimed chunk of these runs again with the next sweep. One pass over the partition, however

@@ -61,4 +61,4 @@ class OfferRouter:
         # An explicit partition: the partitioner of Kafka's clients keeps records without a key together for a
         # while, and the workers that read the other partitions would be idle.
         partition = next(topic.turns) % topic.partitions
-        return Outgoing(topic.name, None, encode(*offered), partition=partition)
+        return Outgoing(topic.name, None, encode(offered.offer, offered.segments), partition=partition)

@@ -18,7 +18,7 @@ from anabranch.core.expansion.members import expand, sources
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import chunk_name
 from anabranch.core.tracing import every, trace_of
-from anabranch.core.wire.messages import Offer
+from anabranch.core.wire.messages import Offer, TaskOrder
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Clock, StateStore, Telemetry, Write
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
@@ -28,6 +28,7 @@ from anabranch_taskgroup.session.state import Group, Run, Value
 from anabranch_taskgroup.session.steps.expansion import arrays_of, visible_values
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig
+from anabranch_taskgroup.worker.offered import Offered
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Offers:
         self.offer_bytes = MAX_OFFER_BYTES
         """Bytes of the largest payload of an offer."""
 
-    async def make(self, run: Run, group: Group, task: Task, chunk: Chunk) -> tuple[Offer, tuple[bytes, bytes]]:
+    async def make(self, run: Run, group: Group, task: Task, chunk: Chunk) -> Offered:
         """The offer of a chunk in its present state. Its document is in the store before this returns."""
         # A worker may have returned the chunk because the store lost the document: each further delivery writes
         # it.
@@ -82,7 +83,35 @@ class Offers:
         inline = shared.document if shared.inline else b""
         items = _slices(shared, chunk)
         items_key = await self._store_large_items(run, task, chunk, items, len(inline))
-        offer = Offer(
+        offer = self._offer(
+            run, group, task, chunk, run.deadline, None if shared.inline else shared.key, items_key
+        )
+        return Offered(offer, (inline, items if items_key is None else b""))
+
+    async def make_here(self, run: Run, group: Group, task: Task, chunk: Chunk, deadline: float) -> Offered:
+        """The offer of a chunk for the worker of this process.
+
+        The document of a task without an expansion is passed as an object: it is neither encoded nor stored.
+
+        Args:
+            deadline: the run's, by the machine's clock.
+        """
+        if task.order.expansion is not None:
+            return (await self.make(run, group, task, chunk)).with_deadline(deadline)
+        offer = self._offer(run, group, task, chunk, deadline, None, None)
+        return Offered(offer, (b"", b""), self._document(run, task, task.order, None))
+
+    def _offer(
+        self,
+        run: Run,
+        group: Group,
+        task: Task,
+        chunk: Chunk,
+        deadline: float,
+        document_key: str | None,
+        items_key: str | None,
+    ) -> Offer:
+        return Offer(
             run_id=run.run_id,
             session_id=run.session_id,
             group=group.name,
@@ -94,13 +123,12 @@ class Offers:
             attempts=dict(chunk.attempts),
             expanded=task.order.expansion is not None,
             concurrency=None if concurrency_limit(group, task) is None else chunk.charge,
-            document_key=None if shared.inline else shared.key,
+            document_key=document_key,
             items_key=items_key,
-            deadline=run.deadline,
+            deadline=deadline,
             mode=chunk.mode,
             claim_ttl=self._ttl(run),
         )
-        return offer, (inline, items if items_key is None else b"")
 
     async def _store_large_items(
         self, run: Run, task: Task, chunk: Chunk, items: bytes, document_bytes: int
@@ -158,7 +186,7 @@ class Offers:
     async def _build(self, run: Run, task: Task) -> _SharedParts:
         arrays = await self._arrays(run, task)
         sliced = arrays if _is_sliced(task) else None
-        document = self._document(run, task, None if sliced is not None else arrays)
+        document = self._encoded_document(run, task, None if sliced is not None else arrays)
         one_chunk = task.order.expansion is None or task.total == 1
         inline = len(document) <= min(self.offer_bytes, MAX_SINGLE_BYTES if one_chunk else MAX_INLINE_BYTES)
         key = self._config.names.task_document(run.session_id, run.run_id, task.group, task.name)
@@ -171,27 +199,32 @@ class Offers:
         data = {key: value.data for key, value in (await self._resolved(run, task)).items()}
         return arrays_of(task, data)
 
-    def _document(self, run: Run, task: Task, arrays: dict[str, list[Any]] | None) -> bytes:
-        found = visible_values(run, task)
+    def _encoded_document(self, run: Run, task: Task, arrays: dict[str, list[Any]] | None) -> bytes:
         order = task.order
         if order.expansion is not None:
             # Paths are resolved by the owner: the worker gets arrays, or slices of them, by their names.
             mapping = {name: name for name in sources(order.expansion)}
             expansion = order.expansion.model_copy(update={"array_mapping": mapping})
             order = order.model_copy(update={"expansion": expansion})
-        document = TaskDocument(
+        document = self._document(run, task, order, arrays)
+        return dumps(document.model_dump(mode="json", exclude_defaults=True))
+
+    def _document(
+        self, run: Run, task: Task, order: TaskOrder, arrays: dict[str, list[Any]] | None
+    ) -> TaskDocument:
+        found = visible_values(run, task)
+        return TaskDocument(
             order=order,
             group=task.group,
             run_id=run.run_id,
             session_id=run.session_id,
             context={key: value.data for key, value in found.items()},
-            references=tuple(key for key, value in found.items() if value.is_reference),
+            references=tuple([key for key, value in found.items() if value.is_reference]),
             template_context={key: run.context[key] for key in order.context_keys if key in run.context},
             traceparent=run.traceparent,
             trace_every=every(task.total) if self._telemetry.wants(trace_of(run.run_id, run.traceparent)) else 0,
             arrays=arrays,
         )
-        return dumps(document.model_dump(mode="json", exclude_defaults=True))
 
 
 def _stored_arrays(task: Task, found: Mapping[str, Value]) -> list[str]:

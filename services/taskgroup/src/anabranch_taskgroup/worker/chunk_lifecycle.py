@@ -1,18 +1,23 @@
-"""Takes a claimed chunk from opening to its last report, or hands it back, or fails its members."""
+"""Takes a chunk that the worker holds from opening to its last report, or hands it back, or fails its members."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
+from typing import Any
 
 from anabranch.core.wire.messages import Offer
+from anabranch.ports import Clock
 from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.session.store_keys import subjects
 from anabranch_taskgroup.worker.chunk_opening import ChunkOpener
-from anabranch_taskgroup.worker.held_chunks import HeldChunks
+from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
+from anabranch_taskgroup.worker.held_chunks import ChunkKey, HeldChunks
 from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.pauses import Pauses
+from anabranch_taskgroup.worker.quick_starts import Begun, QuickStarts, Unfinished
 from anabranch_taskgroup.worker.reporter import Reporter
 from anabranch_taskgroup.worker.runner import ChunkRun
 from anabranch_taskgroup.worker.shared_lock import SharedLock
@@ -21,30 +26,116 @@ from anabranch_taskgroup.worker.slot_runners import SlotRunners
 log = logging.getLogger(__name__)
 
 
+Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
+
+
 class ChunkLifecycle:
     """Runs the chunks that a worker holds.
 
     Args:
         suspects: a chunk that is to run alone has this lock to itself.
+        spawn: starts a task of the worker.
     """
 
     def __init__(
         self,
         held: HeldChunks,
         opener: ChunkOpener,
-        runners: SlotRunners,
+        slots: WorkerSlots,
         reporter: Reporter,
         pauses: Pauses,
         suspects: SharedLock,
+        spawn: Spawn,
+        clock: Clock,
     ) -> None:
         self._held = held
         self._opener = opener
-        self._runners = runners
+        self._runners = SlotRunners(slots, clock)
+        self._slots = slots
         self._reporter = reporter
         self._pauses = pauses
         self._suspects = suspects
+        self._spawn = spawn
+        self.quick = QuickStarts(slots, clock, self._begun, self._continue)
 
-    async def run(self, key: str, offered: Offered) -> None:
+    # --- starting ----------------------------------------------------------------------------------
+
+    def start(self, key: ChunkKey, offered: Offered) -> None:
+        """Start a chunk that is held: in the next turn of the event loop, if it has to wait for nothing; else in a
+        task of its own."""
+        try:
+            run = self._quick_run(offered)
+        except Exception as error:  # noqa: BLE001  # logged and reported, whatever it is
+            self.fail_rest(key, offered.offer, error)
+            return
+        if run is None:
+            self._spawn(self.run(key, offered), f"chunk {key}")
+        else:
+            self._held.start(key, run)
+            run.buffer.is_quiet = True
+            self.quick.add((key, run))
+
+    def _quick_run(self, offered: Offered) -> ChunkRun | None:
+        """The run of a chunk that can begin at once; None if it cannot."""
+        if offered.offer.run_id in self._pauses:
+            return None
+        run = self._opener.at_hand(offered)
+        # `recorded`: its templates are so large that it has to wait for memory.
+        if run is None or run.recorded is not None or not run.prepared.trace.is_only_ids:
+            return None
+        return run
+
+    def _begun(self, key: ChunkKey, run: ChunkRun, begun: Begun) -> None:
+        """A chunk has begun in the queue of quick starts."""
+        if begun is None and (run.all_begun or run.size == 1):
+            self._end(key, run)
+        elif isinstance(begun, BaseException):
+            self.fail_rest(key, run.offer, begun)
+        else:
+            self._continue(key, run, begun)
+
+    def _continue(self, key: ChunkKey, run: ChunkRun, unfinished: Unfinished | None = None) -> None:
+        run.buffer.is_quiet = False
+        run.buffer.wake()
+        self._spawn(self._run_rest(key, run, unfinished), f"chunk {key}")
+
+    async def _run_rest(self, key: ChunkKey, run: ChunkRun, unfinished: Unfinished | None) -> None:
+        """Run the members of a chunk that have not begun, and one that has begun and not ended."""
+        first = None if unfinished is None else asyncio.create_task(self._finish(run, unfinished))
+        try:
+            await self._run_members(key, run, first)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # logged and reported, whatever it is
+            self.fail_rest(key, run.offer, error)
+
+    async def _finish(self, run: ChunkRun, unfinished: Unfinished) -> None:
+        """Run a member to its end that has begun."""
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        # Only now: a task that is cancelled before its first step would leave the agent running, and the slots
+        # taken.
+        run.runners.append(task)
+        if not run.is_held:
+            task.cancel()
+        try:
+            with run.prepared.trace.around():
+                await run.finish_begun(*unfinished)
+        finally:
+            self._slots.release(run.prepared.agent, run.offer.run_id)
+
+    def _end(self, key: ChunkKey, run: ChunkRun) -> None:
+        """Report a chunk whose members have ended, and stop holding it."""
+        if not run.is_held:  # it was stopped
+            return
+        try:
+            self._reporter.report(run, last=True)
+        except Exception as error:  # noqa: BLE001  # logged and reported, whatever it is
+            self.fail_rest(key, run.offer, error)
+        else:
+            self._held.finish(key)
+
+    async def run(self, key: ChunkKey, offered: Offered) -> None:
         """Run a claimed chunk to its end.
 
         An error outside its agent fails the members that have not ended. It must not stop the worker, and must not
@@ -61,6 +152,7 @@ class ChunkLifecycle:
                 if run is None:
                     self._held.finish(key)
                 else:
+                    self._held.start(key, run)
                     await self._run_members(key, run)
         except asyncio.CancelledError:
             raise
@@ -75,32 +167,29 @@ class ChunkLifecycle:
 
         return await until_available(is_paused, f"check whether run {offer.run_id} is paused")
 
-    async def _run_members(self, key: str, run: ChunkRun) -> None:
-        self._held.start(key, run)
+    async def _run_members(self, key: ChunkKey, run: ChunkRun, first: asyncio.Task[None] | None = None) -> None:
+        """Run the members of an open chunk that have not begun. `first` runs one that has begun."""
         # A pause that arrived while the chunk was being opened found no run to stop.
-        run.paused = run.offer.run_id in self._pauses
+        run.paused = run.paused or run.offer.run_id in self._pauses
+        begun = [] if first is None else [first]
         try:
             with run.prepared.trace.around():
-                await self._runners.start(run, lambda: self._holds(key, run))
-            await asyncio.gather(*run.runners)
+                await self._runners.start(run, len(begun))
+            await asyncio.gather(*begun, *run.runners)
         except asyncio.CancelledError:
+            is_stopping = run.is_held
             run.halt()
-            await asyncio.wait(run.runners)
-            # `abandon` cancels the runners, and so the `gather` above: the chunk has ended then. If it is still
+            await asyncio.gather(*begun, *run.runners, return_exceptions=True)
+            # `abandon` cancels the runners, and so the `gather` above: the chunk has ended then. If it was still
             # held, it is this task that was cancelled, because the worker stops.
-            if self._holds(key, run):
+            if is_stopping:
                 raise
             return
-        if self._holds(key, run):
-            self._reporter.report(run, last=True)
-            self._held.finish(key)
-
-    def _holds(self, key: str, run: ChunkRun) -> bool:
-        return self._held.run_of(key) is run
+        self._end(key, run)
 
     # --- ending chunks early -----------------------------------------------------------------------
 
-    def fail_rest(self, key: str, offer: Offer, error: BaseException) -> None:
+    def fail_rest(self, key: ChunkKey, offer: Offer, error: BaseException) -> None:
         """Fail the members of a chunk that have not ended, after an error outside their agent."""
         log.error(
             "taskgroup worker: cannot run chunk %d of %s/%s in run %s; its members that have not ended fail",
@@ -161,7 +250,7 @@ class ChunkLifecycle:
         for offer in self._held.opening:
             self._reporter.hand_back(offer, "draining")
 
-    def _abandon(self, key: str, run: ChunkRun) -> None:
+    def _abandon(self, key: ChunkKey, run: ChunkRun) -> None:
         # Finished before its runners are cancelled: `_run_members` sees then that the chunk has ended.
         self._held.finish(key)
         run.halt()

@@ -14,6 +14,7 @@ from anabranch.ports import Clock
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import AgentDeclaration
 from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
+from anabranch_taskgroup.worker.executors.protocol import MemberExecutor
 from anabranch_taskgroup.worker.executors.selection import executor_of
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
 from anabranch_taskgroup.worker.offered import Offered
@@ -28,7 +29,7 @@ from anabranch_taskgroup.worker.task_documents import (
     members_of,
     slices_of,
 )
-from anabranch_taskgroup.worker.template_memory import TemplateMemory
+from anabranch_taskgroup.worker.template_memory import WEIGHTLESS, TemplateMemory
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class ChunkOpener:
         self._suspects = suspects
         self._memory = memory
         self._report_due = report_due
+        self._executors: dict[str, MemberExecutor] = {}
+        """By the name of the agent."""
 
     async def open(self, offered: Offered) -> ChunkRun | None:
         """Open a claimed chunk, retrying while the store is away; None if it was handed back or failed."""
@@ -92,13 +95,20 @@ class ChunkOpener:
         async with self._suspects.shared(), self._slots.one(agent, run_id):
             yield
 
+    def at_hand(self, offered: Offered) -> ChunkRun | None:
+        """Open a chunk without waiting; None if something of it has to be read from the store, or recorded."""
+        offer = offered.offer
+        if offer.mode != "fast" or offer.items_key is not None:
+            return None
+        prepared = self._documents.at_hand(offered)
+        return None if prepared is None else self._run_of(offer, prepared, offered.segments[1])
+
     async def _open(self, offered: Offered) -> ChunkRun | None:
         offer = offered.offer
-        document, slices = offered.segments
         while True:
             try:
-                prepared = await self._documents.get(offer, document)
-                items = await self._documents.items(offer, slices)
+                prepared = await self._documents.get(offered)
+                items = await self._documents.items(offered)
                 return self._run_of(offer, prepared, items)
             except (ServerUnavailable, StoreRefused) as error:
                 log.warning(
@@ -119,14 +129,18 @@ class ChunkOpener:
 
     def _run_of(self, offer: Offer, prepared: Prepared, segment: bytes) -> ChunkRun:
         """The run of an offer's members. `segment` has the slices of arrays that came with the offer, if any."""
-        items = slices_of(segment)
+        items = slices_of(segment) if segment else None
         members = members_of(prepared, offer, items)
-        executor = executor_of(prepared.agent, self._threads)
+        executor = self._executors.get(prepared.agent.name)
+        if executor is None:
+            executor = self._executors[prepared.agent.name] = executor_of(prepared.agent, self._threads)
         buffer = ReportBuffer(offer, self._clock, self._report_due)
-        run = ChunkRun(offer, prepared, members, self._clock, executor, buffer)
-        size = prepared.weight.of_members(len(segment) or prepared.document_bytes, items or prepared.arrays)
-        if size:
-            run.turn, run.recorded = partial(self._memory.hold, size), _nothing_to_record
+        size = sum([stop - start for start, stop in offer.spans])
+        run = ChunkRun(offer, prepared, members, self._clock, executor, buffer, size)
+        if prepared.weight is not WEIGHTLESS:
+            heavy = prepared.weight.of_members(len(segment) or prepared.document_bytes, items or prepared.arrays)
+            if heavy:
+                run.turn, run.recorded = partial(self._memory.hold, heavy), _nothing_to_record
         return run
 
     async def _is_gone_for_good(self, error: ValueGone) -> bool:

@@ -10,7 +10,7 @@ from anabranch.ports import StateStore
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.session.store_keys import claim_key
-from anabranch_taskgroup.worker.held_chunks import HeldChunks
+from anabranch_taskgroup.worker.held_chunks import ChunkKey, HeldChunks, chunk_key
 from anabranch_taskgroup.worker.offered import Offered
 
 
@@ -43,15 +43,15 @@ class Claims:
         self._incarnation = incarnation
         self._lease = lease
 
-    async def claim(self, offers: Sequence[Offered]) -> list[tuple[str, Offered]]:
+    async def claim(self, offers: Sequence[Offered]) -> list[tuple[ChunkKey, Offered]]:
         """Claim deliveries with one call of the store, and retry while the store is away.
 
         Returns:
             The offers whose claim this worker got, each with its key; the worker must start them.
         """
-        reserved: dict[str, Offered] = {}
+        reserved: dict[ChunkKey, Offered] = {}
         for offered in offers:
-            key = claim_key(self._names, offered.offer)
+            key = chunk_key(offered.offer)
             # A claim succeeds again for the worker that has it. So an offer and its repetition, which often come
             # in one batch, would both be granted and run twice: the reservation drops the second.
             if not self._held.is_known(key) and self._is_wanted(offered.offer):
@@ -59,13 +59,9 @@ class Claims:
                 reserved[key] = offered
         if not reserved:
             return []
-        # One call has one time to live. A claim that lasts longer does no harm, because its key names one
-        # delivery.
-        ttl = max(offered.offer.claim_ttl for offered in reserved.values())
-        holders = await until_available(
-            lambda: self._store.claim(list(reserved), self._incarnation, ttl), "claim offers"
-        )
-        granted: list[tuple[str, Offered]] = []
+        given = list(reserved.values())
+        holders = await until_available(lambda: self._claim([each.offer for each in given]), "claim offers")
+        granted: list[tuple[ChunkKey, Offered]] = []
         for (key, offered), holder in zip(reserved.items(), holders, strict=True):
             if holder == self._incarnation:
                 self._held.open(key, offered.offer)
@@ -73,6 +69,13 @@ class Claims:
             else:
                 self._held.release(key)
         return granted
+
+    async def _claim(self, offers: Sequence[Offer]) -> Sequence[str]:
+        """Claim offers with one call; returns the holder of each claim."""
+        # One call has one time to live. A claim that lasts longer does no harm, because its key names one
+        # delivery.
+        ttl = max(offer.claim_ttl for offer in offers)
+        return await self._store.claim([claim_key(self._names, each) for each in offers], self._incarnation, ttl)
 
     async def renew(self) -> None:
         """Claim the running chunks again where the store is new, before their owners offer them to other workers.
@@ -82,6 +85,6 @@ class Claims:
         Raises:
             ServerUnavailable, StoreRefused: the store does not answer.
         """
-        ttls = {key: run.offer.claim_ttl for key, run in self._held.running}
-        if await self._life.age() < self._lease and ttls:
-            await self._store.claim(list(ttls), self._incarnation, max(ttls.values()))
+        running = [run.offer for _, run in self._held.running]
+        if await self._life.age() < self._lease and running:
+            await self._claim(running)

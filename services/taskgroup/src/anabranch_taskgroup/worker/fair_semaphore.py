@@ -37,7 +37,12 @@ class FairSemaphore:
         try:
             yield
         finally:
-            self._release(holder)
+            self.release(holder)
+
+    def take(self, holder: str) -> None:
+        """Take a slot, of which one must be free. `release` returns it."""
+        self._free -= 1
+        self._held[holder] = self._held.get(holder, 0) + 1
 
     def should_yield(self, holder: str) -> bool:
         """True if `holder` should release a slot between two of its members, because another one waits for it."""
@@ -52,8 +57,7 @@ class FairSemaphore:
 
     async def _acquire(self, holder: str) -> None:
         if self._free:
-            self._free -= 1
-            self._held[holder] = self._held.get(holder, 0) + 1
+            self.take(holder)
             return
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(holder, deque()).append(future)
@@ -63,7 +67,7 @@ class FairSemaphore:
             if future.cancelled():
                 self._withdraw(holder, future)
             else:  # it got a slot in the same turn of the loop in which it was cancelled
-                self._release(holder)
+                self.release(holder)
             raise
 
     def _withdraw(self, holder: str, future: asyncio.Future[None]) -> None:
@@ -73,7 +77,8 @@ class FairSemaphore:
             if not queue:
                 del self._waiting[holder]
 
-    def _release(self, holder: str) -> None:
+    def release(self, holder: str) -> None:
+        """Return a slot, or give it to the holder that waits with the fewest slots."""
         self._held[holder] -= 1
         if not self._held[holder]:
             del self._held[holder]
@@ -96,7 +101,9 @@ class WorkerSlots:
     """The slots of one worker, and those of each of its agents that has a limit of its own."""
 
     def __init__(self, count: int) -> None:
+        self.count = count
         self._all = FairSemaphore(count)
+        self._only_all = [self._all]
         self._of_agents: dict[str, FairSemaphore] = {}
 
     @property
@@ -104,12 +111,28 @@ class WorkerSlots:
         """The number of the worker's free slots."""
         return self._all.free
 
-    def of(self, agent: AgentDeclaration) -> list[FairSemaphore]:
+    def of(self, agent: AgentDeclaration) -> Sequence[FairSemaphore]:
         """The semaphores that bound the calls of an agent, in the order in which they are acquired."""
         if agent.max_concurrency is None:
-            return [self._all]
+            return self._only_all
         # The agent's own first: a member that waits for it must not keep a slot of the worker from other agents.
         return [self._of_agents.setdefault(agent.name, FairSemaphore(agent.max_concurrency)), self._all]
+
+    def has_free(self, agent: AgentDeclaration) -> bool:
+        """True if a call of an agent could begin at once."""
+        if not self._all.free:
+            return False
+        return agent.max_concurrency is None or all(slots.free for slots in self.of(agent))
+
+    def take(self, agent: AgentDeclaration, holder: str) -> None:
+        """Take the slots that one call of an agent needs. They must be free, see `has_free`."""
+        for slots in self.of(agent):
+            slots.take(holder)
+
+    def release(self, agent: AgentDeclaration, holder: str) -> None:
+        """Return the slots of `take`."""
+        for slots in self.of(agent):
+            slots.release(holder)
 
     @asynccontextmanager
     async def one(self, agent: AgentDeclaration, holder: str) -> AsyncIterator[None]:

@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from anabranch.core.wire.messages import Offer
+from anabranch.core.wire.task_document import TaskDocument
 
 
 class Offered(NamedTuple):
-    """An offer and its segments: the task's document and the slices of arrays, empty where the store has them."""
+    """An offer with what its members need.
+
+    Attributes:
+        segments: the task's document and the slices of arrays, empty where the store has them.
+        document: the task's document in place of its segment, if the owner is in the same process. Members share
+            its values with the owner's state, and get copies.
+    """
 
     offer: Offer
     segments: tuple[bytes, bytes]
+    document: TaskDocument | None = None
 
     def with_deadline(self, deadline: float) -> Offered:
         """The same offer with its run's deadline by the worker's own clock, in seconds since the epoch."""
-        return Offered(self.offer.model_copy(update={"deadline": deadline}), self.segments)
+        return self._replace(offer=self.offer.model_copy(update={"deadline": deadline}))

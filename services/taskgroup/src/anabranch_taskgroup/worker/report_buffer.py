@@ -37,6 +37,8 @@ class ReportBuffer:
         self._offer = offer
         self._clock = clock
         self._report_due = report_due
+        self.is_quiet = False
+        """True while a report is certain to be made without `report_due`."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.overfull: dict[int, LogBook] = {}
@@ -53,6 +55,8 @@ class ReportBuffer:
     def note_reported(self, taken: PendingReport) -> None:
         """Note the members that end here with a report: completed, failed, or returned for a later retry."""
         self._reported += taken.packed
+        if not (taken.failed or taken.retried):
+            return
         left = [each.index for each in taken.failed] + [e.index for e in taken.retried if e.delay is not None]
         self._reported += [((index, index + 1),) for index in left]
 
@@ -66,7 +70,8 @@ class ReportBuffer:
 
     def wake(self) -> None:
         """Have the worker report soon."""
-        self._report_due.set()
+        if not self.is_quiet:
+            self._report_due.set()
 
     def note_start(self, index: int) -> None:
         """A member starts."""
@@ -74,13 +79,13 @@ class ReportBuffer:
         # Only the first start needs a time and a wake-up: all starts of a report have its time.
         if pending.started_at is None:
             pending.started_at = self._clock.now()
-            self._report_due.set()
+            self.wake()
         pending.started.append(index)
 
     def note_restart(self, index: int, attempt: int) -> None:
         """A further attempt of a member starts."""
         self.pending.restarted.append((index, attempt, self._clock.now()))
-        self._report_due.set()
+        self.wake()
 
     def note_retry(self, index: int, attempt: int, delay: float | None, failure: AttemptFailure) -> None:
         """An attempt failed and another one follows: after `delay` seconds by the owner, or here without it."""
@@ -94,7 +99,7 @@ class ReportBuffer:
                 traceback=failure.traceback,
             )
         )
-        self._report_due.set()
+        self.wake()
 
     def note_failure(self, index: int, attempts: int, failure: AttemptFailure) -> None:
         """A member failed for good."""
@@ -107,7 +112,7 @@ class ReportBuffer:
                 traceback=failure.traceback,
             )
         )
-        self._report_due.set()
+        self.wake()
 
     # --- listener of tasks -------------------------------------------------------------------------
 
@@ -140,7 +145,7 @@ class ReportBuffer:
 
     def _note_progress(self, index: int, fraction: float, note: str) -> None:
         self.pending.progress[index] = (fraction, note[:MAX_NOTE_CHARACTERS])
-        self._report_due.set()
+        self.wake()
 
     def _note_line(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
         if line is None:
@@ -163,4 +168,4 @@ class ReportBuffer:
                 fields=dict(line.fields),
             )
         )
-        self._report_due.set()
+        self.wake()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from anabranch.core.error_records import error_record
@@ -30,14 +30,15 @@ class Reporter:
         self, outbox: OutboundQueue[Outgoing], names: Names, clock: Clock, incarnation: str, errors: AttemptErrors
     ) -> None:
         self._outbox = outbox
-        self._names = names
+        self._topic = names.groups
         self._clock = clock
         self._incarnation = incarnation
         self._errors = errors
 
     def report(self, run: ChunkRun, *, last: bool) -> None:
         """Send the outcomes of a chunk's members since its last report. `last`: the chunk has ended here."""
-        pending = run.buffer.take()
+        # The last one is not replaced by a new one: what an abandoned agent adds later is dropped.
+        pending = run.buffer.pending if last else run.buffer.take()
         expansion = run.prepared.order.expansion
         # A chunk without its last members says nothing about how long all of them take.
         busy = self._clock.monotonic() - run.began if run.began and not run.paused else 0.0
@@ -51,8 +52,9 @@ class Reporter:
             with_identifiers=expansion is not None and expansion.output_format == "separate",
         )
         # Packed before any of it is queued: where packing fails, the owner gets nothing of this report.
-        self._send(run.offer, list(records))
-        run.buffer.note_reported(pending)
+        self._send(run.offer, records)
+        if not last:
+            run.buffer.note_reported(pending)
 
     async def record(self, run: ChunkRun) -> None:
         """Send the pending report of a chunk, and return once it is on the log."""
@@ -77,5 +79,5 @@ class Reporter:
         message = ChunkReturned(**delivery_of(offer), worker=self._incarnation, reason=reason)
         self._send(offer, [encode(message)])
 
-    def _send(self, offer: Offer, records: Iterable[bytes]) -> None:
-        self._outbox.put_all(Outgoing(self._names.groups, offer.session_id, value) for value in records)
+    def _send(self, offer: Offer, records: Sequence[bytes]) -> None:
+        self._outbox.put_all([Outgoing(self._topic, offer.session_id, value) for value in records])

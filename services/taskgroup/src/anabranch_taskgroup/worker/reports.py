@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -36,6 +37,7 @@ LARGE_BYTES = 400_000
 """A value above this size is sent in pages of its own."""
 PAGE_BYTES = 256_000
 """Size of such a page; a page of whole items ends with the item that exceeds it."""
+BY_INDEX: attrgetter[int] = attrgetter("index")
 RESTART_BYTES = 50
 """Estimated bytes of a restarted attempt in a report."""
 
@@ -67,8 +69,12 @@ class PendingReport:
     """The completed members that are in a record; set by `pack`."""
 
     def __bool__(self) -> bool:
-        ended = self.completed or self.failed
-        return bool(self.started or ended or self.retried or self.restarted or self.progress or self.logs)
+        return bool(self.started or self.completed) or self.has_more_than_ends
+
+    @property
+    def has_more_than_ends(self) -> bool:
+        """True if there is more than the starts and results of members that completed."""
+        return bool(self.failed or self.retried or self.restarted or self.progress or self.logs)
 
 
 def pack(
@@ -80,7 +86,7 @@ def pack(
     last: bool,
     busy: float,
     with_identifiers: bool,
-) -> Iterator[bytes]:
+) -> list[bytes]:
     """The values of the records of a report, in the order in which they must be published.
 
     Args:
@@ -90,43 +96,98 @@ def pack(
         busy: seconds that the chunk took, 0 if unknown.
         with_identifiers: True if the owner needs the identifiers of completed members.
     """
-    pending.completed.sort(key=attrgetter("index"))
+    completed = pending.completed
+    # Nearly every report has only completed members, which fit into one record. They are not copied.
+    if not pending.has_more_than_ends:
+        if len(completed) == 1 and sum(map(len, completed[0].values)) <= LARGE_BYTES:
+            return [_record_of_one(offer, worker, pending, completed[0], last, busy, with_identifiers)]
+        if _bytes_of(completed) <= LARGE_BYTES:
+            completed.sort(key=BY_INDEX)
+            return [_record(offer, worker, pending, pending, (), last, busy, with_identifiers)]
+    completed.sort(key=BY_INDEX)
+    records: list[bytes] = []
     batches = _batches(pending)
-    for position, batch in enumerate(batches):
-        done = batch.completed
-        large, pages = _separate_large_values(offer, keys, done)
-        yield from pages
-        is_final = position == len(batches) - 1
-        completed = spans_of([each.index for each in done])
-        pending.packed.append(completed)
-        header = MembersReported(
-            run_id=offer.run_id,
-            group=offer.group,
-            task=offer.task,
-            chunk=offer.chunk,
-            fence=offer.fence,
-            worker=worker,
-            # Starts are in the first record, because the owner must not read the end of a member before its
-            # start.
-            started=spans_of(pending.started) if position == 0 else (),
-            started_at=pending.started_at if position == 0 else None,
-            completed=completed,
-            items=tuple(sum(each.items[k] for each in done) for k in range(len(keys))) if done else (),
-            large=tuple(large),
-            failed=tuple(batch.failed),
-            retried=tuple(batch.retried),
-            restarted=tuple(batch.restarted),
-            progress=tuple((i, *shown) for i, shown in batch.progress.items()),
-            logs=tuple(batch.logs),
-            last=last and is_final,
-            busy=busy,
-        )
-        yield encode(header, _segments(keys, done, with_identifiers))
+    for batch in batches:
+        large, pages = _separate_large_values(offer, keys, batch.completed)
+        records += pages
+        is_last = last and batch is batches[-1]
+        # Starts are in the first record, because the owner must not read the end of a member before its start.
+        if batch is batches[0]:
+            batch.started, batch.started_at = pending.started, pending.started_at
+        records.append(_record(offer, worker, pending, batch, tuple(large), is_last, busy, with_identifiers))
+    return records
 
 
-def pack_failed(
-    offer: Offer, worker: str, failure: AttemptFailure, indexes: Sequence[int] | None
-) -> Iterator[bytes]:
+def _record_of_one(
+    offer: Offer,
+    worker: str,
+    pending: PendingReport,
+    done: Completed,
+    last: bool,
+    busy: float,
+    with_identifiers: bool,
+) -> bytes:
+    """The record of a pending report with one completed member: what `_record` makes of it, in fewer steps."""
+    completed = ((done.index, done.index + 1),)
+    pending.packed.append(completed)
+    header = MembersReported(
+        run_id=offer.run_id,
+        group=offer.group,
+        task=offer.task,
+        chunk=offer.chunk,
+        fence=offer.fence,
+        worker=worker,
+        started=completed if pending.started == [done.index] else spans_of(pending.started),
+        started_at=pending.started_at,
+        completed=completed,
+        items=tuple(done.items),
+        last=last,
+        busy=busy,
+    )
+    segments = [b"[%b]" % value for value in done.values]
+    if with_identifiers:
+        segments.append(orjson.dumps([done.identifier]))
+    return encode(header, segments)
+
+
+def _record(
+    offer: Offer,
+    worker: str,
+    pending: PendingReport,
+    batch: PendingReport,
+    large: tuple[LargeValue, ...],
+    last: bool,
+    busy: float,
+    with_identifiers: bool,
+) -> bytes:
+    """The record of one batch of a pending report."""
+    done = batch.completed
+    completed = spans_of([each.index for each in done])
+    pending.packed.append(completed)
+    header = MembersReported(
+        run_id=offer.run_id,
+        group=offer.group,
+        task=offer.task,
+        chunk=offer.chunk,
+        fence=offer.fence,
+        worker=worker,
+        started=spans_of(batch.started),
+        started_at=batch.started_at,
+        completed=completed,
+        items=tuple(map(sum, zip(*[each.items for each in done], strict=True))),
+        large=large,
+        failed=tuple(batch.failed),
+        retried=tuple(batch.retried),
+        restarted=tuple(batch.restarted),
+        progress=tuple([(index, *shown) for index, shown in batch.progress.items()]) if batch.progress else (),
+        logs=tuple(batch.logs),
+        last=last,
+        busy=busy,
+    )
+    return encode(header, _segments(done, with_identifiers))
+
+
+def pack_failed(offer: Offer, worker: str, failure: AttemptFailure, indexes: Sequence[int] | None) -> list[bytes]:
     """The last report of a chunk that cannot run: the members `indexes` fail, or all of them if it is None.
 
     Only the first of them has the traceback, which is the same for all.
@@ -181,12 +242,6 @@ class _Batches:
 
 def _batches(pending: PendingReport) -> list[PendingReport]:
     """A report in batches that each fit into one record; at least one."""
-    # Nearly every report: only completed members, and they fit. It is not copied.
-    if (
-        not (pending.failed or pending.retried or pending.restarted or pending.progress or pending.logs)
-        and _bytes_of(pending.completed) <= REPORT_BYTES
-    ):
-        return [pending]
     # Log lines come first, because the owner drops whatever it reads of a chunk after its last member has ended;
     # then failed attempts in the order of time, and members in the order of their indexes.
     batches = _Batches()
@@ -209,7 +264,7 @@ def _batches(pending: PendingReport) -> list[PendingReport]:
 
 def _bytes_of(completed: Sequence[Completed]) -> int:
     """Bytes of all values, an upper bound for the record: large values, which are sent apart, count too."""
-    return sum(len(value) for done in completed for value in done.values)
+    return sum(map(len, chain.from_iterable([done.values for done in completed])))
 
 
 def _error_bytes(failure: MemberFailed | MemberRetry) -> int:
@@ -220,10 +275,11 @@ def _text_bytes(*texts: str) -> int:
     return 100 + sum(len(orjson.dumps(text)) for text in texts)
 
 
-def _segments(keys: Sequence[str], batch: Sequence[Completed], with_identifiers: bool) -> list[bytes]:
+def _segments(batch: Sequence[Completed], with_identifiers: bool) -> list[bytes]:
     if not batch:
         return []
-    segments = [b"[" + b",".join(done.values[k] for done in batch) + b"]" for k in range(len(keys))]
+    by_key = zip(*[done.values for done in batch], strict=True)
+    segments = [b"[" + b",".join(values) + b"]" for values in by_key]
     if with_identifiers:
         segments.append(orjson.dumps([done.identifier for done in batch]))
     return segments

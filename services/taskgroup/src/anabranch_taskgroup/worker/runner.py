@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import copy_context
@@ -44,17 +43,18 @@ SLICE_SECONDS = 0.001
 class StopFlag:
     """Tells an agent to stop: one attempt, or with `parent` the whole chunk too. Safe to read in any thread."""
 
-    __slots__ = ("_own", "_parent")
+    __slots__ = ("_is_set", "_parent")
 
     def __init__(self, parent: StopFlag | None = None) -> None:
-        self._own = threading.Event()
+        # A plain attribute: writing it is atomic, and nobody waits for it as for a `threading.Event`.
+        self._is_set = False
         self._parent = parent
 
     def set(self) -> None:
-        self._own.set()
+        self._is_set = True
 
     def is_set(self) -> bool:
-        return self._own.is_set() or (self._parent is not None and self._parent.is_set())
+        return self._is_set or (self._parent is not None and self._parent.is_set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,15 @@ class ChunkRun:
     clock: Clock
     executor: MemberExecutor
     buffer: ReportBuffer
+    size: int
+    """The number of its members."""
     stop: StopFlag = field(default_factory=StopFlag)
     began: float = 0.0
     """When its first member started, by the monotonic clock; 0 before."""
     paused: bool = False
     """True if no further member may start: the owner gets the others back."""
+    is_held: bool = True
+    """False once the worker no longer holds the chunk: nothing of it is reported any more."""
     all_begun: bool = False
     """True if every member has started."""
     runners: list[asyncio.Task[None]] = field(default_factory=list)
@@ -120,7 +124,8 @@ class ChunkRun:
 
     def __post_init__(self) -> None:
         offer = self.offer
-        self.trace = self.prepared.trace.members
+        trace = self.prepared.trace
+        self.trace = trace if trace.document.trace_every else None
         self.scope = TaskScope(
             task_name=offer.task,
             group=offer.group,
@@ -135,6 +140,7 @@ class ChunkRun:
     def halt(self) -> None:
         """Start no further member, and cancel those that run: the outcome of the chunk is no longer needed."""
         self.paused = True
+        self.is_held = False
         self.stop.set()
         for runner in self.runners:
             runner.cancel()
@@ -172,6 +178,23 @@ class ChunkRun:
                     slice_began = self.clock.monotonic()
         finally:
             host.release()
+
+    def begin(self, host: CoroutineHost, base: BaseContext, until: float) -> WaitingAttempt | LocalRetry | None:
+        """Begin members, within a host of several chunks, until one does not end at once or `until` has passed.
+        Returns that one.
+
+        Args:
+            base: the context of which the host has a copy.
+        """
+        self.base = base
+        self.began = self.clock.monotonic()
+        return self._begin(host, self.members, None, until)
+
+    async def finish_begun(self, host: CoroutineHost, unfinished: WaitingAttempt | LocalRetry) -> None:
+        """Wait for a member that `begin` returned, and make its further attempts here. Called with the chunk's own
+        context."""
+        self.base = BaseContext()
+        await self._finish(host, unfinished)
 
     def _begin(
         self, host: CoroutineHost, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
@@ -290,22 +313,29 @@ class ChunkRun:
         self, index: int, member: Member | None, attempt: int, stop: StopFlag, deadline: float | None
     ) -> Task:
         prepared, run_deadline = self.prepared, self.offer.deadline
-        if member is None:
-            shown: int | None = None
-            variables: Mapping[str, Any] = {}
-            scope = member_scope({}, prepared.template_context, {"index": None}, self.system_names)
+        templates, constants = prepared.templates, prepared.templates.constants
+        shown = None if member is None else index
+        if constants is not None:
+            message, instructions, inputs = constants
         else:
-            shown, variables = index, member.variables
-            scope = member_scope(member.scope, prepared.template_context, {"index": index}, self.system_names)
+            scope = member_scope(
+                {} if member is None else member.scope,
+                prepared.template_context,
+                {"index": shown},
+                self.system_names,
+            )
+            message = templates.message.render(scope)
+            instructions = templates.instructions.render(scope)
+            inputs = templates.inputs.render(scope)
         return Task.of_member(
             self.scope,
             shown,
             attempt,
-            prepared.message.render(scope),
-            prepared.instructions.render(scope),
-            prepared.inputs.render(scope),
-            prepared.has_texts,
-            variables,
+            message,
+            instructions,
+            inputs,
+            templates.has_texts,
+            {} if member is None else member.variables,
             run_deadline if deadline is None else min(deadline, run_deadline),
             stop,
         )

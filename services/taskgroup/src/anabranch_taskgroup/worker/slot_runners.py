@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 
 from anabranch.ports import Clock
@@ -14,29 +13,27 @@ from anabranch_taskgroup.worker.runner import ChunkRun
 class SlotRunners:
     """Runs the members of chunks within the slots of one worker."""
 
-    def __init__(self, slots: WorkerSlots, clock: Clock, concurrency: int) -> None:
+    def __init__(self, slots: WorkerSlots, clock: Clock) -> None:
         self._slots = slots
         self._clock = clock
-        self._concurrency = concurrency
 
-    async def start(self, run: ChunkRun, is_held: Callable[[], bool]) -> None:
+    async def start(self, run: ChunkRun, running: int = 0) -> None:
         """Start as many runners as members may run at once.
 
         After each one it yields to the loop: where agents never wait, the first runner runs all members in its
         first step, and no further runner is needed.
 
         Args:
-            is_held: False once the worker no longer holds the chunk.
+            running: members that run already.
         """
-        for _ in range(self._runner_count(run)):
+        for _ in range(self._runner_count(run) - running):
+            if run.all_begun or not run.is_held:
+                return
             run.runners.append(asyncio.create_task(self._runner(run)))
             await asyncio.sleep(0)
-            if run.all_begun or not is_held():
-                return
 
     def _runner_count(self, run: ChunkRun) -> int:
-        members = sum(stop - start for start, stop in run.offer.spans)
-        limits = (run.offer.concurrency, run.prepared.agent.max_concurrency, self._concurrency, members)
+        limits = (run.offer.concurrency, run.prepared.agent.max_concurrency, self._slots.count, run.size)
         return min(limit for limit in limits if limit is not None)
 
     async def _runner(self, run: ChunkRun) -> None:

@@ -12,19 +12,26 @@ from anabranch.core.bounded import BoundedDict
 from anabranch.core.errors import AnabranchError
 from anabranch.core.expansion.members import Member, expand
 from anabranch.core.names import Names
-from anabranch.core.request.models import RetryPolicy
-from anabranch.core.templates import Template, compile_template
+from anabranch.core.request.models import Expansion, RetryPolicy
 from anabranch.core.wire.messages import Json, Offer, TaskOrder
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import StateStore
 from anabranch.runtime.reading import values
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
-from anabranch_taskgroup.worker.template_memory import Weight
+from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.task_templates import TaskTemplates, TemplateCache
+from anabranch_taskgroup.worker.template_memory import WEIGHTLESS, Weight
 from anabranch_taskgroup.worker.tracing import TaskTrace
 
 CACHE_SIZE = 256
 """Maximum documents that a worker caches."""
+
+LOCAL_BYTES = 2_000
+"""Bytes of a value that a member of a local document has for itself: the names of its run, session and task."""
+
+ONLY_MEMBER: tuple[tuple[int, None], ...] = ((0, None),)
+"""The members of a task that is not expanded."""
 
 DocumentId = tuple[str, int, str, str]
 """Run id, admission, group, task."""
@@ -42,56 +49,54 @@ class Prepared:
     agent: AgentDeclaration
     context: Mapping[str, Json]
     template_context: Mapping[str, Json]
-    message: Template
-    instructions: Template
-    inputs: Template
-    has_texts: bool
-    """True if message and instructions are texts: members may share them, because no agent can change them."""
+    templates: TaskTemplates
     arrays: dict[str, list[Json]] | None
     retry: RetryPolicy | None
     timeout: float | None
     trace: TaskTrace
-    errors: AttemptErrors
+    make_errors: Callable[[], AttemptErrors]
     weight: Weight
     """The size of its rendered templates."""
     document_bytes: int
+    """Bytes of the document, as an upper bound of the values of one member."""
+    _errors: AttemptErrors | None = None
+
+    @property
+    def errors(self) -> AttemptErrors:
+        """The limits of the task's failed attempts. Made on first use, because nearly no task has any."""
+        if self._errors is None:
+            self._errors = self.make_errors()
+        return self._errors
 
 
 def prepare(
     document: TaskDocument,
     context: Mapping[str, Json],
     agent: AgentDeclaration,
+    templates: TaskTemplates,
     trace: TaskTrace,
-    errors: AttemptErrors,
+    make_errors: Callable[[], AttemptErrors],
     document_bytes: int,
 ) -> Prepared:
-    """Compile a document. Retry policy and timeout of the request override those of the agent's declaration."""
+    """Prepare a document. Retry policy and timeout of the request override those of the agent's declaration."""
     order = document.order
     # Values of dependencies take precedence over the context of the request under the same key.
     template_context = {**document.template_context, **context}
-    message, instructions = compile_template(order.message_template), compile_template(order.shared_instructions)
-    inputs = compile_template(order.inputs, typed=True)
+    compiled = (templates.message, templates.instructions, templates.inputs)
     return Prepared(
         order=order,
         agent=agent,
         context=context,
         template_context=template_context,
-        message=message,
-        instructions=instructions,
-        inputs=inputs,
-        has_texts=_is_text(order.message_template) and _is_text(order.shared_instructions),
+        templates=templates,
         arrays=document.arrays,
         retry=order.retry if order.retry is not None else agent.retry,
         timeout=order.timeout if order.timeout is not None else agent.timeout,
         trace=trace,
-        errors=errors,
-        weight=Weight.of((message, instructions, inputs), template_context),
+        make_errors=make_errors,
+        weight=Weight.of(compiled, template_context) if templates.inserts_text else WEIGHTLESS,
         document_bytes=document_bytes,
     )
-
-
-def _is_text(template: Json) -> bool:
-    return template is None or isinstance(template, str)
 
 
 def members_of(
@@ -103,9 +108,12 @@ def members_of(
         slices: for an array expansion, the items of only these members.
     """
     expansion = prepared.order.expansion
-    if expansion is None:
-        yield 0, None
-        return
+    return iter(ONLY_MEMBER) if expansion is None else _expanded_members(prepared, expansion, offer, slices)
+
+
+def _expanded_members(
+    prepared: Prepared, expansion: Expansion, offer: Offer, slices: Mapping[str, list[Json]] | None
+) -> Iterator[tuple[int, Member | None]]:
     arrays = prepared.arrays if slices is None else slices
     # The owner has checked the identifiers of all members when it expanded the task.
     expanded = expand(expansion, arrays or {}, check_identifiers=False)
@@ -145,9 +153,26 @@ class TaskDocuments:
         self._errors = errors
         self._names = names
         self._registry = registry
+        self._templates = TemplateCache()
         self._cache: BoundedDict[DocumentId, Prepared] = BoundedDict(CACHE_SIZE)
 
-    async def get(self, offer: Offer, inline: bytes) -> Prepared:
+    def at_hand(self, offered: Offered) -> Prepared | None:
+        """The prepared task of an offer; None if something of it has to be read from the store."""
+        offer = offered.offer
+        if offer.expanded:
+            cached = self._cache.get(_id_of(offer))
+            if cached is not None:
+                return cached
+        document = offered.document
+        if document is None:
+            if not offered.segments[0]:
+                return None
+            document = _parsed(offered.segments[0])
+        if document.references:
+            return None
+        return self._prepared(offer, document, document.context, len(offered.segments[0]) or LOCAL_BYTES)
+
+    async def get(self, offered: Offered) -> Prepared:
         """The prepared task of an offer.
 
         Raises:
@@ -155,20 +180,27 @@ class TaskDocuments:
             ValueGone: a value that the document refers to has expired.
             ServerUnavailable: the store does not answer.
         """
-        key = (offer.run_id, admission_of(offer.fence), offer.group, offer.task)
-        cached = self._cache.get(key)
+        offer = offered.offer
+        cached = self._cache.get(_id_of(offer))
         if cached is not None:
             return cached
-        data = inline or await self._load(offer)
-        # Not `model_validate_json`: its parser accepts 200 levels. A value may have 200 itself, and the document
-        # adds some around it.
-        document = TaskDocument.model_validate(orjson.loads(data))
+        document, size = offered.document, LOCAL_BYTES
+        if document is None:
+            data = offered.segments[0] or await self._load(offer)
+            document, size = _parsed(data), len(data)
+        return self._prepared(offer, document, await self._context(document), size)
+
+    def _prepared(
+        self, offer: Offer, document: TaskDocument, context: Mapping[str, Json], document_bytes: int
+    ) -> Prepared:
         agent = self._registry.get(offer.agent)
         assert agent is not None, "offers of unknown agents are handed back before"
-        context = await self._context(document)
-        prepared = prepare(document, context, agent, self._trace(document), self._errors(), len(data))
+        templates = self._templates.of(document.order)
+        prepared = prepare(
+            document, context, agent, templates, self._trace(document), self._errors, document_bytes
+        )
         if offer.expanded:  # any other task has one chunk, and its document is not needed again
-            self._cache[key] = prepared
+            self._cache[_id_of(offer)] = prepared
         return prepared
 
     async def _load(self, offer: Offer) -> bytes:
@@ -185,24 +217,33 @@ class TaskDocuments:
             context[key] = await values.resolve(self._store, self._names, context[key], within=document.session_id)
         return context
 
-    async def items(self, offer: Offer, inline: bytes) -> bytes:
+    async def items(self, offered: Offered) -> bytes:
         """The slices of arrays of an offer: those in it, or those that the store has for it.
 
         Raises:
             DocumentMissing: the store does not have them.
             ServerUnavailable: the store does not answer.
         """
-        if offer.items_key is None:
-            return inline
-        [found] = await self._store.get([offer.items_key])
+        key = offered.offer.items_key
+        if key is None:
+            return offered.segments[1]
+        [found] = await self._store.get([key])
         if found is None:
-            raise DocumentMissing(f"{offer.items_key} is not in the store")
+            raise DocumentMissing(f"{key} is not in the store")
         return found
 
 
-def slices_of(segment: bytes) -> dict[str, list[Json]] | None:
-    """The slices of arrays in a segment of an offer; None if it is empty."""
-    if not segment:
-        return None
+def _id_of(offer: Offer) -> DocumentId:
+    return offer.run_id, admission_of(offer.fence), offer.group, offer.task
+
+
+def _parsed(data: bytes) -> TaskDocument:
+    # Not `model_validate_json`: its parser accepts 200 levels. A value may have 200 itself, and the document adds
+    # some around it.
+    return TaskDocument.model_validate(orjson.loads(data))
+
+
+def slices_of(segment: bytes) -> dict[str, list[Json]]:
+    """The slices of arrays in a segment of an offer."""
     found: dict[str, list[Json]] = orjson.loads(segment)
     return found

@@ -68,6 +68,10 @@ def _largest(items: Mapping[str, list[Any]]) -> int:
     return sum(max((text_bytes(as_text(item)) for item in each), default=0) for each in items.values())
 
 
+WEIGHTLESS = Weight()
+"""The weight of templates that insert no text."""
+
+
 class TemplateMemory:
     """Semaphore over bytes: what the counted members of a worker may have at once. First come, first served."""
 

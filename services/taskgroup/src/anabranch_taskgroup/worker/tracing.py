@@ -8,7 +8,7 @@ the trace and record nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,38 +29,45 @@ class TaskTrace:
     """The trace of one task's members in this worker.
 
     Args:
-        every: each member whose index is a multiple of it is sampled; 0 if no spans are wanted.
         failures_left: spans of failed attempts that members which are not sampled may still emit.
     """
 
     telemetry: Telemetry
-    document: TaskDocument
-    trace: RunTrace
     worker: str
-    every: int
+    document: TaskDocument
     failures_left: int = FAILURES
 
-    @classmethod
-    def of(cls, telemetry: Telemetry, document: TaskDocument, worker: str) -> TaskTrace:
-        """The trace of a task. The owner of its session has decided whether the run is sampled."""
-        trace = trace_of(document.run_id, document.traceparent)
-        return cls(telemetry, document, trace, worker, document.trace_every)
+    @property
+    def every(self) -> int:
+        """Each member whose index is a multiple of it is sampled; 0 if no spans are wanted. The owner of the
+        session has decided that."""
+        return self.document.trace_every
 
     @property
-    def members(self) -> TaskTrace | None:
-        """This trace, or None if no member has a span."""
-        return self if self.every else None
+    def trace(self) -> RunTrace:
+        """The trace of the run."""
+        return trace_of(self.document.run_id, self.document.traceparent)
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The ids of run and task for log lines."""
+        document = self.document
+        ids = {"run": document.run_id, "group": document.group, "task": document.order.name}
+        if document.trace_every or (document.traceparent is not None and self.trace.parent is not None):
+            ids["trace_id"] = f"{self.trace.trace_id:032x}"
+        return ids
+
+    @property
+    def is_only_ids(self) -> bool:
+        """True if `ids` are all that the members need of their context: each has a span of its own, or none has
+        and the producer has none either."""
+        document = self.document
+        return document.traceparent is None if not document.trace_every else document.trace_every == 1
 
     @contextmanager
     def around(self) -> Iterator[None]:
         """The context in which the members run. It also adds the ids of run and task to log lines."""
-        document = self.document
-        ids = {"run": document.run_id, "group": document.group, "task": document.order.name}
-        if self.every or self.trace.parent is not None:
-            ids["trace_id"] = f"{self.trace.trace_id:032x}"
-        with ExitStack() as stack:
-            stack.enter_context(working_for(**ids))
-            stack.enter_context(self._context())
+        with working_for(**self.ids), self._context():
             yield
 
     def _context(self) -> AbstractContextManager[None]:

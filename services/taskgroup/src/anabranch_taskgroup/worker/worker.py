@@ -14,7 +14,7 @@ from functools import partial
 
 from anabranch.core.redaction import redactor
 from anabranch.core.wire.messages import Offer
-from anabranch.ports import Outgoing
+from anabranch.ports import EventLog, Outgoing
 from anabranch.runtime.outbound_queue import OutboundQueue
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
@@ -25,13 +25,12 @@ from anabranch_taskgroup.worker.chunk_opening import ChunkOpener
 from anabranch_taskgroup.worker.claims import Claims
 from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
-from anabranch_taskgroup.worker.held_chunks import HeldChunks
+from anabranch_taskgroup.worker.held_chunks import ChunkKey, HeldChunks
 from anabranch_taskgroup.worker.liveness import Liveness
 from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.pauses import Pauses
 from anabranch_taskgroup.worker.reporter import Reporter
 from anabranch_taskgroup.worker.shared_lock import SharedLock
-from anabranch_taskgroup.worker.slot_runners import SlotRunners
 from anabranch_taskgroup.worker.stops import Stops
 from anabranch_taskgroup.worker.task_documents import TaskDocuments
 from anabranch_taskgroup.worker.template_memory import TemplateMemory
@@ -66,22 +65,12 @@ class Worker:
         self._clock = clock
         self.concurrency = concurrency
         errors_of_task = partial(AttemptErrors, redactor(resources.settings.secrets), incarnation)
-        trace_of_task = partial(TaskTrace.of, resources.telemetry, worker=incarnation)
-        self._documents = TaskDocuments(store, names, registry, trace_of_task, errors_of_task)
+        trace_of_task = partial(TaskTrace, resources.telemetry, incarnation)
+        documents = TaskDocuments(store, names, registry, trace_of_task, errors_of_task)
         self._threads = AgentThreads(max_idle=concurrency)
         self._slots = WorkerSlots(concurrency)
         self._held = HeldChunks()
-        # One loop publishes all reports in order: owners get the pages of a large value before the report that
-        # names them, and a report before the message that hands its chunk back. They drop what they get twice.
-        self._outbox: OutboundQueue[Outgoing] = OutboundQueue(
-            "worker reports",
-            resources.log.publish,
-            limit=MAX_OUTBOX_BYTES,
-            batch=REPORT_BATCH,
-            delay=RETRY_SECONDS,
-            overflow="keep",
-            weigh=lambda record: len(record.value),
-        )
+        self._outbox = _outbox_to(resources.log)
         self._report_due = asyncio.Event()
         self._reporter = Reporter(self._outbox, names, clock, incarnation, errors_of_task())
         self._pauses = Pauses(store, notifier, names, self._paused)
@@ -98,7 +87,7 @@ class Worker:
         )
         suspects = SharedLock()
         opener = ChunkOpener(
-            self._documents,
+            documents,
             self._reporter,
             life,
             clock,
@@ -108,9 +97,17 @@ class Worker:
             memory=TemplateMemory(),
             report_due=self._report_due,
         )
-        runners = SlotRunners(self._slots, clock, concurrency)
-        self._lifecycle = ChunkLifecycle(self._held, opener, runners, self._reporter, self._pauses, suspects)
         self._tasks = resources.supervisor.tasks()
+        self._lifecycle = ChunkLifecycle(
+            self._held,
+            opener,
+            self._slots,
+            self._reporter,
+            self._pauses,
+            suspects,
+            self._tasks.spawn,
+            clock,
+        )
         self._draining = False
 
     # --- life --------------------------------------------------------------------------------------
@@ -128,6 +125,7 @@ class Worker:
         self._tasks.spawn(self._liveness.run(), "worker liveness")
         self._tasks.spawn(self._report_loop(), "worker reports")
         self._tasks.spawn(self._outbox.run(), "worker outbox")
+        self._tasks.spawn(self._lifecycle.quick.run(), "worker quick starts")
 
     async def drain(self) -> None:
         """Refuse further offers, and return once all held chunks have ended and are reported.
@@ -159,8 +157,8 @@ class Worker:
         return len(self._held)
 
     @property
-    def held_keys(self) -> list[str]:
-        """The store keys of the claims of these chunks."""
+    def held_keys(self) -> list[ChunkKey]:
+        """These chunks: run id, group, task, number and fence of each."""
         return self._held.keys
 
     @property
@@ -173,10 +171,15 @@ class Worker:
         """The number of members that could start at once."""
         return self._slots.free
 
-    def can_start(self, agent: str) -> bool:
-        """True if a further chunk of an agent would start here at once."""
-        has_capacity = self.held < self.concurrency and not self._outbox.is_full
-        return not self._draining and has_capacity and agent in self._registry
+    def room(self, most: int) -> int:
+        """The number of further chunks that would start here at once, if at most `most` are held."""
+        if self._draining or self._outbox.is_full:
+            return 0
+        return min(most, self.concurrency) - self.held
+
+    def knows(self, agent: str) -> bool:
+        """True if members of an agent can run here."""
+        return agent in self._registry
 
     async def wait_for_capacity(self) -> None:
         """Return once fewer chunks are held than members may run, and the log has taken most of the reports."""
@@ -192,7 +195,7 @@ class Worker:
         A caller must not cancel it: a claimed chunk that is not started runs nowhere.
         """
         for key, offered in await self._claims.claim(offers):
-            self._tasks.spawn(self._lifecycle.run(key, offered), f"chunk {key}")
+            self._lifecycle.start(key, offered)
 
     def _is_wanted(self, offer: Offer) -> bool:
         """True if an offer is to be claimed. One without its agent here is handed back, a late one dropped."""
@@ -224,3 +227,18 @@ class Worker:
 
     async def _poll_pauses(self) -> None:
         await self._pauses.poll({run.offer.run_id: run.offer.session_id for _, run in self._held.running})
+
+
+def _outbox_to(eventlog: EventLog) -> OutboundQueue[Outgoing]:
+    """The queue of reports. One loop publishes all of them in order: owners get the pages of a large value before
+    the report that names them, and a report before the message that hands its chunk back. They drop what they get
+    twice."""
+    return OutboundQueue(
+        "worker reports",
+        eventlog.publish,
+        limit=MAX_OUTBOX_BYTES,
+        batch=REPORT_BATCH,
+        delay=RETRY_SECONDS,
+        overflow="keep",
+        weigh=lambda record: len(record.value),
+    )

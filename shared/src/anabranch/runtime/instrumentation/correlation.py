@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from types import MappingProxyType
 
 from anabranch.core.tracing import RunTrace
@@ -61,6 +61,11 @@ class _Working(AbstractContextManager[None]):
 
     def __exit__(self, *failure: object) -> None:
         _IDS.reset(self._token)
+
+
+def work_for(context: Context, ids: Mapping[str, str]) -> None:
+    """Replace the ids for log lines in a context that is not entered."""
+    context.run(_IDS.set, ids)
 
 
 @contextmanager

@@ -62,6 +62,7 @@ class CoroutineHost:
     """
 
     __slots__ = (
+        "_caller",
         "_coroutine",
         "_loop",
         "_taken",
@@ -76,6 +77,9 @@ class CoroutineHost:
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, base: BaseContext) -> None:
+        caller = asyncio.current_task()
+        assert caller is not None, "hosts are used by tasks"
+        self._caller = caller
         self._loop = loop
         self.context = base.fresh()
         self._taken: asyncio.Future[None] = loop.create_future()
@@ -96,11 +100,11 @@ class CoroutineHost:
         self.task.add_done_callback(self._restart)
 
     def run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call a function in this host's context and as its task. The function must not wait."""
+        """Call a function in this host's context and as its task. The function must not wait, and the caller is
+        the task that made the host."""
         # The private functions of asyncio that a task calls around each of its steps: for the time of the call the
         # loop takes the host's task for the current one, although the caller's task is the one that runs.
-        loop, caller = self._loop, asyncio.current_task()
-        assert caller is not None, "hosts are used by tasks"
+        loop, caller = self._loop, self._caller
         _leave_task(loop, caller)
         _enter_task(loop, self.task)
         try:
