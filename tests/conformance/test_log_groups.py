@@ -89,6 +89,17 @@ async def test_what_was_not_committed_is_delivered_again(new_log: NewLog, topic:
     await membership.close()
 
 
+async def test_a_member_is_confirmed_by_its_commits_until_it_leaves(log: EventLog, topic: str, group: str) -> None:
+    listener = Recorder()
+    membership = await log.join(group, [topic], listener)
+    await eventually(lambda: len(listener.owned) == 4)
+
+    assert await membership.confirm(topic, 2, Committed(0))
+    assert membership.is_confirmed()
+    await membership.close()
+    assert not membership.is_confirmed()
+
+
 async def test_metadata_beside_an_offset_comes_back(log: EventLog, topic: str, group: str) -> None:
     metadata = "größer " * 500
     first = Recorder()

@@ -151,6 +151,10 @@ class Membership(Protocol):
         """Commit a position to check that this member still owns the partition: False if another member owns it,
         or if the coordinator cannot be reached."""
 
+    def is_confirmed(self) -> bool:
+        """True if the group cannot have given any partition of this member to another one: the coordinator has
+        accepted a commit that was sent less than a session timeout ago."""
+
     def pause(self, topic: str, partition: int) -> None:
         """Stop fetching from a partition; records already fetched may still be delivered. A new assignment of the
         partition is not paused."""
@@ -169,8 +173,7 @@ class Reader(Protocol):
     """Reads partitions without a consumer group: for clients and tools that follow a topic."""
 
     def __aiter__(self) -> AsyncIterator[Sequence[Incoming]]:
-        """Yield batches of at least one record, in offset order within a partition; waits at the end of the
-        log."""
+        """Yield batches of at least one record, in offset order within a partition; waits at the log's end."""
 
     async def end_offsets(self) -> Mapping[int, int]:
         """The offset of the next record, for each partition that is read."""
@@ -281,8 +284,7 @@ class History:
 
 @value_object
 class Fence:
-    """Fencing token of a write: `key` names the fence (in the hash tag of the writes), `epoch` is the owner's
-    epoch."""
+    """Fencing token of a write: `key` names the fence (in the writes' hash tag), `epoch` is the owner's epoch."""
 
     key: str
     epoch: int
@@ -305,16 +307,14 @@ class StateStore(Protocol):
 
     async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
         """Store values, and add entries to histories. With a fence, the fence and all writes are one atomic step,
-        which raises Fenced and writes nothing if the fence has a higher epoch; all keys then share one hash
-        tag."""
+        which raises Fenced and writes nothing if the fence has a higher epoch; all keys share a hash tag."""
 
     async def put_all(self, puts: Sequence[Put]) -> None:
         """Make several calls of `put` in one round trip. Each is a step of its own: if its fence refuses one, the
         others are stored all the same, and the first Fenced is raised."""
 
     async def put_new(self, write: Write) -> bytes | None:
-        """Store a value unless the key exists: the first write wins. Returns None if it was stored, else the
-        existing value."""
+        """Store a value unless the key exists (the first write wins); returns the existing value, else None."""
 
     async def history(self, key: str, last: int | None = None) -> History:
         """The last entries of a history (None: all); empty if there is none. `dropped` counts all others."""

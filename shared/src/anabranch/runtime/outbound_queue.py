@@ -79,10 +79,12 @@ class OutboundQueue(Generic[T]):
             # A dropped message counts as sent, otherwise `wait_sent` would wait for it forever.
             self._sent += 1
             self._dropped += 1
+        # Behind others it is sent with them, or `run` has been woken for them.
+        if not self._queued:
+            self._has_messages.set()
         self._queued.append(message)
         self._weight += self._weigh(message)
         self._put += 1
-        self._has_messages.set()
 
     def put_all(self, messages: Iterable[T]) -> None:
         """Queue messages in order."""

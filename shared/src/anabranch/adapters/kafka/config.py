@@ -28,6 +28,12 @@ class KafkaSettings:
     client_id: str = "anabranch"
 
     @property
+    def session_seconds(self) -> float:
+        """After this time without a sign of life, a group expels a member."""
+        name = "session.timeout.ms"
+        return int(self.properties.get(name, _SESSION[name])) / 1_000
+
+    @property
     def max_record_bytes(self) -> int:
         """The limit of one record: `message.max.bytes` without the framing of its batch."""
         return int(self.properties.get("message.max.bytes", _MESSAGE_MAX_BYTES)) - _FRAMING

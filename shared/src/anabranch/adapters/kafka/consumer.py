@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from anabranch.adapters.kafka.offsets import OffsetKeeper, commit_now, first_err
 from anabranch.adapters.kafka.polling import PollingThread
 from anabranch.adapters.lifecycle import REVOKE_SECONDS, PartitionLifecycle, TopicPartition
 from anabranch.adapters.limits import check_position
+from anabranch.adapters.session_lease import SessionLease
 from anabranch.core.errors import AnabranchError
 from anabranch.ports import Committed, PartitionListener
 
@@ -46,7 +48,8 @@ class KafkaMembership:
         self._loop = asyncio.get_running_loop()
         self._consumer = Consumer(settings.member(group) | {"on_commit": self._on_commit}, logger=LOGGER)
         self._commands = Commands(self._consumer)
-        self._offsets = OffsetKeeper(self._commands, settings.brokers, self._is_assigned)
+        self._lease = SessionLease(settings.session_seconds)
+        self._offsets = OffsetKeeper(self._commands, settings.brokers, self._is_assigned, self._lease)
         self._lifecycle = PartitionLifecycle(listener, self._offsets.look_up, self._opened)
         self._thread = PollingThread(f"anabranch-consumer-{group}", self._poll, self._leave)
         self._pace = Pace()
@@ -86,6 +89,10 @@ class KafkaMembership:
             return False
         return True
 
+    def is_confirmed(self) -> bool:
+        """See `ports.Membership`."""
+        return self._lease.holds(time.monotonic())  # noqa: TID251  # compared with no other process's time
+
     def pause(self, topic: str, partition: int) -> None:
         """See `ports.Membership`."""
         self._submit_if_open(Consumer.pause, (topic, partition))
@@ -105,6 +112,7 @@ class KafkaMembership:
 
     async def close(self) -> None:
         """See `ports.Membership`."""
+        self._lease.end()
         await self._thread.stop()
 
     # --- on the loop
@@ -178,6 +186,7 @@ class KafkaMembership:
 
     def _on_lost(self, consumer: Consumer, places: Sequence[Place]) -> None:
         partitions = _partitions(places)
+        self._lease.end()
         self._wait_for(self._lifecycle.lose(partitions))
         self._drop(consumer, partitions)
 

@@ -7,6 +7,7 @@ on the event loop, except calls of the consumer, which run in its thread.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -15,6 +16,7 @@ from confluent_kafka import TopicPartition as Place
 from anabranch.adapters.kafka.commands import Commands
 from anabranch.adapters.kafka.faults import error_of, translate
 from anabranch.adapters.lifecycle import TopicPartition
+from anabranch.adapters.session_lease import SessionLease
 from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import Committed
 
@@ -26,14 +28,24 @@ Positions = Mapping[TopicPartition, Committed]
 
 
 class OffsetKeeper:
-    """Positions of one member. `assigned` returns True for a partition that the member has."""
+    """Positions of one member.
+
+    Args:
+        assigned: returns True for a partition that the member has.
+        lease: confirmed by each commit that the coordinator accepts.
+    """
 
     def __init__(
-        self, commands: Commands[Consumer], brokers: str, assigned: Callable[[TopicPartition], bool]
+        self,
+        commands: Commands[Consumer],
+        brokers: str,
+        assigned: Callable[[TopicPartition], bool],
+        lease: SessionLease,
     ) -> None:
         self._commands = commands
         self._brokers = brokers
         self._assigned = assigned
+        self._lease = lease
         self._pending: dict[TopicPartition, Committed] = {}
         self._next: asyncio.Task[None] | None = None
         self._commit_lock = asyncio.Lock()
@@ -87,7 +99,10 @@ class OffsetKeeper:
     async def _until_committed(self, positions: Positions) -> None:
         """Retry while the group rebalances; positions of partitions that moved to another member are dropped."""
         while mine := {partition: at for partition, at in positions.items() if self._assigned(partition)}:
+            sent_at = time.monotonic()  # noqa: TID251  # compared with no other process's time
             error = await self._commit_once(mine)
+            if error is None:
+                self._lease.confirm(sent_at)
             if error is None or error.code() == KafkaError._NO_OFFSET:
                 return
             if error.fatal() or error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:

@@ -26,7 +26,7 @@ class MemoryMembership:
     ) -> None:
         self._broker = broker
         self._group = broker.group(group)
-        self._topics = topics
+        self.topics = topics
         self._listener = listener
         self._lifecycle = PartitionLifecycle(listener, self._committed, self._opened)
         self._positions: dict[TopicPartition, int] = {}
@@ -47,11 +47,12 @@ class MemoryMembership:
         """See `ports.Membership`."""
         self._commit_as(self._member, (topic, partition), position)
 
-    def _commit_as(self, member: GroupMember, partition: TopicPartition, position: Committed) -> None:
+    def _commit_as(self, member: GroupMember, partition: TopicPartition, position: Committed) -> bool:
+        """Commit a position; False if the member does not own the partition."""
         check_position(position)
         if self._crashed:
             raise ServerUnavailable("the log", "memory", "this client has crashed")
-        self._group.commit(member, partition, position)
+        return self._group.commit(member, partition, position)
 
     async def confirm(self, topic: str, partition: int, position: Committed) -> bool:
         """See `ports.Membership`."""
@@ -60,6 +61,10 @@ class MemoryMembership:
         except AnabranchError:
             return False
         return (topic, partition) in self._group.owned_by(self._member)
+
+    def is_confirmed(self) -> bool:
+        """See `ports.Membership`. The group in memory need not be asked: it is in this process."""
+        return self._group.is_member(self._member)
 
     def pause(self, topic: str, partition: int) -> None:
         """See `ports.Membership`."""
@@ -115,7 +120,7 @@ class MemoryMembership:
     async def _join_again(self) -> None:
         await self._lose(self._lifecycle.partitions())
         if not self._closing:
-            self._member = self._broker.new_member(self._group.name, self._topics, self._changed.set)
+            self._member = self._broker.new_member(self._group.name, self.topics, self._changed.set)
             self._group.join(self._member)
 
     async def _lose(self, partitions: list[TopicPartition]) -> None:

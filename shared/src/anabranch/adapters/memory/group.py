@@ -80,10 +80,12 @@ class ConsumerGroup:
                 del self.owners[partition]
         self._wake_all()
 
-    def commit(self, member: GroupMember, partition: TopicPartition, position: Committed) -> None:
-        """Store a position; ignored if the member does not own the partition."""
-        if self.owners.get(partition) is member:
-            self.committed[partition] = position
+    def commit(self, member: GroupMember, partition: TopicPartition, position: Committed) -> bool:
+        """Store a position; returns False if the member does not own the partition, and nothing is stored."""
+        if self.owners.get(partition) is not member:
+            return False
+        self.committed[partition] = position
+        return True
 
     def forget(self, topic: str) -> None:
         """Remove a deleted topic: its assignments and committed offsets."""

@@ -25,10 +25,17 @@ COMMIT_SECONDS = 1.0
 
 
 class Committer(Generic[S]):
-    """Commits the positions of one owner, delayed by the loss window."""
+    """Commits the positions of one owner, delayed by the loss window.
 
-    def __init__(self, context: OwnerContext[S]) -> None:
+    Args:
+        stays_confirmed: commit a position again where there is none to commit, every two seconds.
+    """
+
+    def __init__(self, context: OwnerContext[S], *, stays_confirmed: bool = False) -> None:
         self._context = context
+        self._stays_confirmed = stays_confirmed
+        self._is_quiet = False
+        """True if nothing was committed in the last round."""
         self._topic = context.handler.topic
         self._owned = context.owned
         self.unavailable_reason: str | None = None
@@ -56,6 +63,7 @@ class Committer(Generic[S]):
             membership.rejoin()
         if membership.is_rejoining:
             return  # a replaced store has to keep its own mark: the mark says how old the store is
+        was_quiet, self._is_quiet = self._is_quiet, True
         # A copy, because partitions are assigned and revoked during the awaits.
         for owned in list(self._owned.values()):
             if not self._context.is_current(owned):
@@ -64,8 +72,17 @@ class Committer(Generic[S]):
             if found is not None and found != owned.last_commit:
                 await membership.commit(owned.number, found)
                 owned.last_commit = found
+                self._is_quiet = False
+        if self._stays_confirmed and self._is_quiet and was_quiet:
+            await self._confirm()
         # After the commits: the saved position is the one that a successor would replay from.
         await self._save_positions()
+
+    async def _confirm(self) -> None:
+        """Commit the position of one partition again: its acceptance confirms the membership as a whole."""
+        owned = next(iter(self._owned.values()), None)
+        if owned is not None:
+            self._is_quiet = not await self._context.membership.confirm(owned.number, owned.confirmed)
 
     async def _save_positions(self) -> None:
         """Write the replay positions into the store, where a restored backup shows by them how old it is."""

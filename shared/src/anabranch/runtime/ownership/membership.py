@@ -71,6 +71,11 @@ class GroupMembership:
         """True if this process still is the partition's owner in the group; commits `position` to find out."""
         return self._member is not None and await self._member.confirm(self._topic, partition, position)
 
+    def is_confirmed(self) -> bool:
+        """True if the group cannot have given any partition of this process to another one. See
+        `ports.Membership`."""
+        return self._member is not None and not self.is_rejoining and self._member.is_confirmed()
+
     def rejoin(self) -> None:
         """Leave the group and join it again in the background: every partition is then taken over from the log."""
         if not self.is_rejoining:

@@ -48,9 +48,19 @@ class Owner(Generic[S]):
     Args:
         clock: the log's time, on which deadlines are compared.
         name: the owner's name in claims, one for each incarnation of a process.
+        stays_confirmed: confirm the membership every few seconds also where there is nothing to commit, for
+            `is_confirmed`.
     """
 
-    def __init__(self, handler: PartitionHandler[S], resources: Resources, clock: LogClock, *, name: str) -> None:
+    def __init__(
+        self,
+        handler: PartitionHandler[S],
+        resources: Resources,
+        clock: LogClock,
+        *,
+        name: str,
+        stays_confirmed: bool = False,
+    ) -> None:
         self._handler = handler
         self._clock = clock
         self._owned: dict[int, OwnedPartition[S]] = {}
@@ -71,7 +81,7 @@ class Owner(Generic[S]):
             OwnerMetrics(resources.telemetry, clock, handler.topic.removeprefix(resources.names.prefix)),
         )
         self._claims = PartitionClaims(context, name)
-        self._committer = Committer(context)
+        self._committer = Committer(context, stays_confirmed=stays_confirmed)
         self._turns = TurnProcessor(context, self._claims, DueTimers(handler, resources.log, clock, self._tasks))
         policy = policy_of(resources.settings)
         self._snapshot_writer = SnapshotWriter(context, policy) if policy is not None else None
@@ -111,6 +121,10 @@ class Owner(Generic[S]):
     def is_caught_up(self) -> bool:
         """True if each owned partition has been read up to the owner's claim."""
         return all(owned.is_caught_up for owned in self._owned.values())
+
+    def is_confirmed(self) -> bool:
+        """True if the group cannot have given any partition that is owned to another process."""
+        return self._membership.is_confirmed()
 
     @property
     def unhealthy_reason(self) -> str | None:

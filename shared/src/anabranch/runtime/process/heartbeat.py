@@ -31,16 +31,25 @@ class Heartbeat:
     Args:
         ttl: time to live of the key, in seconds.
         every: seconds between two writes of the key.
+        also: called in the thread after each write, with the thread's connection. It may raise ServerUnavailable.
         patience: maximum seconds between two turns of the loop.
     """
 
     def __init__(
-        self, open_store: OpenStore, clock: Clock, *, ttl: float, every: float, patience: float = PATIENCE
+        self,
+        open_store: OpenStore,
+        clock: Clock,
+        *,
+        ttl: float,
+        every: float,
+        also: Callable[[StateStore], Awaitable[None]] | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self._open_store = open_store
         self._clock = clock
         self._ttl = ttl
         self._every = every
+        self._also = also
         self._patience = patience
         self._ticked = 0.0
         self._ticker: asyncio.TimerHandle | None = None
@@ -80,6 +89,8 @@ class Heartbeat:
             try:
                 store = store or await self._open_store()
                 await store.put([Write(key, b"1", self._ttl)])
+                if self._also is not None:
+                    await self._also(store)
             except AnabranchError as error:
                 _log.warning(
                     "heartbeat thread: cannot renew the liveness key, retrying in %g s: %s", self._every, error

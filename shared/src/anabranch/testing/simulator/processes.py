@@ -166,7 +166,7 @@ class Process:
             return
         incarnation.gate.is_open = False
         if seconds > SESSION_SECONDS:
-            self._later(SESSION_SECONDS, self._expel, incarnation)
+            self._later(SESSION_SECONDS, self._expel, incarnation, True)
         self._later(seconds, self._thaw, incarnation, self._site.injector.random.random() * 3)
 
     def thaw(self) -> None:
@@ -186,13 +186,13 @@ class Process:
     def expel(self, seconds: float) -> None:
         """Take the partitions away from the process, which notices it after `seconds`."""
         if self.incarnation is not None:
-            self._expel(self.incarnation)
+            self._expel(self.incarnation, False)
             self._later(seconds, self._notice, self.incarnation)
 
-    def _expel(self, incarnation: Incarnation) -> None:
+    def _expel(self, incarnation: Incarnation, was_silent: bool) -> None:
         if self.incarnation is incarnation:
             for membership in incarnation.log.memberships:
-                membership.expel()
+                membership.expel(was_silent=was_silent)
 
     def _notice(self, incarnation: Incarnation) -> None:
         if self.incarnation is incarnation:

@@ -19,6 +19,7 @@ from anabranch.adapters.memory.consumer import MemoryMembership
 from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.reader import MemoryReader
 from anabranch.adapters.memory.store import MemoryStore
+from anabranch.adapters.session_lease import SessionLease
 from anabranch.core.errors import AnabranchError, ServerUnavailable
 from anabranch.ports import (
     Beginning,
@@ -249,20 +250,41 @@ class SimMembership(MemoryMembership):
     ) -> None:
         super().__init__(broker, group, topics, listener)
         self._sim = log
+        self._lease = SessionLease(broker.session_timeout)
+        self.replaced_at: float | None = None
+        """From this time on, other members may have acted as owners of the partitions; None if they are ours."""
         self._held: dict[TopicPartition, int] = {}
 
     async def commit(self, topic: str, partition: int, position: Committed) -> None:
         """See `ports.Membership`."""
         member = self._member  # the id at this time: a broker refuses a commit of a member that has rejoined since
-        await self._sim.wire.call("commit", lambda: self._commit_as(member, (topic, partition), position))
+        sent_at = self._sim.loop.time()
+        if await self._sim.wire.call("commit", lambda: self._commit_as(member, (topic, partition), position)):
+            self._lease.confirm(sent_at)
 
-    def expel(self) -> None:
-        """Remove this member from its group. It learns of it only by `notice`."""
+    def is_confirmed(self) -> bool:
+        """See `ports.Membership`. Like the client of a real group, it knows only its accepted commits."""
+        return self._lease.holds(self._sim.loop.time())
+
+    def expel(self, *, was_silent: bool) -> None:
+        """Remove this member from its group. It learns of it only by `notice`.
+
+        Args:
+            was_silent: the session has timed out. Otherwise the member could not foresee it, and may act as owner
+                until its session would have timed out.
+        """
+        if self._group.is_member(self._member):
+            self.replaced_at = self._sim.loop.time() + (0.0 if was_silent else self._broker.session_timeout)
         self._group.remove(self._member)
 
     def notice(self) -> None:
         """Let the member read its group's assignment."""
         self._changed.set()
+
+    async def _join_again(self) -> None:
+        self._lease.end()
+        await super()._join_again()
+        self.replaced_at = None
 
     def has(self, topic: str, partition: int) -> bool:
         """True if the member reads a partition."""
