@@ -288,6 +288,15 @@ def test_a_chunk_whose_turn_has_not_offered_it_yet_is_left_alone() -> None:
     assert ledger.judge({PLACE: None}, {}, 0.0).offer_again == [], "its outcomes may not be in the store yet"
 
 
+def test_a_chunk_of_the_worker_in_this_process_needs_no_claim_until_it_is_dropped() -> None:
+    ledger = ClaimMonitor()
+    ledger.offered(PLACE, 0.0)
+
+    for now in range(10):
+        assert ledger.judge({PLACE: None}, {}, float(now), {PLACE}).offer_again == []
+    assert ledger.judge({PLACE: None}, {}, 10.0).offer_again == [PLACE]
+
+
 def test_a_chunk_that_is_offered_during_a_check_is_remembered() -> None:
     ledger = ClaimMonitor()
     ledger.offered(PLACE, 1.5)

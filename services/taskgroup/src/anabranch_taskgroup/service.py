@@ -46,7 +46,9 @@ class TaskGroupService:
         )
         incarnation = resources.ids.incarnation()
         life = StoreIdentityTracker(resources.store, resources.clock, partial(_is_up_to_date, resources))
-        self._worker = Worker(registry, resources, life, incarnation=incarnation)
+        self._worker = Worker(
+            registry, resources, life, incarnation=incarnation, is_confirmed=lambda: self._owner.is_confirmed()
+        )
         self._telemetry = resources.telemetry
         self._offer_consumer = OfferConsumer(self._worker, resources)
         self._clock = LogClock(resources.clock)
@@ -56,7 +58,9 @@ class TaskGroupService:
         router = OfferRouter(resources.log, resources.names)
         self._dispatcher = Dispatcher(owners, offers, self._worker, router, life, self._clock)
         self._handler = GroupsHandler(owners, config, offers, self._dispatcher, life)
-        self._owner: Owner[PartitionState] = Owner(self._handler, resources, self._clock, name=incarnation)
+        self._owner: Owner[PartitionState] = Owner(
+            self._handler, resources, self._clock, name=incarnation, stays_confirmed=True
+        )
         # A thread with a store connection of its own renews the liveness key while an agent blocks the event
         # loop.
         open_store = resources.open_store
@@ -66,6 +70,7 @@ class TaskGroupService:
                 resources.clock,
                 ttl=settings.worker_lease,
                 every=settings.worker_lease / BEATS_PER_LEASE,
+                also=self._worker.claim_for_blocked_loop,
             )
             if open_store is not None
             else None

@@ -23,6 +23,7 @@ from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import OfferChunk
+from anabranch_taskgroup.worker.held_chunks import ChunkKey
 from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.worker import Worker
 
@@ -82,10 +83,12 @@ class Dispatcher:
             ValueGone: an array is missing in a store that lost data, and may be written again: retry later.
             ServerUnavailable: a server is away, or the log allows smaller records than before: retry later.
         """
+        begun: list[Offered] = []
         local: list[Offered] = []
         remote: list[Outgoing] = []
-        made: Counter[tuple[str, str]] = Counter()
+        made: list[tuple[str, str]] = []
         capacity, room = LOCAL_ROUNDS * self._worker.free, self._worker.room(INLINE_CHUNKS)
+        may_begin = room > 0 and self._worker.may_begin()
         now = self._clock.monotonic()
         for effect in effects:
             found = _chunk_of(state, effect)
@@ -93,7 +96,9 @@ class Dispatcher:
                 continue
             run, group, task, chunk = found
             is_new = chunk.fence == task.first_fence
-            stays = capacity > 0 and len(local) < room and is_new and self._may_stay(group, task, chunk)
+            stays = (
+                capacity > 0 and len(begun) + len(local) < room and is_new and self._may_stay(group, task, chunk)
+            )
             try:
                 if stays:
                     # The worker compares deadlines with the clock of the machine.
@@ -107,14 +112,18 @@ class Dispatcher:
                 continue
             # Called for each offer, since the monitor has to note the time of repeated ones, too.
             is_first = self._monitor.offered(_delivery(*found), now) and is_new
-            made["first" if is_first else "again", "here" if stays else "elsewhere"] += 1
+            if self._telemetry.measures:
+                made.append(("first" if is_first else "again", "here" if stays else "elsewhere"))
             if stays:
-                local.append(offered)
+                # Only the first offer of a chunk begins without a claim, and never one that was open when this
+                # owner took over: it may have ended the process of the last owner, and left no claim.
+                (begun if may_begin and is_first and not chunk.attempts else local).append(offered)
                 capacity -= _slots_for(task, chunk)
             else:
                 remote.append(self._router.record(offered))
+        self._worker.begin(begun)
         await self._hand_out(local, remote)
-        for (delivery, place), number in made.items():
+        for (delivery, place), number in Counter(made).items():
             self._telemetry.count(OFFERS, number, delivery=delivery, place=place)
 
     async def _hand_out(self, local: Sequence[Offered], remote: Sequence[Outgoing]) -> None:
@@ -156,12 +165,18 @@ class Dispatcher:
             if found[0].run_id in run_ids:
                 self._monitor.adopt(_delivery(*found), now)
 
+    async def hand_over(self, state: PartitionState) -> None:
+        """Show the next owner of a partition which of its chunks are under way in this process."""
+        await self._worker.hand_over([_key_of(_delivery(*found)) for found in _outstanding(state)])
+
     # --- sweeping ----------------------------------------------------------------------------------
 
     async def sweep(self, states: Sequence[PartitionState]) -> None:
         """Offer unclaimed chunks again, and report the chunks of dead workers as lost."""
         outstanding = {_delivery(*found): found for state in states for found in _outstanding(state)}
         if not outstanding:
+            # Forgets the chunks that have ended, of which short runs leave many.
+            self._monitor.judge({}, {}, self._clock.monotonic())
             return
         try:
             await self._check(states, list(outstanding))
@@ -183,7 +198,9 @@ class Dispatcher:
         # store may lack liveness keys only because no worker has written to it yet.
         if await self._life.age() < self._lease:
             self._monitor.store_was_away(now)
-        findings = self._monitor.judge(claims, alive, now)
+        # Looked at after the claims were read: a chunk that has ended here since is still known.
+        here = {each for each, holder in claims.items() if holder is None and self._worker.has(_key_of(each))}
+        findings = self._monitor.judge(claims, alive, now, here)
         for state in states:
             unclaimed = [each for each in findings.offer_again if each.run_id in state.runs]
             await self.offer(state, [OfferChunk(d.run_id, d.group, d.task, d.chunk) for d in unclaimed])
@@ -246,6 +263,10 @@ def _outstanding(state: PartitionState) -> Iterator[OpenChunk]:
 
 def _delivery(run: Run, group: Group, task: Task, chunk: Chunk) -> ChunkDelivery:
     return ChunkDelivery(run.run_id, run.session_id, group.name, task.name, chunk.number, chunk.fence)
+
+
+def _key_of(delivery: ChunkDelivery) -> ChunkKey:
+    return delivery.run_id, delivery.group, delivery.task, delivery.chunk, delivery.fence
 
 
 def _chunk_of(state: PartitionState, effect: OfferChunk) -> OpenChunk | None:

@@ -12,7 +12,7 @@ import orjson
 from anabranch.core.admissions import log_position
 from anabranch.core.snapshots import PartitionTrail
 from anabranch.core.wire.codec import GROUPS, Undecodable, encode
-from anabranch.core.wire.events import EventBatch, EventEntry
+from anabranch.core.wire.events import EVENT_TYPES, EventBatch, EventEntry
 from anabranch.core.wire.messages import Message, Nudge, OpenRun, TimerDue
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.instrumentation.correlation import ids_of
@@ -42,6 +42,9 @@ from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, StoreMissi
 
 log = logging.getLogger(__name__)
 
+GROUP_ENDS = frozenset(each for each in EVENT_TYPES if each.startswith("group.")) - {"group.started"}
+"""The types of the events with which a group ends."""
+
 
 class GroupsHandler:
     """The handler of the owner of `groups` partitions."""
@@ -65,6 +68,7 @@ class GroupsHandler:
         self.watcher = KeyWatcher(resources, self._append_values)
         self._outside = OutsideValues(resources.log, resources.store, config)
         self._imports = RetryImports(resources, self._append_values)
+        self._dispatcher = dispatcher
         self._performers = Performers(resources, config, offers, dispatcher, life, self.watcher, self._imports)
 
     def fence_key(self, scope: str) -> str:
@@ -155,7 +159,7 @@ class GroupsHandler:
             entries=tuple(entries),
             quiet=self._hints.now(state, run, entries),
         )
-        ends_group = any(each.type.startswith("group.") and each.type != "group.started" for each in entries)
+        ends_group = not GROUP_ENDS.isdisjoint([entry.type for entry in entries])
         return event_records(self._names, batch, first=ends_group)
 
     def oldest_open(self, state: PartitionState) -> int | None:
@@ -231,6 +235,7 @@ class GroupsHandler:
         await self._performers.perform(state, effects)
 
     async def on_release(self, state: PartitionState) -> None:
+        await self._dispatcher.hand_over(state)
         await self._imports.stop(list(state.runs))
         for run in state.runs.values():
             await self.watcher.unwatch_all((run.run_id, run.session_id, key) for key in run.watched)

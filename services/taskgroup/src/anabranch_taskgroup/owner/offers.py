@@ -212,15 +212,18 @@ class Offers:
     def _document(
         self, run: Run, task: Task, order: TaskOrder, arrays: dict[str, list[Any]] | None
     ) -> TaskDocument:
-        found = visible_values(run, task)
+        found = visible_values(run, task) if order.needs else {}
+        references = tuple([key for key, value in found.items() if value.is_reference]) if found else ()
+        context = {key: value.data for key, value in found.items()} if found else {}
+        shared = {key: run.context[key] for key in order.context_keys if key in run.context} if run.context else {}
         return TaskDocument(
             order=order,
             group=task.group,
             run_id=run.run_id,
             session_id=run.session_id,
-            context={key: value.data for key, value in found.items()},
-            references=tuple([key for key, value in found.items() if value.is_reference]),
-            template_context={key: run.context[key] for key in order.context_keys if key in run.context},
+            context=context,
+            references=references,
+            template_context=shared,
             traceparent=run.traceparent,
             trace_every=every(task.total) if self._telemetry.wants(trace_of(run.run_id, run.traceparent)) else 0,
             arrays=arrays,

@@ -7,7 +7,7 @@ lacks the keys of workers that are alive.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,13 +74,20 @@ class ClaimMonitor:
         claimed. A check that is under way has not read its claim, and leaves it out."""
         self._offered[delivery] = _Offered(now, wait=0.0, times=0)
 
-    def judge(self, claims: Mapping[ChunkDelivery, str | None], alive: Mapping[str, bool], now: float) -> Findings:
+    def judge(
+        self,
+        claims: Mapping[ChunkDelivery, str | None],
+        alive: Mapping[str, bool],
+        now: float,
+        here: Container[ChunkDelivery] = (),
+    ) -> Findings:
         """Decide what follows for the outstanding chunks.
 
         Args:
             claims: the worker that claimed each outstanding chunk; None where there is no claim.
             alive: whether the liveness key of each of those workers exists.
             now: seconds of a monotonic clock when the check began; chunks that were offered since are left out.
+            here: deliveries that need no claim, because the worker of this process has them.
         """
         findings = Findings()
         if now < self._settled_at:
@@ -88,7 +95,7 @@ class ClaimMonitor:
         missing = {worker for worker, is_alive in alive.items() if not is_alive}
         for delivery, holder in claims.items():
             if holder is None:
-                offered = self._offered.get(delivery)
+                offered = None if delivery in here else self._offered.get(delivery)
                 # A chunk that was not offered belongs to a turn whose outcomes are not durable yet.
                 if offered is not None and now - offered.at >= offered.wait:
                     findings.offer_again.append(delivery)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.session.store_keys import subjects
 from anabranch_taskgroup.worker.chunk_opening import ChunkOpener
+from anabranch_taskgroup.worker.claims import Claims
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
 from anabranch_taskgroup.worker.held_chunks import ChunkKey, HeldChunks
+from anabranch_taskgroup.worker.late_claims import LateClaims, Spawn
 from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.pauses import Pauses
 from anabranch_taskgroup.worker.quick_starts import Begun, QuickStarts, Unfinished
@@ -26,15 +27,13 @@ from anabranch_taskgroup.worker.slot_runners import SlotRunners
 log = logging.getLogger(__name__)
 
 
-Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
-
-
 class ChunkLifecycle:
     """Runs the chunks that a worker holds.
 
     Args:
         suspects: a chunk that is to run alone has this lock to itself.
         spawn: starts a task of the worker.
+        is_confirmed: True if members of a chunk without a claim may begin.
     """
 
     def __init__(
@@ -47,6 +46,8 @@ class ChunkLifecycle:
         suspects: SharedLock,
         spawn: Spawn,
         clock: Clock,
+        claims: Claims,
+        is_confirmed: Callable[[], bool],
     ) -> None:
         self._held = held
         self._opener = opener
@@ -56,13 +57,14 @@ class ChunkLifecycle:
         self._pauses = pauses
         self._suspects = suspects
         self._spawn = spawn
-        self.quick = QuickStarts(slots, clock, self._begun, self._continue)
+        self.late_claims = LateClaims(claims, held, spawn, self._give_up)
+        self.quick = QuickStarts(slots, clock, self._begun, self._continue, held.unclaimed, is_confirmed)
 
     # --- starting ----------------------------------------------------------------------------------
 
     def start(self, key: ChunkKey, offered: Offered) -> None:
         """Start a chunk that is held: in the next turn of the event loop, if it has to wait for nothing; else in a
-        task of its own."""
+        task of its own, which waits for its claim first if it has none."""
         try:
             run = self._quick_run(offered)
         except Exception as error:  # noqa: BLE001  # logged and reported, whatever it is
@@ -103,6 +105,9 @@ class ChunkLifecycle:
         """Run the members of a chunk that have not begun, and one that has begun and not ended."""
         first = None if unfinished is None else asyncio.create_task(self._finish(run, unfinished))
         try:
+            # Without a claim, only what began in the turn of the loop after the owner's decision may run.
+            if first is None or run.size > 1:
+                await self.late_claims.claim([key])
             await self._run_members(key, run, first)
         except asyncio.CancelledError:
             raise
@@ -136,13 +141,16 @@ class ChunkLifecycle:
             self._held.finish(key)
 
     async def run(self, key: ChunkKey, offered: Offered) -> None:
-        """Run a claimed chunk to its end.
+        """Run a chunk to its end, once it is claimed.
 
         An error outside its agent fails the members that have not ended. It must not stop the worker, and must not
         reach the owner as a lost chunk: each worker after this one would fail in the same way.
         """
         offer = offered.offer
         try:
+            await self.late_claims.claim([key])
+            if key not in self._held:
+                return
             if await self._is_paused(offer):
                 self._reporter.hand_back(offer, "paused")
                 self._held.finish(key)
@@ -249,6 +257,13 @@ class ChunkLifecycle:
             self._reporter.hand_back(run.offer, "draining")
         for offer in self._held.opening:
             self._reporter.hand_back(offer, "draining")
+
+    def _give_up(self, key: ChunkKey) -> None:
+        """Cancel the members of a chunk that another worker has claimed. Nothing of it is reported."""
+        run = self._held.run_of(key)
+        if run is not None:
+            run.halt()
+        self._held.release(key)
 
     def _abandon(self, key: ChunkKey, run: ChunkRun) -> None:
         # Finished before its runners are cancelled: `_run_members` sees then that the chunk has ended.

@@ -135,7 +135,8 @@ class ChunkOpener:
         if executor is None:
             executor = self._executors[prepared.agent.name] = executor_of(prepared.agent, self._threads)
         buffer = ReportBuffer(offer, self._clock, self._report_due)
-        size = sum([stop - start for start, stop in offer.spans])
+        first, last = offer.spans[0][0], offer.spans[-1][1]
+        size = last - first if len(offer.spans) == 1 else sum(stop - start for start, stop in offer.spans)
         run = ChunkRun(offer, prepared, members, self._clock, executor, buffer, size)
         if prepared.weight is not WEIGHTLESS:
             heavy = prepared.weight.of_members(len(segment) or prepared.document_bytes, items or prepared.arrays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from anabranch.core.names import Names
 from anabranch.core.wire.messages import Offer
@@ -70,12 +70,49 @@ class Claims:
                 self._held.release(key)
         return granted
 
-    async def _claim(self, offers: Sequence[Offer]) -> Sequence[str]:
+    async def claim_begun(self, keys: Iterable[ChunkKey]) -> list[ChunkKey]:
+        """Claim held chunks that have no claim, with one call of the store, and retry while the store is away.
+
+        Returns:
+            Those that another worker has claimed; they must be given up.
+        """
+        # Again at each attempt: chunks that have ended meanwhile need no claim.
+        asked: dict[ChunkKey, Offer] = {}
+
+        async def attempt() -> Sequence[str]:
+            asked.clear()
+            asked.update((key, offer) for key in keys if (offer := self._held.unclaimed.get(key)) is not None)
+            return await self._claim(list(asked.values())) if asked else ()
+
+        holders = await until_available(attempt, "claim chunks that have begun")
+        answered = [key for key in zip(asked, holders, strict=True) if key[0] in self._held.unclaimed]
+        for key, holder in answered:
+            if holder == self._incarnation:
+                del self._held.unclaimed[key]
+        return [key for key, holder in answered if holder != self._incarnation]
+
+    async def claim_for_blocked_loop(self, store: StateStore) -> None:
+        """Claim all chunks without a claim, in the thread of the heartbeat: an agent may keep the event loop from
+        it. The loop claims them again, which succeeds, and notes the result.
+
+        Args:
+            store: a connection of that thread.
+
+        Raises:
+            ServerUnavailable, StoreRefused: the store does not answer.
+        """
+        # Copied in one step of the interpreter, because the loop may change it.
+        offers = list(self._held.unclaimed.values())
+        if offers:
+            await self._claim(offers, store)
+
+    async def _claim(self, offers: Sequence[Offer], store: StateStore | None = None) -> Sequence[str]:
         """Claim offers with one call; returns the holder of each claim."""
         # One call has one time to live. A claim that lasts longer does no harm, because its key names one
         # delivery.
         ttl = max(offer.claim_ttl for offer in offers)
-        return await self._store.claim([claim_key(self._names, each) for each in offers], self._incarnation, ttl)
+        keys = [claim_key(self._names, each) for each in offers]
+        return await (store or self._store).claim(keys, self._incarnation, ttl)
 
     async def renew(self) -> None:
         """Claim the running chunks again where the store is new, before their owners offer them to other workers.

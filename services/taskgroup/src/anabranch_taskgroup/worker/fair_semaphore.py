@@ -21,14 +21,10 @@ class FairSemaphore:
     """
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self.free = count
+        """The number of free slots."""
         self._held: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-
-    @property
-    def free(self) -> int:
-        """The number of free slots."""
-        return self._free
 
     @asynccontextmanager
     async def one(self, holder: str) -> AsyncIterator[None]:
@@ -41,7 +37,7 @@ class FairSemaphore:
 
     def take(self, holder: str) -> None:
         """Take a slot, of which one must be free. `release` returns it."""
-        self._free -= 1
+        self.free -= 1
         self._held[holder] = self._held.get(holder, 0) + 1
 
     def should_yield(self, holder: str) -> bool:
@@ -56,7 +52,7 @@ class FairSemaphore:
         return any(taken == 0 or taken + 1 < mine for taken in others)
 
     async def _acquire(self, holder: str) -> None:
-        if self._free:
+        if self.free:
             self.take(holder)
             return
         future = asyncio.get_running_loop().create_future()
@@ -94,7 +90,7 @@ class FairSemaphore:
                 self._held[following] = self._held.get(following, 0) + 1
                 future.set_result(None)
                 return
-        self._free += 1
+        self.free += 1
 
 
 class WorkerSlots:
@@ -120,9 +116,9 @@ class WorkerSlots:
 
     def has_free(self, agent: AgentDeclaration) -> bool:
         """True if a call of an agent could begin at once."""
-        if not self._all.free:
-            return False
-        return agent.max_concurrency is None or all(slots.free for slots in self.of(agent))
+        if agent.max_concurrency is None:
+            return self._all.free > 0
+        return all(slots.free for slots in self.of(agent))
 
     def take(self, agent: AgentDeclaration, holder: str) -> None:
         """Take the slots that one call of an agent needs. They must be free, see `has_free`."""

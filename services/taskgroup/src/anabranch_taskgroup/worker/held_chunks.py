@@ -24,12 +24,15 @@ class HeldChunks:
     """A worker's chunks by their key, which is one delivery of one chunk.
 
     A delivery is reserved while it is being claimed, then opened (its document is loaded), then it runs, then it
-    is finished. A reservation without a claim is released and forgotten.
+    is finished. A reservation without a claim is released and forgotten. A chunk of the owner in the same process
+    may be held, and run, before it is claimed.
     """
 
     def __init__(self) -> None:
         self._runs: dict[ChunkKey, ChunkRun | None] = {}
         self._opening: dict[ChunkKey, Offer] = {}
+        self.unclaimed: dict[ChunkKey, Offer] = {}
+        """The held chunks that have no claim."""
         self._done: OrderedDict[ChunkKey, None] = OrderedDict()
         self._released = asyncio.Event()
 
@@ -70,7 +73,18 @@ class HeldChunks:
         """Forget a delivery that another worker claimed. It is not remembered as finished: should the store lose
         that claim and its worker die, the same delivery may be offered here again."""
         self._runs.pop(key, None)
+        self._opening.pop(key, None)
+        self.unclaimed.pop(key, None)
         self._released.set()
+
+    def hold_unclaimed(self, offer: Offer) -> ChunkKey | None:
+        """Hold a delivery without a claim; returns its key. None if it is known: it must not run again."""
+        key = chunk_key(offer)
+        if key in self._runs or key in self._done:
+            return None
+        self._runs[key] = None
+        self._opening[key] = self.unclaimed[key] = offer
+        return key
 
     def open(self, key: ChunkKey, offer: Offer) -> None:
         """Note that a delivery is claimed and is being opened."""
@@ -85,6 +99,7 @@ class HeldChunks:
         """Stop holding a chunk that has ended here: a further offer of the same delivery is dropped."""
         self._runs.pop(key, None)
         self._opening.pop(key, None)
+        self.unclaimed.pop(key, None)
         self._done[key] = None
         if len(self._done) > MAX_DONE:
             self._done.popitem(last=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 from anabranch.ports import Clock
@@ -40,7 +40,9 @@ class QuickStarts:
         slots: a chunk begins if there is room for a call of its agent. A member takes slots only if it does not
             end at once: until then nothing else runs.
         on_begun: called once a chunk has begun.
-        on_full: called with a chunk that has to wait for slots.
+        on_waiting: called with a chunk that has to wait for slots, or for its claim.
+        unclaimed: the chunks without a claim. They begin only while `is_confirmed`: else another owner may have
+            them by now.
     """
 
     def __init__(
@@ -48,12 +50,16 @@ class QuickStarts:
         slots: WorkerSlots,
         clock: Clock,
         on_begun: Callable[[ChunkKey, ChunkRun, Begun], None],
-        on_full: Callable[[ChunkKey, ChunkRun], None],
+        on_waiting: Callable[[ChunkKey, ChunkRun], None],
+        unclaimed: Container[ChunkKey],
+        is_confirmed: Callable[[], bool],
     ) -> None:
         self._slots = slots
         self._clock = clock
         self._on_begun = on_begun
-        self._on_full = on_full
+        self._on_waiting = on_waiting
+        self._unclaimed = unclaimed
+        self._is_confirmed = is_confirmed
         self._queue: deque[tuple[ChunkKey, ChunkRun]] = deque()
         self._has_some = asyncio.Event()
 
@@ -76,11 +82,12 @@ class QuickStarts:
     def _begin_some(self) -> None:
         """Begin chunks for a slice of time."""
         loop, base, until = asyncio.get_running_loop(), BaseContext(), self._clock.monotonic() + SLICE_SECONDS
-        host = CoroutineHost(loop, base)
+        host, is_confirmed = CoroutineHost(loop, base), self._is_confirmed()
         while self._queue:
             key, run = self._queue.popleft()
-            if not self._slots.has_free(run.prepared.agent):
-                self._on_full(key, run)
+            may_begin = is_confirmed or key not in self._unclaimed
+            if not (may_begin and self._slots.has_free(run.prepared.agent)):
+                self._on_waiting(key, run)
                 continue
             if host.is_spent:
                 host.release()

@@ -79,7 +79,8 @@ class ReportBuffer:
         # Only the first start needs a time and a wake-up: all starts of a report have its time.
         if pending.started_at is None:
             pending.started_at = self._clock.now()
-            self.wake()
+            if not self.is_quiet:
+                self.wake()
         pending.started.append(index)
 
     def note_restart(self, index: int, attempt: int) -> None:

@@ -80,4 +80,5 @@ class Reporter:
         self._send(offer, [encode(message)])
 
     def _send(self, offer: Offer, records: Sequence[bytes]) -> None:
-        self._outbox.put_all([Outgoing(self._topic, offer.session_id, value) for value in records])
+        for value in records:
+            self._outbox.put(Outgoing(self._topic, offer.session_id, value))

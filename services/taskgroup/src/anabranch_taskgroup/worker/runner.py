@@ -406,7 +406,7 @@ class ChunkRun:
         completed = buffer.pending.completed
         completed.append(completed_of(self.prepared.order, index, member, returned))
         # Waking the worker once for each report is enough, and calling it for each member costs time.
-        if len(completed) == 1:
+        if len(completed) == 1 and not buffer.is_quiet:
             buffer.wake()
         if self.trace is not None and index % self.trace.every == 0:
             self.trace.ended(index, attempt, *self._times(began), "completed")

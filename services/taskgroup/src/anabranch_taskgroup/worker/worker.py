@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from anabranch.core.redaction import redactor
 from anabranch.core.wire.messages import Offer
-from anabranch.ports import EventLog, Outgoing
+from anabranch.ports import EventLog, Outgoing, StateStore
 from anabranch.runtime.outbound_queue import OutboundQueue
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
@@ -46,6 +46,8 @@ MAX_OUTBOX_BYTES = 64_000_000
 REPORT_BATCH = 1_000
 """Maximum reports that are published with one call."""
 RETRY_SECONDS = 0.2
+HAND_OVER_SECONDS = 2.0
+"""Less than the time that a consumer group gives a member to release a partition."""
 
 
 class Worker:
@@ -54,19 +56,26 @@ class Worker:
     Args:
         incarnation: the worker's name, another one in each life of a process.
         life: detects that the store was replaced, and whether its data has been restored.
+        is_confirmed: True if the owner in the same process is certain that no other one has its partitions.
     """
 
     def __init__(
-        self, registry: Registry, resources: Resources, life: StoreIdentityTracker, *, incarnation: str
+        self,
+        registry: Registry,
+        resources: Resources,
+        life: StoreIdentityTracker,
+        *,
+        incarnation: str,
+        is_confirmed: Callable[[], bool] = lambda: False,
     ) -> None:
         names, store, notifier, clock = resources.names, resources.store, resources.notifier, resources.clock
         concurrency, lease = resources.settings.concurrency, resources.settings.worker_lease
         self._registry = registry
+        self._incarnation = incarnation
+        self._is_confirmed = is_confirmed
         self._clock = clock
         self.concurrency = concurrency
         errors_of_task = partial(AttemptErrors, redactor(resources.settings.secrets), incarnation)
-        trace_of_task = partial(TaskTrace, resources.telemetry, incarnation)
-        documents = TaskDocuments(store, names, registry, trace_of_task, errors_of_task)
         self._threads = AgentThreads(max_idle=concurrency)
         self._slots = WorkerSlots(concurrency)
         self._held = HeldChunks()
@@ -86,29 +95,35 @@ class Worker:
             catch_up=(self._claims.renew, self._poll_stops, self._poll_pauses),
         )
         suspects = SharedLock()
-        opener = ChunkOpener(
-            documents,
-            self._reporter,
-            life,
-            clock,
-            threads=self._threads,
-            slots=self._slots,
-            suspects=suspects,
-            memory=TemplateMemory(),
-            report_due=self._report_due,
-        )
+        trace_of_task = partial(TaskTrace, resources.telemetry, incarnation)
+        documents = TaskDocuments(store, names, registry, trace_of_task, errors_of_task)
         self._tasks = resources.supervisor.tasks()
         self._lifecycle = ChunkLifecycle(
             self._held,
-            opener,
+            self._opener(documents, life, suspects),
             self._slots,
             self._reporter,
             self._pauses,
             suspects,
             self._tasks.spawn,
             clock,
+            self._claims,
+            is_confirmed,
         )
         self._draining = False
+
+    def _opener(self, documents: TaskDocuments, life: StoreIdentityTracker, suspects: SharedLock) -> ChunkOpener:
+        return ChunkOpener(
+            documents,
+            self._reporter,
+            life,
+            self._clock,
+            threads=self._threads,
+            slots=self._slots,
+            suspects=suspects,
+            memory=TemplateMemory(),
+            report_due=self._report_due,
+        )
 
     # --- life --------------------------------------------------------------------------------------
 
@@ -139,6 +154,7 @@ class Worker:
     async def stop(self) -> None:
         """Hand back the chunks that are held, publish all reports, and show that the worker is gone."""
         self._draining = True
+        self._lifecycle.late_claims.stop()
         self._lifecycle.hand_back_all()
         await self._outbox.wait_sent()
         await self._stops.stop()
@@ -177,6 +193,10 @@ class Worker:
             return 0
         return min(most, self.concurrency) - self.held
 
+    def may_begin(self) -> bool:
+        """True if chunks of the owner in this process may begin without a claim."""
+        return self._is_confirmed()
+
     def knows(self, agent: str) -> bool:
         """True if members of an agent can run here."""
         return agent in self._registry
@@ -196,6 +216,43 @@ class Worker:
         """
         for key, offered in await self._claims.claim(offers):
             self._lifecycle.start(key, offered)
+
+    def begin(self, offers: Iterable[Offered]) -> None:
+        """Begin chunks of the owner in this process without claims; see `may_begin`. Those that are known are left
+        out."""
+        for offered in offers:
+            key = self._held.hold_unclaimed(offered.offer)
+            if key is None:
+                continue
+            if self._is_wanted(offered.offer):
+                self._lifecycle.late_claims.watch()
+                self._lifecycle.start(key, offered)
+            else:
+                self._held.release(key)
+
+    def has(self, key: ChunkKey) -> bool:
+        """True if a delivery is held here, with or without a claim, or has ended here and its report is sent."""
+        return self._held.is_known(key)
+
+    async def hand_over(self, keys: Sequence[ChunkKey]) -> None:
+        """Make sure that another owner sees what of these chunks is under way here: those that run are claimed,
+        and the reports of those that have ended are on the log. Gives up after `HAND_OVER_SECONDS`."""
+        try:
+            async with asyncio.timeout(HAND_OVER_SECONDS):
+                await self._lifecycle.late_claims.claim(keys)
+                if any(map(self._held.is_known, keys)):
+                    await self._outbox.wait_sent()
+        except TimeoutError:
+            log.warning(
+                "taskgroup worker %s: cannot claim or report chunks of a released partition within %g s; its next "
+                "owner may run them again",
+                self._incarnation,
+                HAND_OVER_SECONDS,
+            )
+
+    async def claim_for_blocked_loop(self, store: StateStore) -> None:
+        """See `Claims.claim_for_blocked_loop`."""
+        await self._claims.claim_for_blocked_loop(store)
 
     def _is_wanted(self, offer: Offer) -> bool:
         """True if an offer is to be claimed. One without its agent here is handed back, a late one dropped."""

@@ -70,6 +70,21 @@ def errors_logged(report: Callable[[str], None]) -> Iterator[None]:
             each.removeHandler(listener)
 
 
+def unclaimed_call(process: Any, task: Any, now: float) -> str | None:
+    """What is wrong with a call of an agent in a process: its chunk has no claim, and the process was replaced as
+    the owner of the chunk's session. Reads private state of the service: a claim says nothing of its necessity."""
+    service = process.incarnation.service
+    place = (task.run_id, task.group, task.task_name)
+    if not any(key[:3] == place for key in service._worker._held.unclaimed):
+        return None
+    memberships = process.incarnation.log.memberships
+    membership = next(each for each in reversed(memberships) if service._handler.topic in each.topics)
+    if membership.replaced_at is None or now <= membership.replaced_at:
+        return None
+    since = now - membership.replaced_at
+    return f"{process.name} called {task.name} of {task.run_id} without a claim, replaced since {since:.3f} s"
+
+
 # --- results -----------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.snapshots import PartitionTrail
 from anabranch.core.state_codec import StateCodec
 from anabranch.runtime.fitted_log import FittedLog
-from anabranch.runtime.ownership import claims, commits, owner, replay, turns
+from anabranch.runtime.ownership import claims, commits, membership, owner, replay, turns
 from anabranch.runtime.ownership.effects import by_performer
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.snapshots import RunSnapshots
@@ -135,6 +135,16 @@ def _is_new(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _always(answer: Any) -> Callable[..., Any]:
     return lambda original: lambda *_, **__: answer
+
+
+def _is_always_first(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Treat each offer of a chunk as its first one."""
+
+    def offered(*args: Any) -> bool:
+        original(*args)
+        return True
+
+    return offered
 
 
 def _judges_without(part: str) -> Callable[..., Any]:
@@ -326,6 +336,27 @@ MUTATIONS = {
         "judge",
         _judges_without("lost"),
         ("kill",),
+    ),
+    "no-charge": Mutation(
+        "chunks that were open at a takeover begin without a claim, so that nobody notes what ends each owner",
+        claim_monitor.ClaimMonitor,
+        "offered",
+        _is_always_first,
+        ("kill",),
+        Mutation(
+            "an owner counts as confirmed from its takeover on",
+            membership.GroupMembership,
+            "is_confirmed",
+            _always(True),
+            (),
+        ),
+    ),
+    "no-lease": Mutation(
+        "an owner that was replaced begins chunks without claims",
+        membership.GroupMembership,
+        "is_confirmed",
+        _always(True),
+        ("freeze",),
     ),
     "no-admission-once": Mutation(
         "a repeated request is admitted again", agency_actor, "_known", _always(None), ("repeats",)

@@ -396,8 +396,12 @@ def _settings(random: Any) -> Settings:
 
 
 def _registry(world: World, process: Process) -> Registry:
-    agent = make_agent(world.observer.started, partial(world.kill, process))
-    return registry_of({"work": agent})
+    def started(task: Any) -> None:
+        world.observer.started(task)
+        if wrong := invariants.unclaimed_call(process, task, world.loop.time()):
+            world.observer.violated(wrong)
+
+    return registry_of({"work": make_agent(started, partial(world.kill, process))})
 
 
 _STRIKES: dict[str, Callable[[World, Process, Strike], None]] = {
