@@ -91,7 +91,8 @@ class KafkaMembership:
 
     def is_confirmed(self) -> bool:
         """See `ports.Membership`."""
-        return self._lease.holds(time.monotonic())  # noqa: TID251  # compared with no other process's time
+        # A response may confirm the lease of a member that is leaving.
+        return not self.is_closed and self._lease.holds(time.monotonic())  # noqa: TID251  # no other process's time
 
     def pause(self, topic: str, partition: int) -> None:
         """See `ports.Membership`."""
@@ -112,7 +113,6 @@ class KafkaMembership:
 
     async def close(self) -> None:
         """See `ports.Membership`."""
-        self._lease.end()
         await self._thread.stop()
 
     # --- on the loop

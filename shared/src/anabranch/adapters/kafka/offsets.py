@@ -7,7 +7,9 @@ on the event loop, except calls of the consumer, which run in its thread.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -50,6 +52,8 @@ class OffsetKeeper:
         self._next: asyncio.Task[None] | None = None
         self._commit_lock = asyncio.Lock()
         self._answer: asyncio.Future[KafkaError | None] | None = None
+        self._sent_at: deque[float] = deque()
+        """When each commit was sent that has no response, by the monotonic clock, in the order of sending."""
         self._wanted: list[TopicPartition] = []
         self._lookup: asyncio.Task[Mapping[TopicPartition, Committed | None]] | None = None
 
@@ -72,7 +76,13 @@ class OffsetKeeper:
         await asyncio.shield(self._next)
 
     def acknowledge(self, error: KafkaError | None) -> None:
-        """Take the coordinator's response to the commit in flight."""
+        """Take the coordinator's response to the oldest commit without one.
+
+        Nobody may wait for that one any more, and its response is taken for that of a later commit then. The lease
+        counts from the time of its own commit in any case."""
+        sent_at = self._sent_at.popleft() if self._sent_at else -math.inf
+        if error is None:
+            self._lease.confirm(sent_at)
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(error)
 
@@ -99,10 +109,7 @@ class OffsetKeeper:
     async def _until_committed(self, positions: Positions) -> None:
         """Retry while the group rebalances; positions of partitions that moved to another member are dropped."""
         while mine := {partition: at for partition, at in positions.items() if self._assigned(partition)}:
-            sent_at = time.monotonic()  # noqa: TID251  # compared with no other process's time
             error = await self._commit_once(mine)
-            if error is None:
-                self._lease.confirm(sent_at)
             if error is None or error.code() == KafkaError._NO_OFFSET:
                 return
             if error.fatal() or error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
@@ -112,12 +119,19 @@ class OffsetKeeper:
     async def _commit_once(self, positions: Positions) -> KafkaError | None:
         self._answer = asyncio.get_running_loop().create_future()
         try:
-            await self._commands.call(_send, positions)
+            await self._commands.call(self._send, positions)
             return await self._answer
         except KafkaException as refused:
             return error_of(refused)
         finally:
             self._answer = None
+
+    def _send(self, consumer: Consumer, positions: Positions) -> None:
+        """Commit, in the consumer's thread. Its response comes in the same thread, thus later. Raises
+        KafkaException, without a response."""
+        sent_at = time.monotonic()  # noqa: TID251  # compared with no other process's time
+        consumer.commit(offsets=_places(positions), asynchronous=True)
+        self._sent_at.append(sent_at)
 
 
 def commit_now(consumer: Consumer, positions: Positions) -> None:
@@ -130,10 +144,6 @@ def commit_now(consumer: Consumer, positions: Positions) -> None:
 def first_error(error: KafkaError | None, places: Sequence[Place]) -> KafkaError | None:
     """The request's error, else the first partition's."""
     return error or next((place.error for place in places if place.error is not None), None)
-
-
-def _send(consumer: Consumer, positions: Positions) -> None:
-    consumer.commit(offsets=_places(positions), asynchronous=True)
 
 
 def _look_up(
