@@ -152,3 +152,13 @@ async def test_a_sweep_offers_again_what_the_worker_has_dropped_and_not_what_it_
     await found.dispatcher.sweep([found.state])
 
     assert await found.offers_on_the_log() == offers
+
+
+async def test_a_repeated_turn_does_not_offer_to_others_what_has_begun_here() -> None:
+    found = await owner(NotedWorker())
+    await found.dispatcher.offer(found.state, [OFFER])
+    found.worker.known, found.worker.free = (("r", "g", "t", 0, 0),), 0
+    await found.dispatcher.offer(found.state, [OFFER])
+
+    assert (found.worker.begun, found.worker.claimed) == (["t"], [])
+    assert await found.offers_on_the_log() == 0

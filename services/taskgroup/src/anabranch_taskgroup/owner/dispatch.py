@@ -95,6 +95,9 @@ class Dispatcher:
             if found is None:
                 continue
             run, group, task, chunk = found
+            delivery = _delivery(*found)
+            if self._monitor.has(delivery) and self._worker.has(_key_of(delivery)):
+                continue  # the turn is repeated; a worker elsewhere would see no claim, and run the chunk, too
             is_new = chunk.fence == task.first_fence
             stays = (
                 capacity > 0 and len(begun) + len(local) < room and is_new and self._may_stay(group, task, chunk)
@@ -111,7 +114,7 @@ class Dispatcher:
                 remote.append(self._cannot_expand(*found, gone))
                 continue
             # Called for each offer, since the monitor has to note the time of repeated ones, too.
-            is_first = self._monitor.offered(_delivery(*found), now) and is_new
+            is_first = self._monitor.offered(delivery, now) and is_new
             if self._telemetry.measures:
                 made.append(("first" if is_first else "again", "here" if stays else "elsewhere"))
             if stays:
@@ -123,8 +126,8 @@ class Dispatcher:
                 remote.append(self._router.record(offered))
         self._worker.begin(begun)
         await self._hand_out(local, remote)
-        for (delivery, place), number in Counter(made).items():
-            self._telemetry.count(OFFERS, number, delivery=delivery, place=place)
+        for (which, place), number in Counter(made).items():
+            self._telemetry.count(OFFERS, number, delivery=which, place=place)
 
     async def _hand_out(self, local: Sequence[Offered], remote: Sequence[Outgoing]) -> None:
         # Shielded: the turn is cancelled where the partition moves, but a chunk that the worker has claimed by

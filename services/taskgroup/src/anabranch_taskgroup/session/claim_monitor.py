@@ -69,6 +69,10 @@ class ClaimMonitor:
                 known.wait = min(known.wait * 2, MAX_WAIT)
         return known is None
 
+    def has(self, delivery: ChunkDelivery) -> bool:
+        """True if a chunk was offered or adopted, and has not ended by the last check."""
+        return delivery in self._offered
+
     def adopt(self, delivery: ChunkDelivery, now: float) -> None:
         """Take on a chunk that a former owner may have offered: the next check that begins offers it, unless it is
         claimed. A check that is under way has not read its claim, and leaves it out."""
