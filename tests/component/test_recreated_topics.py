@@ -176,6 +176,9 @@ class RecordingHandler:
     async def on_takeover(self, state: int) -> None:
         pass
 
+    async def hand_over(self, state: int) -> None:
+        pass
+
     async def on_release(self, state: int) -> None:
         pass
 

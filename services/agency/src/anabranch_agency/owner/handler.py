@@ -239,6 +239,9 @@ class RunsHandler:
     async def on_takeover(self, state: PartitionState) -> None:
         """Nothing to do: the shell derives timers from the state."""
 
+    async def hand_over(self, state: PartitionState) -> None:
+        """Nothing to do, as in `on_release`."""
+
     async def on_release(self, state: PartitionState) -> None:
         """Nothing to do: a run's owner has no work outside its turns."""
 

@@ -234,8 +234,10 @@ class GroupsHandler:
         effects = [effect for run in state.runs.values() for effect in derive(run)]
         await self._performers.perform(state, effects)
 
-    async def on_release(self, state: PartitionState) -> None:
+    async def hand_over(self, state: PartitionState) -> None:
         await self._dispatcher.hand_over(state)
+
+    async def on_release(self, state: PartitionState) -> None:
         await self._imports.stop(list(state.runs))
         for run in state.runs.values():
             await self.watcher.unwatch_all((run.run_id, run.session_id, key) for key in run.watched)

@@ -83,5 +83,9 @@ class PartitionHandler(Protocol[S]):
         """A query for each open run, as records for the partition, in case the topic is recreated: the records of
         the run are gone then. A query has no effect on a run that is open in the new topic."""
 
+    async def hand_over(self, state: S) -> None:
+        """Called before `on_release` if the partition was revoked and its last turn has ended: show the next owner
+        what is under way in this process. It must return within a few seconds, because the group waits."""
+
     async def on_release(self, state: S) -> None:
         """Called when the partition was lost or revoked: stop all work for it."""

@@ -167,6 +167,9 @@ class Owner(Generic[S]):
             # A turn that waits for a server ends as cancelled; its position is not committed.
             with contextlib.suppress(asyncio.CancelledError):
                 await owned.task
+        # A cancelled turn has taken the time that the group gives, and the servers are away.
+        if owned.task is None or not owned.task.cancelled():
+            await self._handler.hand_over(owned.state)
         await self._release(owned)
         return owned.committable(self._clock.monotonic())
 
