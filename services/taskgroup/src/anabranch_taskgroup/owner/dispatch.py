@@ -35,6 +35,8 @@ INLINE_CHUNKS = 8
 LOCAL_ROUNDS = 2
 """Members that one turn offers to the worker in this process, for each free slot of it. With more, this worker
 would still run members of the turn while others have none left."""
+SMALL_TASK = 64
+"""Members of a task that does not wait until a wide one has ended, at most."""
 BRIEF_SECONDS = 0.1
 """A chunk that takes less than this counts as one member: its slots are free again at once."""
 
@@ -89,6 +91,7 @@ class Dispatcher:
         made: list[tuple[str, str]] = []
         capacity, room = LOCAL_ROUNDS * self._worker.free, self._worker.room(INLINE_CHUNKS)
         may_begin = room > 0 and self._worker.may_begin()
+        room_between, has_small = self._worker.room_between(INLINE_CHUNKS), False
         now = self._clock.monotonic()
         for effect in effects:
             found = _chunk_of(state, effect)
@@ -98,10 +101,12 @@ class Dispatcher:
             delivery = _delivery(*found)
             if self._monitor.has(delivery) and self._worker.has(_key_of(delivery)):
                 continue  # the turn is repeated; a worker elsewhere would see no claim, and run the chunk, too
-            is_new = chunk.fence == task.first_fence
-            stays = (
-                capacity > 0 and len(begun) + len(local) < room and is_new and self._may_stay(group, task, chunk)
-            )
+            is_new, kept = chunk.fence == task.first_fence, len(begun) + len(local)
+            is_small = task.total <= SMALL_TASK
+            has_small = has_small or is_small
+            # On the log, a small task would wait behind all the offers of a wide run.
+            has_room = (capacity > 0 and kept < room) or (is_small and kept < room_between)
+            stays = has_room and is_new and self._may_stay(group, task, chunk)
             try:
                 if stays:
                     # The worker compares deadlines with the clock of the machine.
@@ -124,6 +129,8 @@ class Dispatcher:
                 capacity -= _slots_for(task, chunk)
             else:
                 remote.append(self._router.record(offered))
+        if has_small:
+            self._worker.expect_small_task()
         self._worker.begin(begun)
         await self._hand_out(local, remote)
         for (which, place), number in Counter(made).items():

@@ -17,6 +17,7 @@ from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
 from anabranch_taskgroup.worker.executors.protocol import MemberExecutor
 from anabranch_taskgroup.worker.executors.selection import executor_of
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
+from anabranch_taskgroup.worker.loop_share import LoopShare
 from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.report_buffer import ReportBuffer
 from anabranch_taskgroup.worker.reporter import Reporter
@@ -53,6 +54,7 @@ class ChunkOpener:
         *,
         threads: AgentThreads,
         slots: WorkerSlots,
+        share: LoopShare,
         suspects: SharedLock,
         memory: TemplateMemory,
         report_due: asyncio.Event,
@@ -63,6 +65,7 @@ class ChunkOpener:
         self._clock = clock
         self._threads = threads
         self._slots = slots
+        self._share = share
         self._suspects = suspects
         self._memory = memory
         self._report_due = report_due
@@ -137,7 +140,7 @@ class ChunkOpener:
         buffer = ReportBuffer(offer, self._clock, self._report_due)
         first, last = offer.spans[0][0], offer.spans[-1][1]
         size = last - first if len(offer.spans) == 1 else sum(stop - start for start, stop in offer.spans)
-        run = ChunkRun(offer, prepared, members, self._clock, executor, buffer, size)
+        run = ChunkRun(offer, prepared, members, self._clock, executor, buffer, size, self._share)
         if prepared.weight is not WEIGHTLESS:
             heavy = prepared.weight.of_members(len(segment) or prepared.document_bytes, items or prepared.arrays)
             if heavy:

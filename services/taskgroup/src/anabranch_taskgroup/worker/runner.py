@@ -27,6 +27,7 @@ from anabranch.sdk.task import Task
 from anabranch.sdk.task_scope import TaskScope
 from anabranch_taskgroup.worker.executors.coroutine_host import BaseContext, CoroutineHost, Raised
 from anabranch_taskgroup.worker.executors.protocol import MemberExecutor
+from anabranch_taskgroup.worker.loop_share import LoopShare
 from anabranch_taskgroup.worker.report_buffer import ReportBuffer
 from anabranch_taskgroup.worker.returned_values import completed_of
 from anabranch_taskgroup.worker.task_documents import Prepared
@@ -88,6 +89,7 @@ class ChunkRun:
         recorded_first: the member whose start was recorded before the chunk was opened.
         turn: what a member that starts one by one holds while it runs.
         should_yield: True if a runner should let another run have its slot.
+        share: that of the worker, which grants the loop to members that never wait.
     """
 
     offer: Offer
@@ -98,6 +100,7 @@ class ChunkRun:
     buffer: ReportBuffer
     size: int
     """The number of its members."""
+    share: LoopShare
     stop: StopFlag = field(default_factory=StopFlag)
     began: float = 0.0
     """When its first member started, by the monotonic clock; 0 before."""
@@ -159,6 +162,8 @@ class ChunkRun:
             await self._run_one_by_one(self.recorded)
 
     async def _run_at_once(self) -> None:
+        if self.share.is_waiting(self.offer.run_id):
+            await self.share.turn(self.offer.run_id)
         host = CoroutineHost(self.loop, self.base)
         slice_began = self.clock.monotonic()
         try:
@@ -174,7 +179,7 @@ class ChunkRun:
                 if self.clock.monotonic() - slice_began >= SLICE_SECONDS:
                     if self.should_yield():
                         return
-                    await asyncio.sleep(0)
+                    await self.share.turn(self.offer.run_id)
                     slice_began = self.clock.monotonic()
         finally:
             host.release()

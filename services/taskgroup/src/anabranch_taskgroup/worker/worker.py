@@ -27,6 +27,7 @@ from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
 from anabranch_taskgroup.worker.held_chunks import ChunkKey, HeldChunks
 from anabranch_taskgroup.worker.liveness import Liveness
+from anabranch_taskgroup.worker.loop_share import LoopShare
 from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.pauses import Pauses
 from anabranch_taskgroup.worker.reporter import Reporter
@@ -78,6 +79,7 @@ class Worker:
         errors_of_task = partial(AttemptErrors, redactor(resources.settings.secrets), incarnation)
         self._threads = AgentThreads(max_idle=concurrency)
         self._slots = WorkerSlots(concurrency)
+        self._share = LoopShare(clock)
         self._held = HeldChunks()
         self._outbox = _outbox_to(resources.log)
         self._report_due = asyncio.Event()
@@ -120,6 +122,7 @@ class Worker:
             self._clock,
             threads=self._threads,
             slots=self._slots,
+            share=self._share,
             suspects=suspects,
             memory=TemplateMemory(),
             report_due=self._report_due,
@@ -192,6 +195,17 @@ class Worker:
         if self._draining or self._outbox.is_full:
             return 0
         return min(most, self.concurrency) - self.held
+
+    def room_between(self, most: int) -> int:
+        """The number of further chunks of a run without a slot that would start here within a slice, although all
+        slots may be in use: members that never wait have them, and release a slot to a run with fewer."""
+        if not self._share.is_in_use or self._draining or self._outbox.is_full or self.held >= 2 * self.concurrency:
+            return 0
+        return min(most, self.concurrency)
+
+    def expect_small_task(self) -> None:
+        """Keep iterations of the loop short for a while: a task with few members is under way."""
+        self._share.take_turns()
 
     def may_begin(self) -> bool:
         """True if chunks of the owner in this process may begin without a claim."""
