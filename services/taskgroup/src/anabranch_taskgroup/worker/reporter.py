@@ -41,7 +41,8 @@ class Reporter:
         pending = run.buffer.pending if last else run.buffer.take()
         expansion = run.prepared.order.expansion
         # A chunk without its last members says nothing about how long all of them take.
-        busy = self._clock.monotonic() - run.began if run.began and not run.paused else 0.0
+        # In nanoseconds: further digits are those of the subtraction, and take as many bytes as the rest of it.
+        busy = round(self._clock.monotonic() - run.began, 9) if run.began and not run.paused else 0.0
         records = pack(
             run.offer,
             self._incarnation,
