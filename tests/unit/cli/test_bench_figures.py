@@ -156,6 +156,11 @@ def test_several_numbers_of_runs_at_once_have_a_document_and_a_distribution_each
 
     assert [level["at_once"] for level in report.document["levels"]] == [1, 10]
     assert [name for name, _ in report.spreads] == ["one run, 1 at once", "one run, 10 at once"]
+    median, p99 = milliseconds(HUNDRED.median), milliseconds(HUNDRED.at(0.99))
+    assert report.rows == [
+        ("1 at once", "0.5", f"runs a second, median {median}, p99 {p99}"),
+        ("10 at once", "25.0", f"runs a second, median {median}, p99 {p99}"),
+    ]
 
 
 def test_a_run_with_other_members_than_expected_is_no_measurement() -> None:

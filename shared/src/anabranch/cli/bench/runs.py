@@ -68,6 +68,14 @@ class Level:
             rows.append(("processor time per run", milliseconds(sum(self.processor.values())), parts))
         return rows
 
+    def row(self) -> tuple[str, str, str]:
+        """The only row of a level in a table of several."""
+        median, p99 = milliseconds(self.spread.median), milliseconds(self.spread.at(0.99))
+        used = f", processor time {milliseconds(sum(self.processor.values()))} a run" if self.processor else ""
+        per_second = len(self.spread.values) / self.seconds
+        remark = f"runs a second, median {median}, p99 {p99}{used}"
+        return f"{self.at_once:,} at once", f"{per_second:,.1f}", remark
+
 
 async def runs(
     settings: Settings, options: BenchOptions, count: int, levels: Sequence[int], processes: Sequence[int] = ()
@@ -135,10 +143,10 @@ def per_run(
 
 
 def runs_report(levels: Sequence[Level]) -> Measurement:
-    """The figures and the table. With several levels, the document is `{"levels": [...]}`."""
+    """The figures and the table. With several levels, the document is `{"levels": [...]}`, and each has a row."""
     documents = [level.to_document() for level in levels]
     document = documents[0] if len(levels) == 1 else {"levels": documents}
-    rows = [row for level in levels for row in level.rows()]
+    rows = levels[0].rows() if len(levels) == 1 else [level.row() for level in levels]
     names = ["one run" if len(levels) == 1 else f"one run, {level.at_once:,} at once" for level in levels]
     spreads = list(zip(names, (level.spread for level in levels), strict=True))
     return Measurement("Many concurrent runs", document, rows, spreads)
