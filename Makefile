@@ -119,6 +119,12 @@ limits: $(VENV)/.dev ## Measure what happens at each documented limit, on real s
 bench-variants: $(VENV)/.dev ## Measure choices against the others: loop, compression, sizes of chunks, share groups
 	PYTHONPATH=tests/support:benchmarks python -m variants $(VARIANTS_ARGUMENTS)
 
+TAKEOVER_ARGUMENTS ?=
+
+.PHONY: bench-takeover
+bench-takeover: $(VENV)/.dev ## Measure takeovers of a partition with 10,000 open runs, with and without snapshots
+	PYTHONPATH=tests/support:benchmarks python -m takeover $(TAKEOVER_ARGUMENTS)
+
 .PHONY: bench-dashboard
 bench-dashboard: $(VENV)/.dev ## Measure first paint and frames a second of the dashboard on a graph of 2,122 tasks
 	PYTHONPATH=tests/support:benchmarks python -m dashboard $(DASHBOARD_ARGUMENTS)
