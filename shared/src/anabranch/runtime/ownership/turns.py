@@ -40,9 +40,10 @@ log = logging.getLogger(__name__)
 S = TypeVar("S")
 
 BATCH = 500
-REPLAY_BATCH, REPLAYS = 50, 3
-"""Records of a turn, and partitions, that are replayed at once. A replayed partition holds a multiple of its
-records in memory until its effects are performed."""
+RESTORED_BATCH, REPLAYS = 50, 3
+"""Records of a turn whose effects are repeated for a store that lost them, and partitions that are replayed at
+once. A partition that is restored holds a multiple of its records in memory until the effects of a turn are
+performed. A mere rebuild drops them, and has a few exchanges with the store for each turn: its turns are large."""
 RETRY_FIRST, RETRY_MAX = 0.05, 2.0
 _WAITED_FOR = (*UNAVAILABLE, ValueGone)
 _RETRIED = (*_WAITED_FOR, Fenced)
@@ -74,7 +75,9 @@ class TurnProcessor(Generic[S]):
             else:
                 # Taken for each batch, not for the whole replay, so that partitions take turns.
                 async with self._replays.slot():
-                    await self._replay(owned, self._take(owned, REPLAY_BATCH))
+                    await self._replay(
+                        owned, self._take(owned, RESTORED_BATCH if owned.replay.restores else BATCH)
+                    )
             self._timers.arm(owned)
             owned.progress.busy = False
 
