@@ -16,7 +16,7 @@ from anabranch.ports import TopicSpec
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
-from anabranch_taskgroup.owner.dispatch import Dispatcher
+from anabranch_taskgroup.owner.dispatch import SMALL_TASK, Dispatcher
 from anabranch_taskgroup.owner.offer_router import OfferRouter
 from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.session.partition import PartitionState
@@ -40,9 +40,19 @@ class NotedWorker:
     begun: list[str] = field(default_factory=list)
     claimed: list[str] = field(default_factory=list)
     free: int = 4
+    is_full: bool = False
+    between: int = 0
+    """Chunks of small tasks that would start between the members of wide ones."""
+    turns_taken: int = 0
 
     def room(self, most: int) -> int:
-        return most
+        return 0 if self.is_full else most
+
+    def room_between(self, most: int) -> int:
+        return min(most, self.between)
+
+    def expect_small_task(self) -> None:
+        self.turns_taken += 1
 
     def knows(self, agent: str) -> bool:
         return True
@@ -97,6 +107,29 @@ async def test_the_first_offer_of_a_chunk_begins_without_a_claim_and_each_later_
     await found.dispatcher.offer(found.state, [OFFER])
 
     assert (found.worker.begun, found.worker.claimed) == (["t"], ["t"])
+
+
+@pytest.mark.parametrize(
+    ("members", "between", "stays"),
+    [
+        (1, 1, True),
+        (SMALL_TASK, 1, True),
+        (SMALL_TASK + 1, 1, False),  # it would fill the worker as the wide run does
+        (1, 0, False),  # members that wait have the slots
+    ],
+)
+async def test_a_small_task_stays_at_a_worker_whose_members_never_wait(
+    members: int, between: int, stays: bool
+) -> None:
+    """On the log, its offer would wait behind all those of the wide run."""
+    found = await owner(NotedWorker(is_full=True, between=between))
+    found.state.runs["r"].groups["g"].tasks["t"].total = members
+    await found.dispatcher.offer(found.state, [OFFER])
+
+    assert found.worker.begun == []  # without a free slot a chunk waits, so it is claimed
+    assert found.worker.claimed == (["t"] if stays else [])
+    assert await found.offers_on_the_log() == (0 if stays else 1)
+    assert found.worker.turns_taken == (members <= SMALL_TASK)
 
 
 async def test_a_chunk_that_was_open_at_the_takeover_is_claimed() -> None:

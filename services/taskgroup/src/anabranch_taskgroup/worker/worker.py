@@ -199,7 +199,12 @@ class Worker:
     def room_between(self, most: int) -> int:
         """The number of further chunks of a run without a slot that would start here within a slice, although all
         slots may be in use: members that never wait have them, and release a slot to a run with fewer."""
-        if not self._share.is_in_use or self._draining or self._outbox.is_full or self.held >= 2 * self.concurrency:
+        if (
+            not self._share.is_in_use
+            or self._draining
+            or self._outbox.is_full
+            or self.held >= 2 * self.concurrency
+        ):
             return 0
         return min(most, self.concurrency)
 
