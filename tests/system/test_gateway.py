@@ -82,11 +82,14 @@ def test_two_projects_of_a_keys_file_do_not_see_each_other(cluster: Cluster) -> 
     process, url = serving(cluster, "--set", f"gateway_keys={file}")
     with httpx.Client(base_url=url, timeout=40) as http:
         run = http.post("/v1/runs", json=one_task(), headers={**a, "prefer": "wait=30"}).json()["run_id"]
+
+        def is_listed(headers: dict[str, str]) -> bool:
+            return run in [each["run_id"] for each in http.get("/v1/runs", headers=headers).json()["runs"]]
+
+        # The list is of views, which follow the result.
+        await_true(lambda: is_listed(a), 30, cluster.logs)
         seen = {
-            name: (
-                http.get(f"/v1/runs/{run}/result", headers=headers).status_code,
-                run in [each["run_id"] for each in http.get("/v1/runs", headers=headers).json()["runs"]],
-            )
+            name: (http.get(f"/v1/runs/{run}/result", headers=headers).status_code, is_listed(headers))
             for name, headers in (("a", a), ("b", b))
         }
         nobody = http.get("/v1/runs")
