@@ -74,8 +74,11 @@ def unclaimed_call(process: Any, task: Any, now: float) -> str | None:
     """What is wrong with a call of an agent in a process: its chunk has no claim, and the process was replaced as
     the owner of the chunk's session. Reads private state of the service: a claim says nothing of its necessity."""
     service = process.incarnation.service
-    place = (task.run_id, task.group, task.task_name)
-    if not any(key[:3] == place for key in service._worker._held.unclaimed):
+    place, index = (task.run_id, task.group, task.task_name), task.index or 0
+    if not any(
+        key[:3] == place and any(start <= index < stop for start, stop in offer.spans)
+        for key, offer in service._worker._held.unclaimed.items()
+    ):
         return None
     memberships = process.incarnation.log.memberships
     membership = next(each for each in reversed(memberships) if service._handler.topic in each.topics)

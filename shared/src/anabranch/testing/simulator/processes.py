@@ -75,6 +75,8 @@ class Incarnation:
         self.notifier = SimNotifier(loop, site.server, Wire(loop, injector, name, "store"), injector, context)
         self.service: Service | None = None
         self.is_started = False
+        self.thaws = 0
+        """How often the process was resumed."""
         self.resources = Resources(
             settings=settings,
             names=settings.names,
@@ -166,7 +168,7 @@ class Process:
             return
         incarnation.gate.is_open = False
         if seconds > SESSION_SECONDS:
-            self._later(SESSION_SECONDS, self._expel, incarnation, True)
+            self._later(SESSION_SECONDS, self._expel_silent, incarnation, incarnation.thaws)
         self._later(seconds, self._thaw, incarnation, self._site.injector.random.random() * 3)
 
     def thaw(self) -> None:
@@ -176,6 +178,7 @@ class Process:
 
     def _thaw(self, incarnation: Incarnation, notices_after: float) -> None:
         if self.incarnation is incarnation:
+            incarnation.thaws += 1
             self._site.loop.open(incarnation.gate)
             self._later(notices_after, self._notice, incarnation)
 
@@ -188,6 +191,12 @@ class Process:
         if self.incarnation is not None:
             self._expel(self.incarnation, False)
             self._later(seconds, self._notice, self.incarnation)
+
+    def _expel_silent(self, incarnation: Incarnation, thaws: int) -> None:
+        """Expel a process that was suspended for a whole session. One that was resumed meanwhile, after another
+        strike, has begun a new session."""
+        if incarnation.thaws == thaws:
+            self._expel(incarnation, True)
 
     def _expel(self, incarnation: Incarnation, was_silent: bool) -> None:
         if self.incarnation is incarnation:
