@@ -29,7 +29,8 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.ports import Incoming
 from anabranch.runtime.ownership.effects import StorePut
-from anabranch_agency.owner.snapshots import delivered, run_snapshots
+from anabranch.runtime.ownership.snapshots import delivered
+from anabranch_agency.owner.snapshots import run_snapshots
 from anabranch_agency.run.actor import decide_delivered
 from anabranch_agency.run.snapshots import CODEC, decode_run, snapshot_of
 from anabranch_agency.run.state import PartitionState, Run, RunState

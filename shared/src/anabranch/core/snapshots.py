@@ -12,12 +12,16 @@ only that the reader of a snapshot knows all records of the run after `upto`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+import orjson
 
 from anabranch.core.errors import AnabranchError
+from anabranch.core.state_codec import UnknownField
+from anabranch.core.wire.delivered_message import DeliveredMessage
 from anabranch.core.wire.messages import Snapshot
 
 R = TypeVar("R")
@@ -65,10 +69,64 @@ class SnapshottedRun(Protocol):
     def run_id(self) -> str: ...
 
     @property
+    def admission(self) -> int: ...
+
+    @property
     def opened_at_offset(self) -> int: ...
 
     @property
     def trail(self) -> RunTrail: ...
+
+
+def snapshot_message(run: SnapshottedRun, *, generation: int, upto: int, version: int) -> Snapshot:
+    """The message of a snapshot of an open run, whose payload has the run's state in a `version` of its encoding.
+
+    Args:
+        generation: of the log.
+        upto: offset of the last record that the state has.
+    """
+    return Snapshot(
+        run_id=run.run_id,
+        admission=run.admission,
+        generation=generation,
+        opened_at=run.opened_at_offset,
+        upto=upto,
+        version=version,
+        touched_at=run.trail.touched_at,
+    )
+
+
+def read_snapshot(
+    snapshot: Snapshot,
+    payload: Sequence[bytes],
+    *,
+    of: str,
+    version: int,
+    read: Callable[[Any, Sequence[bytes]], R],
+) -> R:
+    """Read the state in a snapshot.
+
+    Args:
+        payload: the document of the state, then its byte strings.
+        of: what has the state, for error messages.
+        version: that of the encoding that `read` reads.
+        read: makes the state of the parsed document and the byte strings.
+
+    Raises:
+        SnapshotUnreadable: the snapshot is of a later release, or damaged.
+    """
+    if snapshot.version != version:
+        raise SnapshotUnreadable(
+            f"the snapshot of run {snapshot.run_id} has version {snapshot.version} of a {of}'s state, "
+            f"this release reads version {version}"
+        )
+    try:
+        document, *blobs = payload
+        return read(orjson.loads(document), blobs)
+    except (UnknownField, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise SnapshotUnreadable(
+            f"the snapshot of run {snapshot.run_id} cannot be read: {type(error).__name__}: {error}"
+        ) from error
 
 
 @dataclass(slots=True)
@@ -76,7 +134,7 @@ class Restored(Generic[R]):
     """A run out of a snapshot, with the messages of the run between the snapshot's state and the snapshot."""
 
     run: R
-    missed: Sequence[object] = ()
+    missed: Sequence[DeliveredMessage] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,12 @@ from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.ownership.deciding import decide_each, event_records
 from anabranch.runtime.ownership.effects import Effect, PublishAfter, PublishFirst
 from anabranch.runtime.ownership.handler import Recall
-from anabranch.runtime.ownership.snapshots import is_snapshot
+from anabranch.runtime.ownership.snapshots import delivered, is_snapshot
 from anabranch.runtime.process.resources import Resources
 from anabranch_agency.owner.metrics import counts_of, spans_of
 from anabranch_agency.owner.original_records import Origin, originals
 from anabranch_agency.owner.resubmit import resubmitted
-from anabranch_agency.owner.snapshots import delivered, run_snapshots
+from anabranch_agency.owner.snapshots import run_snapshots
 from anabranch_agency.owner.stale_records import admitted_runs
 from anabranch_agency.run.actor import decide_delivered
 from anabranch_agency.run.faults import abandon

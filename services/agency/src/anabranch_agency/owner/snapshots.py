@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from anabranch.core.names import Names
-from anabranch.core.wire.codec import RUNS, Decoded
-from anabranch.ports import Incoming
+from anabranch.core.wire.codec import RUNS
 from anabranch.runtime.ownership.snapshots import RunSnapshots
-from anabranch_agency.run.actor import DeliveredMessage
 from anabranch_agency.run.snapshots import decode_run, snapshot_of
 from anabranch_agency.run.state import PartitionState
 
@@ -21,10 +17,4 @@ def run_snapshots(names: Names) -> RunSnapshots[PartitionState]:
         key_of=lambda run: str(run.run_id),
         snapshot_of=snapshot_of,
         decode_run=decode_run,
-        deliver=delivered,
     )
-
-
-def delivered(record: Incoming, found: Decoded[Any]) -> DeliveredMessage:
-    """A record, as the run's owner decides about it."""
-    return DeliveredMessage(found.message, found.segments, record.offset, record.timestamp, len(record.value))

@@ -7,13 +7,13 @@ may be applied again. The time is the timestamp of the record.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from anabranch.core.admissions import parts_of
 from anabranch.core.errors import RequestRefused
 from anabranch.core.request.request_hash import has_other_body, request_id_conflict, request_id_ended
 from anabranch.core.wire.cloudevents import rfc3339
+from anabranch.core.wire.delivered_message import DeliveredMessage as DeliveredMessage
 from anabranch.core.wire.messages import (
     CheckRun,
     ClaimPartition,
@@ -46,18 +46,6 @@ from anabranch_agency.run.opening import open_run, start_groups
 from anabranch_agency.run.snapshots import STATE_VERSION
 from anabranch_agency.run.state import PartitionState, Run
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveredMessage:
-    """A message with its payload, its offset, and the timestamp (seconds since the epoch) and size (bytes) of its
-    record."""
-
-    message: Message
-    segments: tuple[bytes, ...]
-    offset: int
-    at: float
-    size: int = 0
 
 
 def decide(config: DecisionConfig, partition: PartitionState, message: Message, offset: int, at: float) -> Turn:
@@ -100,7 +88,6 @@ def _take_snapshot(turn: Turn, message: Snapshot, segments: tuple[bytes, ...]) -
         run = restored.run.run
         turn.store_record(run.run_id, run.tombstone, run.deadline)
         for missed in restored.missed:
-            assert isinstance(missed, DeliveredMessage)
             turn.effects += decide_delivered(turn.config, partition, missed).effects
     run = partition.runs.get(message.run_id)
     if run is None or run.opened_at_offset != message.opened_at:

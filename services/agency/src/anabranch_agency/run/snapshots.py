@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from anabranch.core.snapshots import SnapshotUnreadable
-from anabranch.core.state_codec import StateCodec, UnknownField
+from anabranch.core.snapshots import read_snapshot, snapshot_message
+from anabranch.core.state_codec import StateCodec
 from anabranch.core.wire.messages import Snapshot
 from anabranch_agency.run.state import PartitionState, Run, RunState
 
@@ -23,14 +23,8 @@ CODEC: StateCodec[RunState] = StateCodec(RunState, skipped=frozenset(((Run, "tra
 
 def snapshot_of(partition: PartitionState, run: Run) -> tuple[Snapshot, list[bytes]]:
     """The snapshot of an open run with its payload, after all records that the partition's state has."""
-    message = Snapshot(
-        run_id=run.run_id,
-        admission=run.admission,
-        generation=partition.generation,
-        opened_at=run.opened_at_offset,
-        upto=partition.trail.position,
-        version=STATE_VERSION,
-        touched_at=run.trail.touched_at,
+    message = snapshot_message(
+        run, generation=partition.generation, upto=partition.trail.position, version=STATE_VERSION
     )
     return message, encode_run(RunState(run, dict(partition.observed.get(run.run_id, {}))))
 
@@ -47,15 +41,4 @@ def decode_run(snapshot: Snapshot, payload: Sequence[bytes]) -> RunState:
     Raises:
         SnapshotUnreadable: the snapshot is of a later release, or damaged.
     """
-    if snapshot.version != STATE_VERSION:
-        raise SnapshotUnreadable(
-            f"the snapshot of run {snapshot.run_id} has version {snapshot.version} of a run's state, "
-            f"this release reads version {STATE_VERSION}"
-        )
-    try:
-        document, *blobs = payload
-        return CODEC.read(orjson.loads(document), blobs)
-    except (UnknownField, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise SnapshotUnreadable(
-            f"the snapshot of run {snapshot.run_id} cannot be read: {type(error).__name__}: {error}"
-        ) from error
+    return read_snapshot(snapshot, payload, of="run", version=STATE_VERSION, read=CODEC.read)

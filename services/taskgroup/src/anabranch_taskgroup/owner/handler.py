@@ -19,6 +19,7 @@ from anabranch.runtime.instrumentation.correlation import ids_of
 from anabranch.runtime.ownership.deciding import decide_each, event_records
 from anabranch.runtime.ownership.effects import Effect, PublishAfter, PublishFirst
 from anabranch.runtime.ownership.handler import Recall
+from anabranch.runtime.ownership.snapshots import delivered
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch_taskgroup.owner.context_store import fold_key
@@ -30,7 +31,7 @@ from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.owner.outside_values import OutsideValues
 from anabranch_taskgroup.owner.performers import Performers
 from anabranch_taskgroup.owner.retry_import import RetryImports
-from anabranch_taskgroup.owner.snapshots import delivered, session_snapshots
+from anabranch_taskgroup.owner.snapshots import session_snapshots
 from anabranch_taskgroup.session.actor import decide
 from anabranch_taskgroup.session.derive import DERIVED, derive
 from anabranch_taskgroup.session.faults import OPENS, fail_named, fail_run

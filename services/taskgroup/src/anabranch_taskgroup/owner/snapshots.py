@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from anabranch.core.names import Names
-from anabranch.core.wire.codec import GROUPS, Decoded
-from anabranch.ports import Incoming
+from anabranch.core.wire.codec import GROUPS
 from anabranch.runtime.ownership.snapshots import RunSnapshots
-from anabranch_taskgroup.session.actor import DeliveredMessage
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.snapshots import decode_run, snapshot_of
 
@@ -21,10 +17,4 @@ def session_snapshots(names: Names) -> RunSnapshots[PartitionState]:
         key_of=lambda run: str(run.session_id),
         snapshot_of=snapshot_of,
         decode_run=decode_run,
-        deliver=delivered,
     )
-
-
-def delivered(record: Incoming, found: Decoded[Any]) -> DeliveredMessage:
-    """A record, as the session's owner decides about it."""
-    return DeliveredMessage(found.message, found.segments, record.offset, record.timestamp, len(record.value))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anabranch.core.admissions import first_fence
-from anabranch.core.value_objects import value_object
+from anabranch.core.wire.delivered_message import DeliveredMessage as DeliveredMessage
 from anabranch.core.wire.messages import (
     CheckRun,
     ClaimPartition,
@@ -64,18 +64,6 @@ from anabranch_taskgroup.session.turn import DecisionConfig, Halt, Pause, Turn
 from anabranch_taskgroup.session.value_references import ANY_SIZE, as_published
 
 
-@value_object
-class DeliveredMessage:
-    """A message with its payload, its offset, and the timestamp (seconds since the epoch) and size (bytes) of its
-    record."""
-
-    message: Message
-    segments: tuple[bytes, ...]
-    offset: int
-    at: float
-    size: int = 0
-
-
 def decide(config: DecisionConfig, partition: PartitionState, delivery: DeliveredMessage) -> Turn:
     """Apply one message to the partition's state; returns the turn, which has the effects and events."""
     trail = partition.trail
@@ -111,7 +99,6 @@ def _take_snapshot(turn: Turn, message: Snapshot, segments: tuple[bytes, ...]) -
     if restored is not None and trail.restores(message, turn.offset, partition.generation, run):
         restore(turn, restored.run, message, sum(map(len, segments)))
         for missed in restored.missed:
-            assert isinstance(missed, DeliveredMessage)
             turn.effects += decide(turn.config, partition, missed).effects
     run = partition.runs.get(message.run_id)
     if run is None or run.opened_at_offset != message.opened_at:

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.snapshots import SnapshotUnreadable
-from anabranch.core.state_codec import StateCodec, UnknownField
+from anabranch.core.snapshots import read_snapshot, snapshot_message
+from anabranch.core.state_codec import StateCodec
 from anabranch.core.wire.messages import Snapshot
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
@@ -48,14 +48,8 @@ CODEC: StateCodec[Run] = StateCodec(
 
 def snapshot_of(partition: PartitionState, run: Run) -> tuple[Snapshot, list[bytes]]:
     """The snapshot of an open run with its payload, after all records that the partition's state has."""
-    message = Snapshot(
-        run_id=run.run_id,
-        admission=run.admission,
-        generation=partition.generation,
-        opened_at=run.opened_at_offset,
-        upto=partition.trail.position,
-        version=STATE_VERSION,
-        touched_at=run.trail.touched_at,
+    message = snapshot_message(
+        run, generation=partition.generation, upto=partition.trail.position, version=STATE_VERSION
     )
     return message, encode_run(run)
 
@@ -74,22 +68,14 @@ def decode_run(snapshot: Snapshot, payload: Sequence[bytes]) -> Run:
     Raises:
         SnapshotUnreadable: the snapshot is of a later release, or damaged.
     """
-    if snapshot.version != STATE_VERSION:
-        raise SnapshotUnreadable(
-            f"the snapshot of run {snapshot.run_id} has version {snapshot.version} of a session's state, "
-            f"this release reads version {STATE_VERSION}"
-        )
-    try:
-        document, *blobs = payload
-        found = orjson.loads(document)
-        waiters, producers = found.pop("waiters"), found.pop("producers")
-        run = CODEC.read(found, blobs)
-        run.waiters = {key: [_task(run, place) for place in places] for key, places in waiters.items()}
-        run.producers = {key: _task(run, place) for key, place in producers.items()}
-    except (UnknownField, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise SnapshotUnreadable(
-            f"the snapshot of run {snapshot.run_id} cannot be read: {type(error).__name__}: {error}"
-        ) from error
+    return read_snapshot(snapshot, payload, of="session", version=STATE_VERSION, read=_read)
+
+
+def _read(document: Any, blobs: Sequence[bytes]) -> Run:
+    waiters, producers = document.pop("waiters"), document.pop("producers")
+    run = CODEC.read(document, blobs)
+    run.waiters = {key: [_task(run, place) for place in places] for key, places in waiters.items()}
+    run.producers = {key: _task(run, place) for key, place in producers.items()}
     return run
 
 

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from anabranch.core.snapshots import Gap, PartitionTrail, Restored, SnapshottedRun
 from anabranch.core.wire.codec import Codec, Decoded, Undecodable, encode
+from anabranch.core.wire.delivered_message import DeliveredMessage
 from anabranch.core.wire.messages import Snapshot
 from anabranch.ports import Incoming, Outgoing
 
@@ -41,7 +42,6 @@ class RunSnapshots(Generic[S]):
         key_of: returns the key of a run's records.
         snapshot_of: returns the snapshot of a run, with its payload.
         decode_run: returns the run in a snapshot; raises SnapshotUnreadable.
-        deliver: makes of a decoded record what the service decides about.
     """
 
     def __init__(
@@ -52,14 +52,12 @@ class RunSnapshots(Generic[S]):
         key_of: Callable[[Any], str],
         snapshot_of: Callable[[S, Any], tuple[Snapshot, Sequence[bytes]]],
         decode_run: Callable[[Snapshot, Sequence[bytes]], Any],
-        deliver: Callable[[Incoming, Decoded[Any]], object],
     ) -> None:
         self._topic = topic
         self._codec = codec
         self._key_of = key_of
         self._snapshot_of = snapshot_of
         self._decode_run = decode_run
-        self._deliver = deliver
 
     def record_of(self, state: S, partition: int, run_id: str) -> Outgoing:
         """The record with the snapshot of an open run, for the partition that the state is of."""
@@ -97,7 +95,7 @@ class RunSnapshots(Generic[S]):
         """Take the records of a gap, of which those of other runs are left out."""
         state.trail.restored[gap.end].missed = list(self._messages(gap, records))
 
-    def _messages(self, gap: Gap, records: Sequence[Incoming]) -> Iterator[object]:
+    def _messages(self, gap: Gap, records: Sequence[Incoming]) -> Iterator[DeliveredMessage]:
         for record in records:
             if gap.start <= record.offset < gap.end and _names(record, gap.run_id):
                 try:
@@ -105,7 +103,7 @@ class RunSnapshots(Generic[S]):
                 except Undecodable:
                     continue  # it became a dead letter
                 if getattr(found.message, "run_id", None) == gap.run_id:
-                    yield self._deliver(record, found)
+                    yield delivered(record, found)
 
     def _snapshot(self, record: Incoming) -> Decoded[Snapshot] | None:
         if not is_snapshot(record):
@@ -127,6 +125,11 @@ class RunSnapshots(Generic[S]):
         if trail.last_of(message.run_id, run) > message.upto:
             return True
         return any(record.offset > message.upto and _names(record, message.run_id) for record in before)
+
+
+def delivered(record: Incoming, found: Decoded[Any]) -> DeliveredMessage:
+    """A decoded record, as the owner of its partition decides about it."""
+    return DeliveredMessage(found.message, found.segments, record.offset, record.timestamp, len(record.value))
 
 
 def is_snapshot(record: Incoming | Outgoing) -> bool:

@@ -16,13 +16,12 @@ from anabranch.core.wire.codec import GROUPS, RUNS, Codec, Undecodable
 from anabranch.core.wire.fragments import Assembler
 from anabranch.core.wire.messages import Snapshot
 from anabranch.ports import Incoming
-from anabranch_agency.owner.snapshots import delivered as run_delivered
+from anabranch.runtime.ownership.snapshots import delivered
 from anabranch_agency.run import actor as agency
 from anabranch_agency.run import snapshots as run_snapshots
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.state import RunState
 from anabranch_agency.run.turn import DecisionConfig as RunConfig
-from anabranch_taskgroup.owner.snapshots import delivered as session_delivered
 from anabranch_taskgroup.session import actor as taskgroup
 from anabranch_taskgroup.session import snapshots as session_snapshots
 from anabranch_taskgroup.session.partition import PartitionState as Groups
@@ -121,7 +120,7 @@ class _RunsFold(_Fold):
         self._state = Runs(partition)
 
     def decide(self, record: Incoming) -> None:
-        agency.decide_delivered(self._config, self._state, run_delivered(record, RUNS.decode(record.value)))
+        agency.decide_delivered(self._config, self._state, delivered(record, RUNS.decode(record.value)))
 
     def run(self, run_id: str) -> RunState | None:
         run = self._state.runs.get(run_id)
@@ -140,7 +139,7 @@ class _GroupsFold(_Fold):
         self._state = Groups(partition)
 
     def decide(self, record: Incoming) -> None:
-        taskgroup.decide(self._config, self._state, session_delivered(record, GROUPS.decode(record.value)))
+        taskgroup.decide(self._config, self._state, delivered(record, GROUPS.decode(record.value)))
 
     def run(self, run_id: str) -> Any:
         return self._state.runs.get(run_id)
