@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cluster import Cluster, await_true
-from servers.finder import find_kafka, find_redis
+from servers.finder import started_servers
 
 from gateway.measuring import document, fanned, submits
 
@@ -50,10 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, most), most))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anabranch-gateway-")))
-        kafka, redis = find_kafka(folder / "kafka"), find_redis(folder / "redis")
-        for server in (kafka, redis):
-            server.start()
-            stack.callback(server.stop)
+        kafka, redis = started_servers(stack, folder)
         cluster = Cluster(folder, kafka.address, redis.address, f"gateway{os.getpid()}.")
         stack.callback(cluster.stop)
         if not chosen.without_services:

@@ -21,7 +21,7 @@ from typing import Any
 
 from cluster import FINAL, Cluster, User
 from confluent_kafka import Producer
-from servers.finder import find_kafka, find_redis
+from servers.finder import started_servers
 
 from limits.cases import Case, cases, compact, request, task
 
@@ -45,10 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anabranch-limits-")))
-        kafka, redis = find_kafka(folder / "kafka"), find_redis(folder / "redis")
-        for server in (kafka, redis):
-            server.start()
-            stack.callback(server.stop)
+        kafka, redis = started_servers(stack, folder)
         environ = {"PYTHONPATH": str(TESTS), "CI": ""}
         cluster = Cluster(folder, kafka.address, redis.address, f"limits{os.getpid()}.", environ)
         stack.callback(cluster.stop)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from servers.finder import find_kafka, find_redis
+from servers.finder import started_servers
 from servers.process import ServerUnavailableError
 
 from peers.chart import svg
@@ -89,10 +89,7 @@ def _measure(systems: list[System], servers: Servers, folder: Path, arguments: a
 
 
 def _servers(stack: ExitStack, folder: Path) -> Servers:
-    kafka, redis = find_kafka(folder / "kafka"), find_redis(folder / "redis")
-    for server in (kafka, redis):
-        server.start()
-        stack.callback(server.stop)
+    kafka, redis = started_servers(stack, folder)
     return Servers(kafka.address, redis.address)
 
 

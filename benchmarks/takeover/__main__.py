@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cluster import Cluster
-from servers.finder import find_kafka, find_redis
+from servers.finder import started_servers
 
 from takeover.figures import Takeover, table
 from takeover.installation import Installation
@@ -63,10 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anabranch-takeover-")))
-        kafka, redis = find_kafka(folder / "kafka"), find_redis(folder / "redis")
-        for server in (kafka, redis):
-            server.start()
-            stack.callback(server.stop)
+        kafka, redis = started_servers(stack, folder)
         environ = {"ANABRANCH_PARTITIONS": "1", "CI": ""}
         cluster = Cluster(folder, kafka.address, redis.address, f"takeover{os.getpid()}.", environ)
         stack.callback(cluster.stop)

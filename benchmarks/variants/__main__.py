@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 from cluster import Cluster
-from servers.finder import find_kafka, find_redis
+from servers.finder import started_servers
 
 from variants.offers import carried
 
@@ -155,10 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anabranch-variants-")))
-        kafka, redis = find_kafka(folder / "kafka"), find_redis(folder / "redis")
-        for server in (kafka, redis):
-            server.start()
-            stack.callback(server.stop)
+        kafka, redis = started_servers(stack, folder)
         rows = _carriers(kafka.address)
         if not chosen.offers:
             servers = (kafka.address, redis.address)

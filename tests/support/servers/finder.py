@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def find_redis(directory: Path) -> ServerHandle:
     Raises ServerUnavailableError with the reason and the remedy if there is none.
     """
     return _named("Redis", REDIS_VARIABLE, redis_answers) or private_redis(directory)
+
+
+def started_servers(stack: ExitStack, folder: Path) -> tuple[ServerHandle, ServerHandle]:
+    """The Kafka and the Redis of `find_kafka` and `find_redis`, started, and stopped with `stack`. Their files are
+    in `folder`."""
+    kafka, redis = find_kafka(folder / "kafka"), find_redis(folder / "redis")
+    for server in (kafka, redis):
+        server.start()
+        stack.callback(server.stop)
+    return kafka, redis
 
 
 def _named(kind: str, variable: str, answers: Callable[[str], bool]) -> NamedServer | None:
