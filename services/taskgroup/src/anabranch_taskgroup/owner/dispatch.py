@@ -185,7 +185,7 @@ class Dispatcher:
         """Offer unclaimed chunks again, and report the chunks of dead workers as lost."""
         outstanding = {_delivery(*found): found for state in states for found in _outstanding(state)}
         if not outstanding:
-            # Forgets the chunks that have ended, of which short runs leave many.
+            # The monitor forgets the chunks that have ended. Short runs leave many of them.
             self._monitor.judge({}, {}, self._clock.monotonic())
             return
         try:

@@ -74,7 +74,7 @@ def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined, val
     if joined.key in task.order.shares:
         contribute(run, task, joined, published.value)
         return
-    # A derived key is no change of the context: the plain key, which is one, has its value.
+    # The change of the context is recorded for the plain key only: it contains the values of the derived keys.
     turn.record_change(run, joined.key, "result", published, group=group.name, task=task.order.name)
     turn.publish_result(run, group, task, joined.key, published)
     group.results[joined.key] = published.document

@@ -40,7 +40,7 @@ def _read_timers(document: Any, blobs: Sequence[bytes]) -> Timers:
 _TASKS = frozenset(((Run, "waiters"), (Run, "producers")))
 """Fields that refer to tasks of the run."""
 _TRAIL = frozenset(((Run, "trail"),))
-"""What the log has of the run is no part of its state."""
+"""The trail says which records of the run are on the log; it is not part of the state."""
 CODEC: StateCodec[Run] = StateCodec(
     Run, special={(Run, "timers"): (_write_timers, _read_timers)}, skipped=_TASKS | _TRAIL
 )

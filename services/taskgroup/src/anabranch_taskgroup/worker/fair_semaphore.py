@@ -36,7 +36,7 @@ class FairSemaphore:
             self.release(holder)
 
     def take(self, holder: str) -> None:
-        """Take a slot, of which one must be free. `release` returns it."""
+        """Take a slot; the caller has checked that one is free. `release` returns it."""
         self.free -= 1
         self._held[holder] = self._held.get(holder, 0) + 1
 

@@ -64,7 +64,7 @@ class LoopShare:
         """Wake the runner that is next; all of them once turns are no longer taken."""
         is_last = self._clock.monotonic() >= self._turns_until
         while self._waiting:
-            # A run of which further runners wait goes to the end of the dict.
+            # If further runners of the run wait, the run goes to the end of the dict.
             run_id = next(iter(self._waiting))
             queue = self._waiting.pop(run_id)
             future = queue.popleft()
