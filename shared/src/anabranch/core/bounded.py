@@ -1,10 +1,10 @@
-"""A mapping with a maximum size that evicts the least recently used entry. Pure."""
+"""A mapping with a maximum size that evicts the least recently used entry, and a memory of repeated keys. Pure."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
-from typing import Any, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -113,3 +113,20 @@ class BoundedDict(MutableMapping[K, V]):
         self._subtract(key)
         if self._evicted is not None:
             self._evicted(key, value)
+
+
+class RepeatedKeys(Generic[K]):
+    """Tells keys that come again from those that come once: only the former are worth an entry of a cache.
+
+    Args:
+        most: the number of the last noted keys that are remembered.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._noted: BoundedDict[K, None] = BoundedDict(most)
+
+    def note(self, key: K) -> bool:
+        """Note a key; True if it was noted before."""
+        is_repeated = key in self._noted
+        self._noted[key] = None
+        return is_repeated

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.bounded import BoundedDict
+from anabranch.core.bounded import BoundedDict, RepeatedKeys
 from anabranch.core.request.admission import session_candidates
 from anabranch.core.request.request_hash import body_hash
 from anabranch.core.request.shape import FreeFields, Shape, Stencil, are_gaps, cut_gaps
@@ -22,6 +22,9 @@ KEPT_BYTES = 4_000_000
 """Bytes of shapes that an intake keeps, as JSON."""
 MAX_SHARE = 8
 """A shape may have at most one such part of them: a larger one would push out many small ones."""
+MAX_NOTED = 5_000
+"""Shapes that were seen once and are remembered by their digest. A shape is kept when it is seen again: requests
+that never repeat, such as those with a literal list, would fill the memory."""
 _OVERHEAD = 500
 """Bytes of an entry beside its JSON, roughly."""
 
@@ -89,6 +92,7 @@ class KnownShapes:
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._accepted: BoundedDict[Key, Accepted] = BoundedDict(kept_bytes, weight=lambda each: each.size)
         self._candidates: BoundedDict[bytes, frozenset[str]] = BoundedDict(kept_bytes // 4, weight=_weight)
+        self._seen: RepeatedKeys[Key] = RepeatedKeys(MAX_NOTED)
 
     def candidates(self, document: object, shape: Shape | None) -> frozenset[str]:
         """The keys that only the session of a request could provide; see `session_candidates`."""
@@ -104,7 +108,10 @@ class KnownShapes:
         return self._accepted.get((shape.digest, session_keys))
 
     def keep(self, found: Accepted, shape: Shape, session_keys: tuple[str, ...]) -> None:
-        """Keep what the examination of a valid request found, which read no value of the context."""
+        """Keep what the examination of a valid request found, which read no value of the context, if its shape
+        was seen before."""
+        if not self._seen.note((shape.digest, session_keys)):
+            return
         # A text of the request may look like the name of a gap.
         is_exact = are_gaps([found.groups], shape) and are_gaps([found.sorted_groups], shape)
         if is_exact and found.size <= self._accepted.max_size // MAX_SHARE:

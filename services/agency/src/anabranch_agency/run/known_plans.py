@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from anabranch.core.bounded import BoundedDict
+from anabranch.core.bounded import BoundedDict, RepeatedKeys
 from anabranch.core.request.models import Request
 from anabranch.core.request.planning import plan
 from anabranch.core.request.shape import FreeFields, are_gaps, shape_of
@@ -21,6 +21,8 @@ KEPT_BYTES = 4_000_000
 """Bytes of the plans that are kept."""
 MAX_SHARE = 8
 """A plan may have at most one such part of them: a larger one would push out many small ones."""
+MAX_NOTED = 5_000
+"""Shapes that were planned once and are remembered by their digest. A plan is kept when its shape comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class KnownPlans:
         self._plans: BoundedDict[tuple[bytes, tuple[str, ...]], CompiledPlan] = BoundedDict(
             kept_bytes, weight=lambda each: each.size
         )
+        self._seen: RepeatedKeys[tuple[bytes, tuple[str, ...]]] = RepeatedKeys(MAX_NOTED)
 
     def of(self, submit: SubmitRun) -> PlannedRequest:
         """The plan of a submitted request.
@@ -66,7 +69,7 @@ class KnownPlans:
             if not are_gaps([group.tasks for group in known.groups], shape):
                 # A text of the request looks like the name of a gap.
                 return _planned(submit.request, submit.session_keys)
-            if known.size <= self._plans.max_size // MAX_SHARE:
+            if known.size <= self._plans.max_size // MAX_SHARE and self._seen.note(key):
                 self._plans[key] = known
         return PlannedRequest(known, FreeFields.model_validate(shape.free), shape.encoded_gaps)
 
