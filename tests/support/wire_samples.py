@@ -7,6 +7,7 @@ from typing import Any
 
 from anabranch.core.request.models import Expansion, RetryPolicy
 from anabranch.core.wire import messages as m
+from anabranch.core.wire.task_order import BranchOrder
 
 RUN, SESSION, REQUEST = "1730a2fb-229a-5d78-a020-51a0b15f671c", "shop.eu", "order-17"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -39,6 +40,12 @@ ORDER = m.TaskOrder(
     tolerated_failures="5%",
     on_failure="hold",
     max_concurrency=8,
+    when={"field": "lang", "operator": "equals", "value": "en"},
+    branch=BranchOrder(key="{fetch/(switch)}", case=1),
+    announces=True,
+    error_key="failed_page",
+    in_loop="(loop)",
+    loop_names=("item", "last"),
 )
 
 SAMPLES: Mapping[type[m.Message], Sample] = {
@@ -117,6 +124,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
             reserved_keys=("a_text",),
             shared={"notes": m.SharedKey(policy="append", producers=(("write", "a"), ("fetch", "page ü")))},
+            alternatives={"summary": 2},
             submitted_at=AT,
             admission=1_204,
             inline_limit=32_768,
@@ -133,6 +141,8 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             parts=2,
             timeout=600.0,
             max_concurrency=20,
+            fail_fast=True,
+            need=2,
             most_chunks=4_096,
             admission=1_204,
         ),

@@ -111,6 +111,11 @@ def chunk_name(group: str, task: str, chunk: int, fence: int) -> str:
     return f"{group}/{task}/{chunk}.{fence}"
 
 
+def outcome_name(group: str, task: str) -> str:
+    """The key by which other tasks of the run wait for the end of a task. No user's key has braces."""
+    return f"{{{group}/{task}}}"
+
+
 def reference_address(session_id: str, key: str) -> str:
     """The address in a reference's field ``$anabranch``: ``<session id>/<key>``."""
     return f"{session_id}/{key}"

@@ -27,6 +27,9 @@ class TaskEvent(StrEnum):
     DEPENDENCIES_MET = "dependencies met"
     DEPENDENCY_ABSENT = "required dependency absent"
     DEPENDENCY_REFUSED = "required dependency is no value"
+    BRANCH_NOT_TAKEN = "branch not taken"
+    CONDITION_FALSE = "condition false"
+    CONDITION_REFUSED = "condition cannot be evaluated"
     EXPANDED = "members known"
     EMPTY_COMPLETE = "no members: complete"
     EMPTY_FAIL = "no members: fail"
@@ -51,6 +54,9 @@ TRANSITIONS: dict[TaskState, dict[TaskEvent, TaskState]] = {
         TaskEvent.DEPENDENCIES_MET: TaskState.READY,
         TaskEvent.DEPENDENCY_ABSENT: TaskState.SKIPPED,
         TaskEvent.DEPENDENCY_REFUSED: TaskState.FAILED,
+        TaskEvent.BRANCH_NOT_TAKEN: TaskState.SKIPPED,
+        TaskEvent.CONDITION_FALSE: TaskState.SKIPPED,
+        TaskEvent.CONDITION_REFUSED: TaskState.FAILED,
         **_STOPS,
     },
     TaskState.READY: {

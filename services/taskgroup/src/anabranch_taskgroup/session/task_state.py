@@ -98,6 +98,8 @@ class Task:
     group: str
     first_fence: int = 0
     """The fencing token of each chunk's first delivery."""
+    iteration: tuple[int, ...] = ()
+    """Numbers of the iterations that the task belongs to, from 0, that of the outermost loop first."""
     state: TaskState = TaskState.WAITING
     missing: set[str] = field(default_factory=set)
     total: int = 0

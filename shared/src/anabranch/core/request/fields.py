@@ -24,10 +24,10 @@ ExpansionType = Literal["array", "matrix", "custom"]
 OutputFormat = Literal["merge", "separate", "single", "index"]
 OnEmpty = Literal["complete", "fail", "skip"]
 OnFailure = Literal["fail", "hold"]
-DependencyKind = Literal["produced", "context", "session", "external", "absent"]
+DependencyKind = Literal["produced", "context", "session", "external", "absent", "task"]
 """Where the value of a dependency comes from: `produced` by a task of the request; the `context` of the request;
 an earlier run of the `session`; `external`: a program outside Anabranch; `absent`: optional, and nothing provides
-it."""
+it; `task`: the end of another task (see `names.outcome_name`), which no agent or template sees."""
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 

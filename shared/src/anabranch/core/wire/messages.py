@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anabranch.core.request.models import Expansion, RetryPolicy
 from anabranch.core.wire.answer_messages import CheckRun as CheckRun
 from anabranch.core.wire.answer_messages import FailRun as FailRun
 from anabranch.core.wire.answer_messages import Fragment as Fragment
@@ -32,6 +31,7 @@ from anabranch.core.wire.message_parts import Status as Status
 from anabranch.core.wire.message_parts import StopReason as StopReason
 from anabranch.core.wire.message_parts import empty_object
 from anabranch.core.wire.snapshot_message import Snapshot as Snapshot
+from anabranch.core.wire.task_order import TaskOrder as TaskOrder
 
 # --- either owner --------------------------------------------------------------------------------
 
@@ -126,31 +126,6 @@ class GroupFinished(Message):
 # --- groups: keyed by session id -----------------------------------------------------------------
 
 
-class TaskOrder(Message):
-    """A task for the session's owner: its dependencies, its agent and members, and how to join the outcomes."""
-
-    name: str
-    agent: str
-    needs: tuple[Need, ...] = ()
-    context_keys: tuple[str, ...] = ()
-    """Keys of the request's context that templates mention and the task does not declare."""
-    result_keys: tuple[str, ...]
-    shares: dict[str, int] = empty_object()
-    """For each result key with a policy: the task's number among the tasks that produce it."""
-    optional_result_keys: tuple[str, ...] = ()
-    message_template: Json = None
-    shared_instructions: Json = None
-    inputs: Json = None
-    tools: tuple[str, ...] = ()
-    expansion: Expansion | None = None
-    retry: RetryPolicy | None = None
-    max_deliveries: int = 5
-    timeout: float | None = None
-    tolerated_failures: int | str = 0
-    on_failure: Literal["fail", "hold"] = "fail"
-    max_concurrency: int | None = None
-
-
 class OpenRun(Message):
     """First record of a run for its session's owner: values of the context, and the groups that will follow."""
 
@@ -169,6 +144,8 @@ class OpenRun(Message):
     """Declared result keys that a derived key of `separate` could collide with."""
     shared: dict[str, SharedKey] = empty_object()
     """Keys with a policy, and their producers."""
+    alternatives: dict[str, int] = empty_object()
+    """Keys without a policy that several tasks produce, of which at most one runs: the number of these tasks."""
     submitted_at: float | None = None
     """Time of admission in seconds since the epoch. None from an earlier release if no key has a policy."""
     admission: int = 0
@@ -192,6 +169,10 @@ class StartGroup(Message):
     timeout: float | None = None
     max_concurrency: int | None = None
     admission: int | None = None
+    fail_fast: bool = False
+    """The first task that fails cancels the others."""
+    need: int | None = None
+    """So many completed tasks (members, if the group has one task) decide the group, and cancel the others."""
     most_chunks: int | None = None
     """Maximum chunks of a task that are offered or running at once, if workers have started them; None: the limit
     of waiting chunks."""

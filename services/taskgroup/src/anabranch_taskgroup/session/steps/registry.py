@@ -13,8 +13,8 @@ STEP_KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in (TaskKind(),)}
 
 
 def kind_of(task: Task) -> StepKind:
-    """The kind of a step. Orders name no kind so far: each is of a task."""
-    return STEP_KINDS[TaskKind.name]
+    """The kind of a step."""
+    return STEP_KINDS[task.order.kind]
 
 
 def open_steps(run: Run) -> Iterator[Step]:
