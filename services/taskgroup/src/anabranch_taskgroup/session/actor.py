@@ -135,6 +135,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         retry_of=message.retry_of,
         reserved_keys=frozenset(message.reserved_keys),
         shared={key: MergedKey(each.policy, each.producers) for key, each in message.shared.items()},
+        alternatives=dict(message.alternatives),
         submitted_at=message.submitted_at or 0.0,
     )
     run.timers.schedule(OVERDUE, first_question(message.deadline))
@@ -268,7 +269,7 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
     value = Value(message.value, is_reference(message.value, run.session_id) if is_named is None else is_named)
     if run.retry_of is None and is_from_outside(run, message.key):
         turn.record_change(run, message.key, "outside", as_published(turn, run, message.key, value, ANY_SIZE))
-    set_key(turn, run, message.key, value)
+    set_key(turn, run, run, message.key, value)
 
 
 def _key_reduced(turn: Turn, message: KeyReduced, segments: tuple[bytes, ...]) -> None:

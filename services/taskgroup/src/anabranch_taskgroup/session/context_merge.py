@@ -154,7 +154,7 @@ def _with_value(turn: Turn, run: Run, key: str, shared: MergedKey, value: Value)
     turn.publish_record(run, key, {**body, "policy": shared.policy, "writers": list(shared.writers)})
     home = _settled(run, key, shared)
     home.results[key] = published.document
-    set_key(turn, run, key, value)
+    set_key(turn, run, run, key, value)
     return home
 
 
@@ -172,7 +172,7 @@ def _conflict(turn: Turn, run: Run, key: str, shared: MergedKey, message: str, w
 
 
 def _without_value(turn: Turn, run: Run, key: str, shared: MergedKey, reason: str) -> Group:
-    set_key(turn, run, key, Absent(reason))
+    set_key(turn, run, run, key, Absent(reason))
     return _settled(run, key, shared)
 
 

@@ -10,7 +10,7 @@ from anabranch_taskgroup.session.context_merge import contribute, producer_ended
 from anabranch_taskgroup.session.dead_letters import count_held, write_omitted_dead_letter
 from anabranch_taskgroup.session.failures import task_failure
 from anabranch_taskgroup.session.groups import close_group
-from anabranch_taskgroup.session.keys import set_key
+from anabranch_taskgroup.session.keys import scope_of, set_key
 from anabranch_taskgroup.session.merge import Joined, is_separate
 from anabranch_taskgroup.session.state import Absent, Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
@@ -34,8 +34,9 @@ def complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Jo
     if task.order.expansion is not None:
         turn.event(run, "task.joined", task=task, count=task.total, failed=len(task.failed), status="completed")
     # After all of them are published: the steps that this releases may be offered in the same turn.
+    scope = scope_of(run, task)
     for key, value in values:
-        set_key(turn, run, key, value)
+        set_key(turn, run, scope, key, value)
     _finish(turn, run, task, event)
 
 
@@ -108,9 +109,10 @@ def end(
         if absent_key:
             data["reason"] = f"{absent_key!r} is absent"
         turn.event(run, f"task.{_EVENT_OF[after]}", group=task.group, task=task, **data)
+    scope = scope_of(run, task)
     for key in task.order.result_keys:
         if key not in task.order.shares:
-            set_key(turn, run, key, Absent(f"{task.group}/{task.name} {after.lower()}"))
+            set_key(turn, run, scope, key, Absent(f"{task.group}/{task.name} {after.lower()}"))
     _finish(turn, run, task, event)
 
 

@@ -1,21 +1,52 @@
-"""Sets a key's value for a run: the first write wins and releases the steps that depend on the key. Pure."""
+"""Scopes of keys: looks values up for a task, and sets a key, which releases the steps that depend on it. Pure.
+
+The run is the root scope. Tasks of a loop body have the scope of the running iteration, in which their own keys
+are set; they look other keys up in the scopes around it.
+"""
 
 from __future__ import annotations
 
-from anabranch_taskgroup.session.state import Absent, Run, Value
+from collections.abc import Callable
+
+from anabranch_taskgroup.session.state import Absent, Run, Scope, Value
+from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn, Unwatch
 
 
-def set_key(turn: Turn, run: Run, key: str, value: Value | Absent) -> None:
-    """Set a key to a value or to absence, unless it is set. `lifecycle.settle` then checks the steps that wait for
-    it."""
-    if key in run.values:
+def scope_of(run: Run, task: Task) -> Scope:
+    """The scope in which a task's own keys are set: that of its innermost loop, else the run."""
+    return run
+
+
+def scope_with(run: Run, task: Task, key: str) -> Scope:
+    """The scope in which a key that a task needs is set: the innermost around the task that has a producer of the
+    key, else the run."""
+    return run
+
+
+def lookup_of(run: Run, task: Task) -> Callable[[str], Value | Absent | None]:
+    """A function from a key to what a task sees of it: its value, its absence, or None while it is not settled."""
+    return run.values.get
+
+
+def set_key(turn: Turn, run: Run, scope: Scope, key: str, value: Value | Absent) -> None:
+    """Set a key of a scope to a value or to absence, unless it is set: the first write wins. `lifecycle.settle`
+    then checks the steps that wait for it.
+
+    A key with several producers, of which at most one runs, is absent only once all of them have ended without a
+    value.
+    """
+    if key in scope.values:
         return
-    run.values[key] = value
-    if key in run.watched:
+    if scope.alternatives and isinstance(value, Absent) and key in scope.alternatives:
+        scope.alternatives[key] -= 1
+        if scope.alternatives[key] > 0:
+            return
+    scope.values[key] = value
+    if key in run.watched and scope is run:
         run.watched.discard(key)
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))
-    turn.known.append((run, key))
+    turn.known.append((run, scope, key))
 
 
 def is_from_outside(run: Run, key: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from anabranch_taskgroup.session.endings import end, fail
-from anabranch_taskgroup.session.keys import set_key
+from anabranch_taskgroup.session.keys import lookup_of, scope_with, set_key
 from anabranch_taskgroup.session.state import Absent, Group, Run
 from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.steps.kind import Step
@@ -29,15 +29,16 @@ def admit(turn: Turn, run: Run, task: Task) -> None:
 
 
 def _await_needs(turn: Turn, run: Run, task: Task) -> None:
+    look_up = lookup_of(run, task)
     for need in task.order.needs:
-        if need.key in run.values:
+        if look_up(need.key) is not None:
             continue
         if need.kind == "absent":
             # Not by `set_key`: the key is absent for each step that needs it, so none waits for it.
             run.values[need.key] = Absent("no task produces it")
             continue
         task.missing.add(need.key)
-        run.waiters.setdefault(need.key, []).append(task)
+        scope_with(run, task, need.key).waiters.setdefault(need.key, []).append(task)
         if need.kind == "external":
             run.from_outside.add(need.key)
         if need.kind in ("external", "session") and need.key not in run.watched:
@@ -47,8 +48,9 @@ def _await_needs(turn: Turn, run: Run, task: Task) -> None:
 
 def _begin_or_skip(turn: Turn, run: Run, task: Task) -> None:
     """Skip a step as soon as a required key is absent; begin it once all keys are known."""
+    look_up = lookup_of(run, task)
     for need in task.order.needs:
-        if not need.optional and isinstance(run.values.get(need.key), Absent):
+        if not need.optional and isinstance(look_up(need.key), Absent):
             end(turn, run, task, TaskEvent.DEPENDENCY_ABSENT, absent_key=need.key)
             return
     if not task.missing:
@@ -58,11 +60,11 @@ def _begin_or_skip(turn: Turn, run: Run, task: Task) -> None:
 def settle(turn: Turn) -> None:
     """Begin or skip the steps that waited for keys which became known, until no further key becomes known."""
     while turn.known:
-        run, key = turn.known.pop(0)
-        for task in run.waiters.pop(key, ()):
+        run, scope, key = turn.known.pop(0)
+        for task in scope.waiters.pop(key, ()):
             task.missing.discard(key)
             # A step looks at all its needs: only with its last key or an absent one, not at each of thousands.
-            if task.state is TaskState.WAITING and (not task.missing or isinstance(run.values[key], Absent)):
+            if task.state is TaskState.WAITING and (not task.missing or isinstance(scope.values[key], Absent)):
                 _begin_or_skip(turn, run, task)
 
 
@@ -74,7 +76,7 @@ def refuse_value(turn: Turn, run: Run, key: str, reason: str) -> None:
         is_required = any(need.key == key and not need.optional for need in task.order.needs)
         if is_required and task.state is TaskState.WAITING:
             fail(turn, run, task, TaskEvent.DEPENDENCY_REFUSED, "InvalidValue", message)
-    set_key(turn, run, key, Absent(message))
+    set_key(turn, run, run, key, Absent(message))
 
 
 def stop_steps(turn: Turn, run: Run, group: Group, event: TaskEvent) -> None:

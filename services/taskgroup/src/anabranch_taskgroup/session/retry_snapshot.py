@@ -17,6 +17,7 @@ from anabranch.core.json_documents import dumps
 from anabranch.core.wire.messages import Failure, Json, TaskOrder
 from anabranch.core.wire.results import is_reference
 from anabranch.runtime.ownership.effects import StorePut
+from anabranch_taskgroup.session.keys import lookup_of
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import stored_key
@@ -68,7 +69,7 @@ def outcome_of(run: Run, task: Task) -> dict[str, Any]:
     return {
         "completed": completed,
         "total": task.total,
-        "unseen": sorted(task.unseen | {need.key for need in task.order.needs if not _has(run, need.key)}),
+        "unseen": sorted(task.unseen | _without_value(run, task)),
         "parts": [
             # Fragments are copied into the document without being decoded.
             [part.spans, part.items, list(map(orjson.Fragment, part.segments)), _fragment(part.identifiers)]
@@ -86,8 +87,9 @@ def read_outcome(data: bytes) -> TaskOutcome:
     return TaskOutcome(**orjson.loads(data))
 
 
-def _has(run: Run, key: str) -> bool:
-    return isinstance(run.values.get(key), Value)
+def _without_value(run: Run, task: Task) -> set[str]:
+    look_up = lookup_of(run, task)
+    return {need.key for need in task.order.needs if not isinstance(look_up(need.key), Value)}
 
 
 def _fragment(data: bytes) -> orjson.Fragment | None:

@@ -8,6 +8,7 @@ first record, or the last snapshot, of its oldest open run. A field that is adde
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from anabranch.core.policies import Policy
 from anabranch.core.snapshots import RunTrail
@@ -139,10 +140,21 @@ class Group:
         return "EXECUTING" if running else "WAITING"
 
 
+class Scope(Protocol):
+    """Keys that are set together: of a run, which is the root scope, or of the running iteration of a loop."""
+
+    values: dict[str, Value | Absent]
+    """By key: its value or absence; a key that is not settled is missing."""
+    waiters: dict[str, list[Task]]
+    """By key that is not settled: the tasks that wait for it."""
+    alternatives: dict[str, int]
+    """By key that several tasks produce, of which at most one runs: how many of these tasks have not ended."""
+
+
 @dataclass(slots=True)
 class Run:
-    """One open run. `values` is the run's own view of the session: only its own outcomes satisfy its
-    dependencies."""
+    """One open run, and the root `Scope` of its keys. `values` is the run's own view of the session: only its own
+    outcomes satisfy its dependencies."""
 
     run_id: str
     request_id: str
@@ -158,6 +170,7 @@ class Run:
     context: dict[str, Json] = field(default_factory=dict)
     values: dict[str, Value | Absent] = field(default_factory=dict)
     waiters: dict[str, list[Task]] = field(default_factory=dict)
+    alternatives: dict[str, int] = field(default_factory=dict)
     producers: dict[str, Task] = field(default_factory=dict)
     """By key: the task that produces it."""
     watched: set[str] = field(default_factory=set)

@@ -23,7 +23,7 @@ from anabranch.core.wire.results import result_event_id
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.effects import AppendHistory, Effect, Notify, PublishAfter, StorePut
 from anabranch_taskgroup.session.partition import PartitionState
-from anabranch_taskgroup.session.state import Group, PublishedValue, Run
+from anabranch_taskgroup.session.state import Group, PublishedValue, Run, Scope
 from anabranch_taskgroup.session.task_state import Task
 
 
@@ -190,7 +190,7 @@ class Turn:
     events: list[tuple[Run, EventEntry]] = field(default_factory=list)
     ended: list[tuple[Run, Group, Task | None]] = field(default_factory=list)
     """The tasks that ended in this turn, and (without a task) the groups."""
-    known: list[tuple[Run, str]] = field(default_factory=list)
+    known: list[tuple[Run, Scope, str]] = field(default_factory=list)
     """Keys that became known in this turn and whose waiting steps `lifecycle.settle` has not yet checked."""
     changes: int = 0
     """Changes of the session's context in this turn so far."""

@@ -12,6 +12,7 @@ from typing import Any
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion.members import as_list, expand, lookup_path, sources
 from anabranch_taskgroup.session.endings import complete, end, fail
+from anabranch_taskgroup.session.keys import lookup_of
 from anabranch_taskgroup.session.merge import empty_join, predicted_problem
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.states import TaskEvent
@@ -23,8 +24,9 @@ from anabranch_taskgroup.session.turn import Turn
 def visible_values(run: Run, task: Task) -> dict[str, Value]:
     """The values of a task's dependencies, by key; absent ones are left out."""
     found: dict[str, Value] = {}
+    look_up = lookup_of(run, task)
     for need in task.order.needs:
-        if isinstance(value := run.values.get(need.key), Value):
+        if isinstance(value := look_up(need.key), Value):
             found[need.key] = value
     return found
 
