@@ -194,6 +194,11 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         (),
     ),
     m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list", admission=4), ()),
+    m.SignalRun: (m.SignalRun(run_id=RUN, name="paid", signal_id="a1b2", admission=4), (b'{"amount": 12}',)),
+    m.WaitsRendered: (
+        m.WaitsRendered(**PLACE, first=10_000, total=10_001, error="the value is gone", admission=4),
+        (b'[[1893456000.0,null,"de",null]]',),
+    ),
     m.KeyReduced: (
         m.KeyReduced(
             run_id=RUN,

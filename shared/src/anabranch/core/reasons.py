@@ -38,6 +38,11 @@ class Fact(StrEnum):
     WAITS_FOR_ROOM = "waits_for_room"
     WAITS_FOR_EXTERNAL_KEY = "waits_for_external_key"
     WAITS_FOR_KEY = "waits_for_key"
+    WAITS_FOR_TIME = "waits_for_time"
+    WAITS_FOR_CONDITION = "waits_for_condition"
+    WAITS_FOR_EVENT = "waits_for_event"
+    WAITS_FOR_SIGNAL = "waits_for_signal"
+    WAITS_FOR_DECISION = "waits_for_decision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,22 @@ MEANINGS: Mapping[Fact, Meaning] = {
     Fact.WAITS_FOR_KEY: Meaning(
         "another task of the run has to produce the key, and has not ended",
         "check the task that produces it, which is listed above",
+    ),
+    Fact.WAITS_FOR_TIME: Meaning("the task waits for a time", "wait until then, or cancel the run"),
+    Fact.WAITS_FOR_CONDITION: Meaning(
+        "the task waits until its condition is true, and no value that it reads has changed since",
+        "set a key that the condition reads by a task of the session",
+    ),
+    Fact.WAITS_FOR_EVENT: Meaning(
+        "the task waits for an event of this name and key, and none was published",
+        "run: anabranch publish NAME",
+    ),
+    Fact.WAITS_FOR_SIGNAL: Meaning(
+        "the task waits for a signal of this name to the run", "run: anabranch signal RUN NAME [JSON]"
+    ),
+    Fact.WAITS_FOR_DECISION: Meaning(
+        "the task waits for the decision of a person",
+        "run: anabranch approve RUN TASK, or: anabranch reject RUN TASK",
     ),
 }
 

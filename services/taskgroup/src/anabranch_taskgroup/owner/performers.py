@@ -23,6 +23,7 @@ from anabranch_taskgroup.owner.dispatch import Dispatcher
 from anabranch_taskgroup.owner.key_watcher import KeyWatcher
 from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.owner.retry_import import RetryImports
+from anabranch_taskgroup.owner.wait_rendering import Page, refusal, rendered_pages
 from anabranch_taskgroup.session.context_merge import pending_reductions
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
@@ -37,6 +38,7 @@ from anabranch_taskgroup.session.turn import (
     OfferChunk,
     Pause,
     ReduceKey,
+    RenderWaits,
     ReofferUnclaimed,
     Unwatch,
     Watch,
@@ -75,6 +77,7 @@ class Performers:
             Watch: self._watch,
             Unwatch: self._watch,
             CountArrays: self._count_arrays,
+            RenderWaits: self._render_waits,
             ReduceKey: self._reduce_keys,
             ImportOutcomes: self._import_outcomes,
             Halt: self._halt,
@@ -161,6 +164,23 @@ class Performers:
                 raise
             return 0, str(gone)
 
+    async def _render_waits(self, state: PartitionState, effects: Sequence[RenderWaits]) -> None:
+        for effect in effects:
+            run = state.runs.get(effect.run_id)
+            task = run.task(effect.group, effect.task) if run else None
+            if run is not None and task is not None and not task.is_over:
+                for message, segments in await self._rendered(run, task):
+                    await self._publish(run, message, segments)
+
+    async def _rendered(self, run: Run, task: Task) -> Sequence[Page]:
+        """Raises ValueGone while the store may restore a value that is missing."""
+        try:
+            return await rendered_pages(self._resources.store, self._names, run, task)
+        except ValueGone as gone:
+            if not await self._life.is_restored():
+                raise
+            return [refusal(run, task, str(gone))]
+
     async def _reduce_keys(self, state: PartitionState, effects: Sequence[ReduceKey]) -> None:
         for effect in effects:
             run = state.runs.get(effect.run_id)
@@ -177,8 +197,9 @@ class Performers:
                 raise
             return KeyReduced(run_id=run.run_id, key=key, error=str(gone), writers=run.shared[key].writers)
 
-    async def _publish(self, run: Run, message: Message) -> None:
-        await self._resources.log.publish([Outgoing(self._names.groups, run.session_id, encode(message))])
+    async def _publish(self, run: Run, message: Message, segments: Sequence[bytes] = ()) -> None:
+        record = Outgoing(self._names.groups, run.session_id, encode(message, segments))
+        await self._resources.log.publish([record])
 
     # --- flags for the workers -----------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from anabranch.core.wire.messages import (
     ReleaseHeld,
     RunTaken,
     RunUnknown,
+    SignalRun,
     Snapshot,
     StartGroup,
     StopRun,
@@ -58,6 +59,7 @@ from anabranch_taskgroup.session.state import Group, MergedKey, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent
 from anabranch_taskgroup.session.steps.kind import Step
 from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
+from anabranch_taskgroup.session.steps.wait_signals import receive
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import OVERDUE, STEP_TIMERS, Timer, TimerKind, in_request_order
 from anabranch_taskgroup.session.turn import DecisionConfig, Halt, Pause, Turn
@@ -347,6 +349,7 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     CheckRun: _check_run,
     PauseRun: _pause_run,
     ReleaseHeld: _release_held,
+    SignalRun: receive,
     RunTaken: _run_taken,
     ValueFound: _value_found,
     KeyReduced: _key_reduced,

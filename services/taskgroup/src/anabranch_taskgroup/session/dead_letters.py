@@ -39,6 +39,15 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     _write_dead_letter(turn, run, task, index, held)
 
 
+def fail_without_attempt(turn: Turn, run: Run, task: Task, failed: MemberFailed, **data: Any) -> None:
+    """A member that no worker runs has failed, as a wait that timed out; `data` are further fields of its event.
+    It is not held: there is nothing to run again."""
+    held = Held(failure_of(task, failed, None), 0)
+    count_failed(task, failed.index, held.failure)
+    emit_failure(turn, run, task, failed.index, held.failure, **data)
+    _write_dead_letter(turn, run, task, failed.index, held)
+
+
 def count_failed(task: Task, index: int, failure: Failure) -> None:
     """Count a member as failed and ended: the join does not wait for it any more."""
     task.failed[index] = failure

@@ -19,12 +19,13 @@ from anabranch_taskgroup.session.turn import (
     OfferChunk,
     Pause,
     ReduceKey,
+    RenderWaits,
     ReofferUnclaimed,
     Unwatch,
     Watch,
 )
 
-DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, ReduceKey, ImportOutcomes, ReofferUnclaimed)
+DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, RenderWaits, ReduceKey, ImportOutcomes, ReofferUnclaimed)
 """Effects that an owner leaves out before it has read its own claim: `derive` yields those that still count, with
 `ReofferUnclaimed` for the offers. `Halt` and `Pause` are not among them: `derive` cannot yield those of a run that
 has ended, and workers may still run its members."""

@@ -11,6 +11,7 @@ from anabranch_taskgroup.session.dead_letters import count_held, write_omitted_d
 from anabranch_taskgroup.session.failures import task_failure
 from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import scope_of, set_key
+from anabranch_taskgroup.session.mailboxes import leave
 from anabranch_taskgroup.session.merge import Joined, is_separate
 from anabranch_taskgroup.session.state import Absent, Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
@@ -130,6 +131,8 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
         count_held(task)
     if task.omitted_dead_letters:
         write_omitted_dead_letter(turn, run, task)
+    if task.waits is not None:
+        leave(run, task)
     # Without its chunks, reports about the step that are read later are stale.
     task.free()
     if run.timers.has_work:

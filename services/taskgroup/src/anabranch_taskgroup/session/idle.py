@@ -39,6 +39,7 @@ class IdleHints:
         """Return the hint for a batch of events, and remember it. Reads the run's tasks only if it may be
         idle."""
         may_be = run.paused or bool(run.watched) or run.timers.has_work or run.run_id in self._idle
+        may_be = may_be or run.signals is not None
         for entry in entries:
             may_be = may_be or entry.type == "task.failed"
         idle = may_be and run.run_id in state.runs and is_idle(run)

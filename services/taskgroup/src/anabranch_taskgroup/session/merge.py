@@ -15,7 +15,7 @@ from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion.members import Expanded
 from anabranch.core.json_documents import dumps
 from anabranch.core.outputs import check_derived, derived, empty_value, identifier_of, join
-from anabranch.core.ranges import Ranges
+from anabranch.core.ranges import Ranges, Spans
 from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import Json, MembersReported, MembersTaken
 from anabranch_taskgroup.session.state import Run
@@ -40,15 +40,20 @@ def add_results(
 ) -> None:
     """Keep the results of completed members. Pages of large values are named by the chunk and its fencing token,
     so that a page of an earlier delivery never replaces one that counts."""
-    task.completed |= message.completed
-    keys = len(task.order.result_keys)
-    # The identifiers follow the values of the result keys, for `separate` joins only.
-    identifiers = segments[keys] if len(segments) > keys else b""
-    task.packed.append(PackedResults(message.completed, segments[:keys], message.items, identifiers))
-    task.packed_bytes += sum(map(len, segments[:keys]))
+    keep_results(task, message.completed, segments, message.items)
     for large in message.large:
         prefix = page_prefix(chunk, fence, large.index)
         task.large.append(Large(large.index, large.key, prefix, large.pages, large.items))
+
+
+def keep_results(task: Task, completed: Spans, segments: tuple[bytes, ...], items: tuple[int, ...]) -> None:
+    """Keep the values of completed members: a JSON array for each result key."""
+    task.completed |= completed
+    keys = len(task.order.result_keys)
+    # The identifiers follow the values of the result keys, for `separate` joins only.
+    identifiers = segments[keys] if len(segments) > keys else b""
+    task.packed.append(PackedResults(completed, segments[:keys], items, identifiers))
+    task.packed_bytes += sum(map(len, segments[:keys]))
 
 
 def page_prefix(chunk: int, fence: int, index: int) -> str:

@@ -79,19 +79,26 @@ def finish_import(run: Run, message: RunTaken) -> list[Task]:
     return waiting
 
 
-def schedule_gaps(turn: Turn, run: Run, task: Task) -> None:
-    """The number of members of a task with imported results is known: emit the imported ones, and queue the gaps
-    between them for offers."""
+def emit_imported(turn: Turn, run: Run, task: Task) -> Ranges:
+    """The number of members of a task with imported results is known: emit the imported ones, and return them."""
     # With another number of members, the same index may be another member.
     if task.imported_total != task.total:
         _drop_imported(run, task)
-        return
+        return NO_RANGES
     task.imported_count = len(task.completed)
     if task.completed:
         turn.event(run, "task.completed", task=task, spans=tuple(task.completed), taken_over=True)
     for index, failure in task.failed.items():
         emit_failure(turn, run, task, index, failure, taken_over=True)
-    ended = task.completed.union(Ranges((index, index + 1) for index in task.failed))
+    return task.completed.union(Ranges((index, index + 1) for index in task.failed))
+
+
+def schedule_gaps(turn: Turn, run: Run, task: Task) -> None:
+    """The number of members of a task with imported results is known: emit the imported ones, and queue the gaps
+    between them for offers."""
+    ended = emit_imported(turn, run, task)
+    if not ended:
+        return
     # From here on `schedule` cuts chunks as usual; the gaps before need chunks of their own.
     task.cursor = max(stop for _, stop in ended)
     for start, stop in ended.missing(0, task.cursor):

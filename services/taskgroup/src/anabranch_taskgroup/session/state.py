@@ -18,6 +18,7 @@ from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import Timers
 from anabranch_taskgroup.session.traceback_limits import MAX_RUN_BYTES
+from anabranch_taskgroup.session.wait_state import Signals
 
 
 @value_object
@@ -200,6 +201,8 @@ class Run:
     timers: Timers = field(default_factory=Timers)
     overdue_questions: int = 0
     """How many times the run's owner was asked about the run; see `overdue`."""
+    signals: Signals | None = None
+    """None before the first signal, and before the first wait for one."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
     """What the log has of the run: no part of its state."""
 

@@ -37,6 +37,7 @@ class TaskEvent(StrEnum):
     EXPANSION_REFUSED = "expansion refused"
     JOINED = "every member ended, failures tolerated"
     BROKEN = "every member ended, too many failed"
+    WAIT_SKIPPED = "wait ended: skip"
     CANCEL = "run cancelled"
     TIME_OUT = "run or group timed out"
 
@@ -70,6 +71,7 @@ TRANSITIONS: dict[TaskState, dict[TaskEvent, TaskState]] = {
     TaskState.RUNNING: {
         TaskEvent.JOINED: TaskState.COMPLETED,
         TaskEvent.BROKEN: TaskState.FAILED,
+        TaskEvent.WAIT_SKIPPED: TaskState.SKIPPED,
         TaskEvent.EXPANSION_REFUSED: TaskState.FAILED,
         **_STOPS,
     },

@@ -13,6 +13,7 @@ from anabranch.core.ranges import NO_RANGES, Ranges
 from anabranch.core.wire.messages import Failure, Mode, Spans, TaskOrder
 from anabranch_taskgroup.session.states import ENDINGS, TaskState
 from anabranch_taskgroup.session.traceback_limits import TracebackBudget, retry_budget
+from anabranch_taskgroup.session.wait_state import OpenWaits
 
 
 @dataclass(slots=True)
@@ -158,6 +159,8 @@ class Task:
     """The event about the missing agent was emitted, and no member has started since."""
     later_attempts: dict[int, int] = field(default_factory=dict)
     """By sampled member that completed in a later attempt than the first: the attempt."""
+    waits: OpenWaits | None = None
+    """Of a step of kind `wait` that has begun; None for any other."""
 
     @property
     def name(self) -> str:
@@ -193,6 +196,8 @@ class Task:
         self.parked.clear()
         self.careful = NO_RANGES
         self.deaths.clear()
+        if self.waits is not None:
+            self.waits.free()
 
     def mode_of(self, index: int) -> Mode:
         """The mode in which a member runs next."""

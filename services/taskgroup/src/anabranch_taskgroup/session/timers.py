@@ -28,6 +28,8 @@ class TimerKind(IntEnum):
     """Of a step: workers have lacked its agent for a while."""
     REOFFER = 3
     """Of a step: a parked chunk or a retry is due."""
+    WAIT = 4
+    """Of a step that waits: the time of a member has come."""
 
 
 class Timer(NamedTuple):
@@ -39,7 +41,7 @@ class Timer(NamedTuple):
 
 
 OVERDUE = Timer(TimerKind.OVERDUE)
-STEP_TIMERS = (TimerKind.AGENT_MISSING, TimerKind.REOFFER)
+STEP_TIMERS = (TimerKind.AGENT_MISSING, TimerKind.REOFFER, TimerKind.WAIT)
 
 
 class Timers(DueQueue[Timer]):

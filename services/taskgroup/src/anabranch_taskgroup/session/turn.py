@@ -88,6 +88,16 @@ class CountArrays:
 
 
 @dataclass(frozen=True, slots=True)
+class RenderWaits:
+    """Read the values that the placeholders of a wait name, fill them in for each member, and append that to the
+    log."""
+
+    run_id: str
+    group: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReduceKey:
     """Read the contributions to a key with a policy, and append the reduced value to the log."""
 

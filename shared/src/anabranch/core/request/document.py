@@ -13,7 +13,15 @@ from pydantic_core import CoreSchema
 class Document(BaseModel):
     """Base of the request's models: frozen, no unknown fields, null means absent, one canonical JSON form."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        # Fields with the name of a Python keyword, such as `while_`, have the keyword as alias.
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
 
     def to_document(self) -> dict[str, Any]:
         """The canonical JSON document: one spelling of each value, without fields that have their default."""

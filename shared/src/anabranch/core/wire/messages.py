@@ -32,6 +32,8 @@ from anabranch.core.wire.message_parts import StopReason as StopReason
 from anabranch.core.wire.message_parts import empty_object
 from anabranch.core.wire.snapshot_message import Snapshot as Snapshot
 from anabranch.core.wire.task_order import TaskOrder as TaskOrder
+from anabranch.core.wire.wait_messages import SignalRun as SignalRun
+from anabranch.core.wire.wait_messages import WaitsRendered as WaitsRendered
 
 # --- either owner --------------------------------------------------------------------------------
 
@@ -440,8 +442,10 @@ OnGroups = Annotated[
     | CheckRun
     | PauseRun
     | ReleaseHeld
+    | SignalRun
     | ValueFound
     | ArrayCounted
+    | WaitsRendered
     | KeyReduced
     | ValuePage
     | TakenPage

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from anabranch.core.errors import ExpansionError
-from anabranch.core.expansion.members import as_list, expand, lookup_path, sources
+from anabranch.core.expansion.members import Expanded, as_list, expand, lookup_path, sources
 from anabranch_taskgroup.session.endings import complete, end, fail
 from anabranch_taskgroup.session.keys import lookup_of
 from anabranch_taskgroup.session.merge import empty_join, predicted_problem
@@ -49,7 +49,16 @@ def _is_under(key: str, paths: Iterable[str]) -> bool:
 
 
 def expand_in_memory(turn: Turn, run: Run, task: Task) -> None:
-    """Expand a task whose arrays are in the owner's state."""
+    """Expand a task whose arrays are in the owner's state, and run its members."""
+    if (expanded := expanded_in_memory(turn, run, task)) is not None and has_members(
+        turn, run, task, expanded.count
+    ):
+        run_members(turn, run, task)
+
+
+def expanded_in_memory(turn: Turn, run: Run, task: Task) -> Expanded | None:
+    """The members of a task whose arrays are in the owner's state; None if they make no expansion, which ends the
+    task."""
     expansion = task.order.expansion
     assert expansion is not None
     data = {key: value.data for key, value in visible_values(run, task).items()}
@@ -57,12 +66,12 @@ def expand_in_memory(turn: Turn, run: Run, task: Task) -> None:
         expanded = expand(expansion, arrays_of(task, data), limit=run.member_limit)
     except ExpansionError as error:
         refuse_expansion(turn, run, task, str(error))
-        return
+        return None
     # Before any member runs: a conflict of derived keys would otherwise cost all the work, and show at the join.
     if (problem := predicted_problem(run, task, expanded)) is not None:
         refuse_expansion(turn, run, task, problem)
-        return
-    count_members(turn, run, task, expanded.count)
+        return None
+    return expanded
 
 
 def arrays_of(task: Task, data: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -85,22 +94,23 @@ def _source(data: Mapping[str, Any], name: str, source: Any) -> Any:
         raise ExpansionError(f"the array for {name!r} is missing: there is no value at {source!r}") from None
 
 
-def count_members(turn: Turn, run: Run, task: Task, count: int) -> None:
-    """The number of members is known: run them, or end the task as its `on_empty` says."""
+def has_members(turn: Turn, run: Run, task: Task, count: int) -> bool:
+    """The number of members is known: True if there are any, else the task ends as its `on_empty` says."""
     expansion = task.order.expansion
     assert expansion is not None
     task.total = count
     task.member_bytes = _member_bytes(run, task)
     turn.event(run, "task.expanded", group=task.group, task=task, count=count)
     if count:
-        run_members(turn, run, task)
-    elif expansion.on_empty == "complete":
+        return True
+    if expansion.on_empty == "complete":
         complete(turn, run, task, TaskEvent.EMPTY_COMPLETE, empty_join(task))
     elif expansion.on_empty == "skip":
         end(turn, run, task, TaskEvent.EMPTY_SKIP)
     else:
         message = "the expansion has no members, and on_empty says fail"
         fail(turn, run, task, TaskEvent.EMPTY_FAIL, "ExpansionError", message)
+    return False
 
 
 def _member_bytes(run: Run, task: Task) -> float:

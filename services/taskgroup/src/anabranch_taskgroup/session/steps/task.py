@@ -28,7 +28,7 @@ from anabranch_taskgroup.session.missing_agents import note_missing_agent, repor
 from anabranch_taskgroup.session.reports import ReportStatus, apply_report, classify
 from anabranch_taskgroup.session.retry_import import import_members, import_page
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen, next_state
-from anabranch_taskgroup.session.steps.expansion import count_members, expand_in_memory, has_large_array
+from anabranch_taskgroup.session.steps.expansion import expand_in_memory, has_large_array, has_members
 from anabranch_taskgroup.session.steps.joins import advance, report_partial, run_members
 from anabranch_taskgroup.session.steps.kind import Activity, Signal, Step, StepKind, Wait
 from anabranch_taskgroup.session.steps.member_waits import member_waits
@@ -95,7 +95,8 @@ def _array_counted(turn: Turn, step: Step, message: ArrayCounted, segments: tupl
     if message.error is not None and may_happen(task.state, TaskEvent.EXPANSION_REFUSED):
         fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", message.error)
     elif message.error is None and task.state is TaskState.READY:
-        count_members(turn, run, task, message.count)
+        if has_members(turn, run, task, message.count):
+            run_members(turn, run, task)
     else:
         turn.partition.drop("array counted before")
 
