@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anabranch.core.request.models import Expansion, RetryPolicy
+from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
 from anabranch.core.wire import messages as m
 from anabranch.core.wire.task_order import BranchOrder
 
@@ -24,6 +24,7 @@ ORDER = m.TaskOrder(
         m.Need(key="pages", kind="context"),
         m.Need(key="hint", kind="absent", optional=True),
         m.Need(key="go", kind="external"),
+        m.Need(key="{fetch/plan}", kind="task", optional=True, unless_failed=True),
     ),
     context_keys=("lang",),
     result_keys=("text", "notes"),
@@ -46,6 +47,8 @@ ORDER = m.TaskOrder(
     error_key="failed_page",
     in_loop="(loop)",
     loop_names=("item", "last"),
+    retriers=(RetryPolicy(strategy="fixed", errors=("TimeoutError",)),),
+    compensate=Compensation(agent="unfetch", inputs={"url": "{page.url}"}),
 )
 
 SAMPLES: Mapping[type[m.Message], Sample] = {
@@ -143,6 +146,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             max_concurrency=20,
             fail_fast=True,
             need=2,
+            is_finally=True,
             most_chunks=4_096,
             admission=1_204,
         ),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from workflows import WORKFLOWS, Grouping, workflow_request, workflow_tasks
 
 from anabranch.core.request.admission import read_request
-from anabranch.core.request.graph import find_cycles, levels_of
+from anabranch.core.request.ordering import find_cycles, levels_of
 from anabranch.core.request.planning import Plan
 
 Edges = list[list[int]]

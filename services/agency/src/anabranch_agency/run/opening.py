@@ -31,6 +31,7 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLi
         retry_of=submit.retry_of,
         reserved_keys=plan.reserved_keys,
         shared=dict(plan.shared),
+        alternatives=dict(plan.alternatives),
         submitted_at=run.tombstone.accepted_at,
         admission=run.admission,
         # On the log with the run, so that a restart with other settings does not change how its records are

@@ -13,11 +13,14 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.request.models import TaskGroup
+from anabranch.core.names import outcome_name
+from anabranch.core.request.flow_outline import FIELDS
+from anabranch.core.request.models import FINALLY, TaskGroup
 from anabranch.core.request.planning import Plan, PlannedTask
 from anabranch.core.request.shape import Stencil
 from anabranch.core.wire.codec import header_of
 from anabranch.core.wire.messages import Need, SharedKey, StartGroup, TaskOrder
+from anabranch.core.wire.task_order import BranchOrder
 
 MAX_CHUNKS = 4_096
 """The most chunks of a task at once. If members take long, a chunk is one member, so this bounds how many run at
@@ -51,7 +54,7 @@ class CompiledPlan:
         timeout: of the run, in seconds.
         tasks: their number.
         produced: the result keys of all tasks, which hide keys of the context.
-        reserved_keys, shared: see OpenRun.
+        reserved_keys, shared, alternatives: see OpenRun.
     """
 
     project: str
@@ -61,6 +64,7 @@ class CompiledPlan:
     produced: frozenset[str]
     reserved_keys: tuple[str, ...]
     shared: Mapping[str, SharedKey]
+    alternatives: Mapping[str, int]
 
     @property
     def size(self) -> int:
@@ -74,7 +78,10 @@ def compiled(planned: Plan, *, with_gaps: bool) -> CompiledPlan:
     numbers = {
         key: {place: number for number, place in enumerate(found.producers)} for key, found in shared.items()
     }
-    by_group: dict[str, list[bytes]] = {group.name: [] for group in planned.request.task_groups}
+    groups = planned.request.task_groups
+    if planned.request.finally_:
+        groups = (*groups, TaskGroup(name=FINALLY, tasks=planned.request.finally_))
+    by_group: dict[str, list[bytes]] = {group.name: [] for group in groups}
     for task in planned.tasks:
         order = order_of(task, numbers).model_dump(mode="json", exclude_defaults=True)
         by_group[task.group].append(orjson.dumps(order))
@@ -82,14 +89,18 @@ def compiled(planned: Plan, *, with_gaps: bool) -> CompiledPlan:
         project=planned.request.project,
         timeout=planned.request.timeout,
         tasks=len(planned.tasks),
-        groups=tuple(_group(each, by_group[each.name], with_gaps) for each in planned.request.task_groups),
-        produced=frozenset(key for task in planned.tasks for key in task.spec.result_keys),
+        groups=tuple(
+            _group(each, by_group[each.name], with_gaps, number >= len(planned.request.task_groups))
+            for number, each in enumerate(groups)
+        ),
+        produced=planned.produced,
         reserved_keys=tuple(reserved_keys(planned)),
         shared=shared,
+        alternatives=planned.alternatives,
     )
 
 
-def _group(group: TaskGroup, orders: list[bytes], with_gaps: bool) -> CompiledGroup:
+def _group(group: TaskGroup, orders: list[bytes], with_gaps: bool, is_finally: bool) -> CompiledGroup:
     start = StartGroup(
         run_id="",
         admission=0,
@@ -97,6 +108,9 @@ def _group(group: TaskGroup, orders: list[bytes], with_gaps: bool) -> CompiledGr
         tasks=(),
         timeout=group.timeout,
         max_concurrency=group.max_concurrency,
+        fail_fast=group.fail_fast,
+        need=1 if group.race else group.need,
+        is_finally=is_finally,
         most_chunks=MAX_CHUNKS,
     )
     stencil = Stencil.of if with_gaps else Stencil.whole
@@ -108,7 +122,8 @@ def shared_keys(plan: Plan) -> dict[str, SharedKey]:
     """The keys of the plan that have a context policy, with the tasks that produce them."""
     policies = plan.request.context_policies
     producers: dict[str, list[tuple[str, str]]] = {key: [] for key in policies}
-    for task in plan.tasks if policies else ():
+    # The values of a loop body are those of the loop, which contributes them to the key once.
+    for task in (each for each in plan.tasks if each.spec.in_loop is None) if policies else ():
         for key in task.spec.result_keys:
             if key in producers:
                 producers[key].append((task.group, task.name))
@@ -145,23 +160,50 @@ Numbers = Mapping[str, Mapping[tuple[str, str], int]]
 def order_of(task: PlannedTask, numbers: Numbers) -> TaskOrder:
     """A planned task in the form that the session's owner receives."""
     spec, place = task.spec, (task.group, task.name)
-    return TaskOrder(
+    order = TaskOrder(
         name=task.name,
         agent=spec.agent,
-        needs=tuple(Need(key=need.key, kind=need.kind, optional=need.optional) for need in task.needs),
+        needs=tuple(
+            Need(key=need.key, kind=need.kind, optional=need.optional, unless_failed=need.unless_failed)
+            for need in task.needs
+        ),
         context_keys=tuple(sorted(task.context_keys)),
         result_keys=spec.result_keys,
-        shares={key: numbers[key][place] for key in spec.result_keys if key in numbers},
+        shares={key: numbers[key][place] for key in spec.result_keys if place in numbers.get(key, ())},
         optional_result_keys=spec.optional_result_keys,
         message_template=spec.message_template,
         shared_instructions=spec.shared_instructions,
         inputs=spec.inputs,
         tools=spec.tools,
         expansion=spec.expansion_config,
-        retry=spec.retry,
+        retry=None if isinstance(spec.retry, tuple) else spec.retry,
         max_deliveries=spec.max_deliveries,
-        timeout=spec.timeout,
+        timeout=task.timeout,
         tolerated_failures=spec.tolerated_failures,
         on_failure=spec.on_failure,
         max_concurrency=spec.max_concurrency,
+        announces=task.announces,
+        loop_names=task.loop_names,
+    )
+    return order if FIELDS.isdisjoint(spec.model_fields_set) else _with_flow(order, task)
+
+
+def _with_flow(order: TaskOrder, task: PlannedTask) -> TaskOrder:
+    """The order with what controls the task."""
+    spec, branch = task.spec, task.branch
+    return order.model_copy(
+        update={
+            "kind": spec.kind,
+            "retriers": spec.retry if isinstance(spec.retry, tuple) else (),
+            "when": spec.when,
+            "branch": branch
+            and BranchOrder(key=outcome_name(*branch.switch), case=branch.case, reason=branch.reason),
+            "error_key": spec.error_key,
+            "in_loop": spec.in_loop,
+            "switch": spec.switch,
+            "loop": spec.loop,
+            "wait": spec.wait,
+            "run": spec.run,
+            "compensate": spec.compensate,
+        }
     )

@@ -21,6 +21,7 @@ from anabranch.core.names import key_problem, session_id_problem
 from anabranch.core.request import validation
 from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import Sent, unwrap
+from anabranch.core.request.flow_validation import flow_problems
 from anabranch.core.request.graph import Graph, SessionKeys, build_graph
 from anabranch.core.request.member_counts import MemberForecast
 from anabranch.core.request.models import Request
@@ -270,6 +271,8 @@ def _semantic_problems(
     yield from validation.tolerances(graph.tasks, pointer)
     yield from validation.subsets(graph, pointer)
     yield from validation.unknown_keys(graph, pointer)
+    if graph.flow is not None:
+        yield from flow_problems(graph, policies, pointer)
     yield from validation.cycles(graph, pointer)
     yield from validation.too_many_members(graph.tasks, members, environment.limits.members, pointer)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -37,7 +38,7 @@ class Document(BaseModel):
 
     @classmethod
     def _may_omit(cls, name: object) -> bool:
-        field = cls.model_fields.get(str(name))
+        field = cls.model_fields.get(str(name)) or _by_alias(cls).get(str(name))
         return field is not None and not field.is_required()
 
     @classmethod
@@ -50,6 +51,10 @@ class Document(BaseModel):
             if cls._may_omit(name):
                 target["properties"][name] = _nullable(field)
         return schema
+
+
+def _by_alias(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias: field for field in model.model_fields.values() if field.alias}
 
 
 def _nullable(field: dict[str, Any]) -> dict[str, Any]:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from anabranch.core import names
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code
 from anabranch.core.json_documents import compact_size
 from anabranch.core.project import PATTERN, project_problem
+from anabranch.core.request.task_spelling import MISSING
 
 Strategy = Literal["none", "immediate", "fixed", "exponential", "fibonacci"]
 ExpansionType = Literal["array", "matrix", "custom"]
@@ -44,6 +46,12 @@ def _named(value: object, problem: str | None) -> object:
 
 def _check_name(value: object) -> object:
     return _named(value, names.name_problem(value)) if isinstance(value, str) else value
+
+
+def _check_agent(value: object) -> object:
+    if value is MISSING:
+        raise PydanticKnownError("missing")
+    return _check_name(value)
 
 
 def _check_key(value: object) -> object:
@@ -82,9 +90,29 @@ def _check_timeout(value: object) -> float:
     return seconds
 
 
+def _check_duration_or_template(value: object) -> float | str:
+    return value if isinstance(value, str) and "{" in value else _check_duration(value)
+
+
+def _check_time_or_template(value: object) -> str:
+    if isinstance(value, str) and "{" in value:
+        return value
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise _schema_error(f"{repr(value)[:100]} is not a time such as 2030-01-31T12:00:00Z, with its zone")
+    return str(value)
+
+
 def _plain_number(value: float) -> int | float:
     """Write 30.0 as 30: one canonical spelling of each value."""
     return int(value) if value.is_integer() else value
+
+
+def _plain_duration(value: float | str) -> int | float | str:
+    return value if isinstance(value, str) else _plain_number(value)
 
 
 def _check_tolerance(value: object) -> int | str:
@@ -175,6 +203,8 @@ def _text_schema(forbidden: str, description: str) -> WithJsonSchema:
 
 
 Name = Annotated[str, BeforeValidator(_check_name), _text_schema("/", "printable, 1 to 255 characters, no '/'")]
+Agent = Annotated[str, BeforeValidator(_check_agent), _text_schema("/", "printable, 1 to 255 characters, no '/'")]
+"""The name of an agent, which reports a task that is of no kind at all."""
 Key = Annotated[str, BeforeValidator(_check_key), _text_schema("{}", "printable, 1 to 255 characters, no '{' '}'")]
 ResultKey = Annotated[
     str,
@@ -202,6 +232,28 @@ Timeout = Annotated[
     BeforeValidator(_check_timeout),
     PlainSerializer(_plain_number),
     WithJsonSchema(_DURATION_SCHEMA),
+]
+DurationOrTemplate = Annotated[
+    float | str,
+    BeforeValidator(_check_duration_or_template),
+    PlainSerializer(_plain_duration),
+    WithJsonSchema(
+        {
+            "anyOf": [*_DURATION_SCHEMA["anyOf"], {"type": "string", "pattern": r"\{"}],
+            "description": 'seconds, a string such as "5m" or "2h", or a placeholder of one',
+        }
+    ),
+]
+TimeOrTemplate = Annotated[
+    str,
+    BeforeValidator(_check_time_or_template),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^\d{4}-\d{2}-\d{2}|\{",
+            "description": "an RFC 3339 time with its zone, such as 2030-01-31T12:00:00Z, or a placeholder of one",
+        }
+    ),
 ]
 Jitter = Annotated[
     float, BeforeValidator(_check_jitter), PlainSerializer(_plain_number), WithJsonSchema(_JITTER_SCHEMA)

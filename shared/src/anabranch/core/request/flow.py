@@ -1,23 +1,37 @@
 """The parts of a request that control the flow: conditions, branches, loops, waits, sub-runs, compensation.
 
 Structure only, as in `models`. What each part does is decided by the session's owner; the rules are in
-docs/reference. `switch`, `branch` and `in_loop` of a task are the lowered form of other spellings, see `lowering`.
+docs/reference. `switch`, `branch`, `follows` and `in_loop` of a task are the lowered form of other spellings, see
+`lowering`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from anabranch.core.errors import Code
+from anabranch.core.request.data_conditions import Condition as Condition
 from anabranch.core.request.document import Document
-from anabranch.core.request.fields import Count, Duration, Json, Key, Name, ResultKey, Timeout
-
-Condition: TypeAlias = Any
+from anabranch.core.request.fields import (
+    Count,
+    Duration,
+    DurationOrTemplate,
+    Json,
+    Key,
+    Name,
+    ResultKey,
+    TimeOrTemplate,
+    Timeout,
+)
 
 OnNoMatch = Literal["fail", "skip"]
 OnTimeout = Literal["fail", "skip", "value"]
 MAX_ITERATIONS = 1_000_000
+LOOP_NAMES = ("iteration", "item", "state", "last")
+"""What templates and conditions of a loop body see of their loop."""
 
 
 class Switch(Document):
@@ -27,7 +41,7 @@ class Switch(Document):
     true. Without a default it fails with NoCaseMatched, or (`skip`) chooses nothing.
     """
 
-    cases: tuple[Condition, ...]
+    cases: tuple[Condition, ...] = Field(min_length=1)
     has_default: bool = False
     on_no_match: OnNoMatch = "fail"
     reason: Literal["branch", "condition"] = "branch"
@@ -38,7 +52,7 @@ class Branch(Document):
     """The task runs only if the task `switch` (of the same group, or as group/task) has chosen `case`."""
 
     switch: str
-    case: int
+    case: Annotated[int, Field(strict=True, ge=0)]
 
 
 class Loop(Document):
@@ -48,13 +62,22 @@ class Loop(Document):
     """A key whose value is a list, or a list."""
     while_: Condition = Field(default=None, alias="while")
     until: Condition = None
-    state: dict[Name, Json] = Field(default_factory=dict)
-    max_iterations: Count = 100
+    state: dict[ResultKey, Json] = Field(default_factory=dict)
+    """Names that keep a value from one iteration to the next, with their first values."""
+    max_iterations: Annotated[int, Field(strict=True, ge=1, le=MAX_ITERATIONS)] = 100
     max_duration: Timeout | None = None
     delay: Duration = 0.0
     on_limit: Literal["fail", "complete"] = "fail"
     on_failure: Literal["fail", "continue"] = "fail"
     collect: Literal["last", "append", "none"] = "last"
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.while_ is not None and self.until is not None:
+            raise refusal("has both `while` and `until`", "keep one of them; `!(...)` in it says the opposite")
+        if self.each is None and self.while_ is None and self.until is None:
+            raise refusal("has no end", "give it one of `each`, `while`, `until`")
+        return self
 
 
 class EventWait(Document):
@@ -71,7 +94,7 @@ class Approval(Document):
 
     subject: str = ""
     body: Json = None
-    options: tuple[str, ...] = ("approve", "reject")
+    options: tuple[str, ...] = Field(default=("approve", "reject"), min_length=1)
     form: dict[str, Json] | None = None
     assignees: tuple[str, ...] = ()
     required: Count = 1
@@ -82,12 +105,12 @@ class Approval(Document):
 class Wait(Document):
     """Waits for exactly one of: a duration, a time, a condition, an event, a signal, an approval."""
 
-    for_: Duration | str | None = Field(default=None, alias="for")
-    until: Json = None
+    for_: DurationOrTemplate | None = Field(default=None, alias="for")
+    until: TimeOrTemplate | None = None
     """An RFC 3339 timestamp, or a placeholder of one."""
     condition: Condition = None
     event: EventWait | None = None
-    signal: str | None = None
+    signal: Name | None = None
     approval: Approval | None = None
     timeout: Timeout | None = None
     on_timeout: OnTimeout = "fail"
@@ -96,15 +119,41 @@ class Wait(Document):
     payload_schema: dict[str, Json] | None = Field(default=None, alias="schema")
     collect: Count = 1
 
+    @model_validator(mode="after")
+    def _waits_for_one_thing(self) -> Self:
+        kinds = (self.for_, self.until, self.condition, self.event, self.signal, self.approval)
+        given = [name for name, kind in zip(WAIT_KINDS, kinds, strict=True) if kind is not None]
+        if len(given) != 1:
+            problem = f"has both {' and '.join(f'`{name}`' for name in given)}" if given else "waits for nothing"
+            raise refusal(problem, f"give it one of {', '.join(WAIT_KINDS)}")
+        if self.on_timeout != "fail" and self.timeout is None:
+            raise refusal("has `on_timeout` without `timeout`", "say how long it waits: `timeout: 1h`")
+        return self
+
+
+WAIT_KINDS = ("for", "until", "condition", "event", "signal", "approval")
+
 
 class SubRun(Document):
     """Starts a run of its own, and takes its results as the value."""
 
     request: dict[str, Json] | None = None
-    definition: str | None = None
+    definition: str | None = Field(default=None, min_length=1)
     """`name` or `name@version`."""
     context: dict[Key, Json] = Field(default_factory=dict)
     session: Literal["own", "shared"] = "own"
     on_parent_end: Literal["cancel", "abandon"] = "cancel"
     outputs: tuple[ResultKey, ...] | None = None
     """The result keys of the child that are taken over; None: all."""
+
+    @model_validator(mode="after")
+    def _starts_one_thing(self) -> Self:
+        if (self.request is None) == (self.definition is None):
+            problem = "starts nothing" if self.request is None else "has both `request` and `definition`"
+            raise refusal(problem, "give it one of request, definition")
+        return self
+
+
+def refusal(reason: str, hint: str = "") -> PydanticCustomError:
+    """The error of a validator; `schema_errors` makes a Problem of it."""
+    return PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": reason, "hint": hint})

@@ -1,20 +1,21 @@
-"""The dependency graph of a request's tasks: producers of keys, cycles, levels. Pure.
+"""The dependency graph of a request's tasks: producers of keys, needs, levels. Pure.
 
-Iterative, with one pass over the edges, so that thousands of tasks and long chains need no recursion. Works on
-outlines of tasks, which may be incomplete; see ``outline``.
+With one pass over the edges. Works on outlines of tasks, which may be incomplete; see ``outline``. What control
+flow adds is in ``flow_links``.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
-from anabranch.core.names import leading_keys
+from anabranch.core.names import leading_keys, outcome_name
 from anabranch.core.request.envelope import Path
 from anabranch.core.request.fields import DependencyKind
+from anabranch.core.request.flow_links import ROOT, FlowLinks, Link, link
+from anabranch.core.request.ordering import levels_of
 from anabranch.core.request.outline import RequestedKey, TaskOutline
 
 SessionKeys = Callable[[str], bool] | Collection[str]
@@ -32,6 +33,7 @@ class Dependency(NamedTuple):
     kind: DependencyKind
     optional: bool
     producer: tuple[str, str] | None = None
+    unless_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,43 @@ class Graph:
     """For each task: context path of its expansion -> the key that holds the array."""
     levels: Sequence[int] | None
     """The level of each task; None if there is a cycle."""
+    flow: FlowLinks | None = None
+    """What control flow adds; None for a request without."""
+    order: Sequence[Sequence[int]] = ()
+    """With ``flow``: the edges by which tasks wait for each other, in which a loop has a node for its end."""
 
-    def origin(self, index: int, target: int) -> Path:
-        """The path in the request at which task ``index`` names a dependency on task ``target``."""
+    def origin(self, index: int, target: int) -> Path | None:
+        """The path in the request at which task ``index`` names a dependency on task ``target``; None if it has
+        none, as a loop on its body."""
         wants = wants_of(self.tasks[index], self.array_keys[index])
-        return next(want.path for want in wants if target in self.producers_of(want.key))
+        named = (want.path for want in wants if target in self.producers_of(want.key, index))
+        found = next(named, None)
+        return self.flow.origin(self.tasks[index], index, target) if found is None and self.flow else found
 
-    def producers_of(self, key: str) -> tuple[int, ...]:
-        """The indexes of the tasks that produce a key; several if the key has a policy."""
+    def producers_of(self, key: str, reader: int = -1) -> tuple[int, ...]:
+        """The indexes of the tasks that produce a key, as task ``reader`` sees it; several if the key has a
+        policy, or if at most one of them runs."""
+        if self.flow is not None:
+            return self.flow.producers_of(key, reader)
         if key in self.shared:
             return self.shared[key]
         return (self.producers[key],) if key in self.producers else ()
+
+    def scope_of(self, index: int) -> int:
+        """The index of the innermost loop around a task; `ROOT` if there is none."""
+        return self.flow.loops[index][0] if self.flow is not None and self.flow.loops[index] else ROOT
+
+    def may_repeat(self, scope: int, key: str) -> bool:
+        """True if several tasks of a scope may produce a key."""
+        if scope == ROOT and key in self.shared:
+            return True
+        return self.flow is not None and key in self.flow.alternatives.get(scope, ())
+
+    def producer_of(self, key: str, reader: int) -> int | None:
+        """The first of these tasks."""
+        if self.flow is None:
+            return self.producers.get(key)
+        return next(iter(self.flow.producers_of(key, reader)), None)
 
 
 def build_graph(
@@ -76,21 +104,28 @@ def build_graph(
     the keys with a policy, which several tasks may produce."""
     producers: dict[str, int] = {}
     shared: dict[str, list[int]] = {}
+    is_plain = True
     for index, task in enumerate(tasks):
+        if task.flow is not None:
+            is_plain = False
         for produced in task.produces:
             producers.setdefault(produced.text, index)
             if produced.text in policies:
                 shared.setdefault(produced.text, []).append(index)
     in_session = session_keys if callable(session_keys) else frozenset(session_keys).__contains__
     every = {key: tuple(dict.fromkeys(found)) for key, found in shared.items()}
-    resolver = _Resolver(tasks, producers, every, frozenset(context), in_session)
-    return resolver.graph()
+    if is_plain:
+        return _Resolver(tasks, producers, every, frozenset(context), in_session).graph()
+    links = link(tasks, policies)
+    return _FlowResolver(tasks, links, frozenset(context), in_session).graph()
 
 
 _NO_KEYS: Mapping[str, str] = MappingProxyType({})
 
 
 class _Resolver:
+    """Resolves the keys of a request without control flow."""
+
     def __init__(
         self,
         tasks: Sequence[TaskOutline],
@@ -162,6 +197,76 @@ class _Resolver:
         return Dependency(want.key, "absent", True) if want.optional else None
 
 
+class _FlowResolver(_Resolver):
+    """Resolves the keys of a request with control flow: each task sees the keys of its loops."""
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskOutline],
+        links: FlowLinks,
+        context: frozenset[str],
+        in_session: Callable[[str], bool],
+    ) -> None:
+        super().__init__(tasks, links.root, links.shared, context, in_session)
+        self._links = links
+
+    def graph(self) -> Graph:
+        needs, edges, array_keys = [], [], []
+        for index, task in enumerate(self._tasks):
+            keys = self._paths(index, task)
+            array_keys.append(keys)
+            wants = wants_of(task, keys)
+            targets = self._links.targets[index]
+            needs.append((*self._needs(index, task, wants), *_needs_of_tasks(targets)))
+            found = {each for want in wants for each in self._links.producers_of(want.key, index)}
+            found.update(target.task for target in targets)
+            edges.append(found)
+        return Graph(
+            tuple(self._tasks),
+            self._producers,
+            tuple(needs),
+            tuple([tuple(sorted(found)) for found in self._links.with_bodies(edges)]),
+            tuple(self._unknown),
+            self._shared,
+            tuple(array_keys),
+            self._links.levels(edges),
+            self._links,
+            self._links.ordered(edges),
+        )
+
+    def _paths(self, index: int, task: TaskOutline) -> Mapping[str, str]:
+        """The key of each array and of each field of a condition; not of what the task's own loops provide."""
+        links, named = self._links, {want.key for want in task.wants}
+        fields = task.flow.fields if task.flow is not None else ()
+        texts = dict.fromkeys(each.text for each in (*task.array_paths, *fields))
+        return {text: self._key(index, text, named) for text in texts if not links.is_own(index, text)}
+
+    def _key(self, index: int, path: str, named: set[str]) -> str:
+        keys = list(leading_keys(path))
+        visible = (
+            key for key in keys if key in named or self._links.producers_of(key, index) or key in self._context
+        )
+        return next(visible, None) or next(filter(self._in_session, keys), keys[-1])
+
+    def _needs(self, index: int, task: TaskOutline, wants: Iterable[RequestedKey]) -> Iterator[Dependency]:
+        for want in wants:
+            producers = self._links.producers_of(want.key, index)
+            if producers:
+                yield Dependency(want.key, "produced", want.optional, self._labels[producers[0]])
+            elif (need := self._elsewhere(task, want)) is not None:
+                yield need
+            else:
+                self._unknown.append((index, want))
+
+
+def _needs_of_tasks(targets: Iterable[Link]) -> Iterator[Dependency]:
+    """A need for each task that is named, whose end is waited for."""
+    for target in targets:
+        key = outcome_name(*target.label)
+        is_optional = target.mode != "completed"
+        yield Dependency(key, "task", is_optional, target.label, target.mode == "not_failed")
+
+
 def wants_of(task: TaskOutline, array_keys: Mapping[str, str]) -> Sequence[RequestedKey]:
     """All keys that a task waits for: those that it names, and those that hold its arrays."""
     return (*task.wants, *_implied(task, array_keys)) if array_keys else task.wants
@@ -171,118 +276,12 @@ def _implied(task: TaskOutline, array_keys: Mapping[str, str]) -> Iterator[Reque
     """The keys that hold mapped arrays, without those that the task names itself."""
     named = {want.key for want in task.wants}
     for array in task.array_paths:
-        key = array_keys[array.text]
-        if key not in named:
+        key = array_keys.get(array.text)
+        if key is not None and key not in named:  # a name of a loop has no key
             named.add(key)
             yield RequestedKey(key, False, array.path)
-
-
-def levels_of(edges: Sequence[Sequence[int]]) -> list[int] | None:
-    """The level of each task: 0 without edges, else one above its highest dependency; None if there is a cycle.
-
-    Kahn's algorithm: a task is done once all its dependencies are; tasks in a cycle never are.
-    """
-    waiting = [len(targets) for targets in edges]
-    dependents: list[list[int]] = [[] for _ in edges]
-    for index, targets in enumerate(edges):
-        for target in targets:
-            dependents[target].append(index)
-    levels = [0] * len(edges)
-    ready = deque(index for index, count in enumerate(waiting) if count == 0)
-    done = 0
-    while ready:
-        index = ready.popleft()
-        done += 1
-        for dependent in dependents[index]:
-            levels[dependent] = max(levels[dependent], levels[index] + 1)
-            waiting[dependent] -= 1
-            if waiting[dependent] == 0:
-                ready.append(dependent)
-    return levels if done == len(edges) else None
-
-
-def find_cycles(edges: Sequence[Sequence[int]]) -> list[list[int]]:
-    """A shortest cycle for each strongly connected component, from its first declared task.
-
-    ``[a, b, a]``: a waits for b, b waits for a. Empty if there is no cycle.
-    """
-    # A component of one task is a cycle only if the task depends on itself.
-    cyclic = [sorted(each) for each in _components(edges) if len(each) > 1 or each[0] in edges[each[0]]]
-    return [_shortest_cycle(edges, component) for component in sorted(cyclic)]
-
-
-def _shortest_cycle(edges: Sequence[Sequence[int]], component: Sequence[int]) -> list[int]:
-    start, inside = component[0], set(component)
-    came_from: dict[int, int] = {}
-    queue = deque([start])
-    while queue and start not in came_from:
-        index = queue.popleft()
-        for target in edges[index]:
-            if target in inside and target not in came_from:
-                came_from[target] = index
-                queue.append(target)
-    path = [start]
-    while len(path) == 1 or path[-1] != start:
-        path.append(came_from[path[-1]])
-    return path[::-1]
-
-
-def _components(edges: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The strongly connected components."""
-    search = _Tarjan(edges)
-    for index in range(len(edges)):
-        search.visit(index)
-    return search.found
-
-
-class _Tarjan:
-    """Tarjan's algorithm with an explicit stack, because a chain of ten thousand tasks would exceed Python's
-    recursion limit."""
-
-    def __init__(self, edges: Sequence[Sequence[int]]) -> None:
-        self.found: list[list[int]] = []
-        self._edges = edges
-        self._order: dict[int, int] = {}
-        self._lowest: dict[int, int] = {}
-        self._open: list[int] = []
-        self._is_open: set[int] = set()
-
-    def visit(self, root: int) -> None:
-        """Find the components that are reachable from ``root`` and not found yet."""
-        trail = [] if root in self._order else [self._enter(root)]
-        while trail:
-            index, targets = trail[-1]
-            target = self._next_new(index, targets)
-            if target is not None:
-                trail.append(self._enter(target))
-                continue
-            trail.pop()
-            self._leave(index)
-            if trail:
-                self._lower(trail[-1][0], self._lowest[index])
-
-    def _enter(self, index: int) -> tuple[int, Iterator[int]]:
-        self._order[index] = self._lowest[index] = len(self._order)
-        self._open.append(index)
-        self._is_open.add(index)
-        return index, iter(self._edges[index])
-
-    def _next_new(self, index: int, targets: Iterator[int]) -> int | None:
-        for target in targets:
-            if target not in self._order:
-                return target
-            if target in self._is_open:
-                self._lower(index, self._order[target])
-        return None
-
-    def _lower(self, index: int, order: int) -> None:
-        self._lowest[index] = min(self._lowest[index], order)
-
-    def _leave(self, index: int) -> None:
-        if self._lowest[index] != self._order[index]:
-            return
-        component: list[int] = []
-        while not component or component[-1] != index:
-            component.append(self._open.pop())
-        self._is_open.difference_update(component)
-        self.found.append(component)
+    for field in task.flow.fields if task.flow is not None else ():
+        found = array_keys.get(field.text)
+        if found is not None and found not in named:
+            named.add(found)
+            yield RequestedKey(found, True, field.path)

@@ -7,11 +7,11 @@ because Kafka producers in other languages and empty YAML values write null.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from operator import methodcaller
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic import Discriminator, Field, GetJsonSchemaHandler, Tag, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -20,6 +20,7 @@ from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.document import Document as Document
 from anabranch.core.request.fields import (
+    Agent,
     ArraySource,
     Count,
     Duration,
@@ -40,11 +41,18 @@ from anabranch.core.request.fields import (
     Timeout,
     Tolerance,
 )
+from anabranch.core.request.flow import Branch, Condition, Loop, SubRun, Switch, Wait, refusal
+from anabranch.core.request.task_spelling import KINDS, MADE_UP, one_spelling
+from anabranch.core.request.task_spelling import split_optional as split_optional
 
-RESERVED_IN_REQUEST = frozenset({"priority", "deadline", "not_before", "steps"})
+RESERVED_IN_REQUEST = frozenset({"priority", "deadline", "not_before"})
 RESERVED_IN_TASK = frozenset({"pool"})
 
 DAY = 86_400.0
+FINALLY = "finally"
+"""The name of the group of the tasks in ``finally``."""
+
+TaskKind = Literal["task", "wait", "run", "switch", "loop"]
 
 
 class RetryPolicy(Document):
@@ -60,6 +68,8 @@ class RetryPolicy(Document):
     """Maximum fraction by which a delay is shortened at random: 0 never, 1 down to no delay."""
     non_retryable: tuple[str, ...] = ()
     """Names of exception types that are not retried."""
+    errors: tuple[str, ...] = Field(default=("*",), min_length=1)
+    """Names of exception types that this policy is for, ``*`` for all."""
 
 
 class Sequence(Document):
@@ -110,13 +120,35 @@ class Expansion(Document):
     on_empty: OnEmpty = "complete"
 
 
+def _policy_or_list(value: object) -> str:
+    return "list" if isinstance(value, (list, tuple)) else "policy"
+
+
+Retry = Annotated[
+    # By the type of the value, so that an error is that of the one form which is meant.
+    Annotated[RetryPolicy, Tag("policy")] | Annotated[tuple[RetryPolicy, ...], Field(min_length=1), Tag("list")],
+    Discriminator(_policy_or_list),
+]
+
+
+class Compensation(Document):
+    """What undoes a completed task if its run ends failed, cancelled or timed out."""
+
+    agent: Name
+    inputs: Json = None
+    """As the ``inputs`` of a task. They also see the task's own results."""
+    retry: RetryPolicy | None = None
+
+
 class TaskSpec(Document):
-    """One task: its agent, inputs, dependencies and results."""
+    """One task: what it does (its agent, or another kind of step), inputs, dependencies and results."""
 
     name: Name
-    agent: Name
-    """Also accepted: ``agent_class``."""
-    result_keys: tuple[ResultKey, ...] = Field(min_length=1)
+    agent: Agent = ""
+    """Also accepted: ``agent_class``. A task has exactly one of ``agent``, ``wait``, ``run``, and in the lowered
+    form of a request ``switch`` and ``loop``."""
+    result_keys: tuple[ResultKey, ...] = Field(default=(), min_length=1)
+    """Default: the task's name."""
     message_template: Json = None
     """Text or nested JSON. Placeholders are replaced by text at any depth, even if a string is exactly one
     placeholder."""
@@ -131,7 +163,8 @@ class TaskSpec(Document):
     external_dependencies: tuple[ResultKey, ...] = ()
     optional_result_keys: tuple[ResultKey, ...] = ()
     expansion_config: Expansion | None = None
-    retry: RetryPolicy | None = None
+    retry: Retry | None = None
+    """One policy, or a list: the first one whose ``errors`` name the exception type applies."""
     max_deliveries: Count = 5
     timeout: Timeout | None = None
     tolerated_failures: Tolerance = 0
@@ -139,13 +172,45 @@ class TaskSpec(Document):
     """What a failed member does to its task's join: ``fail`` lets the join go on without it, ``hold`` keeps the
     join open until the member is redriven or dismissed, or the run times out."""
     max_concurrency: Count | None = None
+    when: Condition = None
+    """The task runs if this condition is true; if it is false, the task is skipped. Its fields are optional
+    dependencies."""
+    after: tuple[str, ...] = ()
+    """Tasks that have to complete first: ``task`` of the same group, or ``group/task``. ``"task?"`` waits for any
+    end of it."""
+    follows: tuple[str, ...] = ()
+    """Tasks whose end this task waits for, and that may be skipped but not fail. Written by lowering of
+    ``sequential`` and ``steps``."""
+    error_key: ResultKey | None = None
+    """A key that has a value exactly if the task fails for good: the failure is handled, and does not fail the
+    run."""
+    branch: Branch | None = None
+    in_loop: Name | None = None
+    """The task with ``loop``, of the same group, that repeats this one."""
+    wait: Wait | None = None
+    run: SubRun | None = None
+    switch: Switch | None = None
+    loop: Loop | None = None
+    compensate: Compensation | None = None
+
+    @property
+    def kind(self) -> TaskKind:
+        """The kind of step, as in orders: ``task`` if it has an agent."""
+        if self.agent:
+            return "task"
+        if self.wait is not None:
+            return "wait"
+        return "run" if self.run is not None else "switch" if self.switch is not None else "loop"
 
     @model_validator(mode="before")
     @classmethod
     def _one_spelling(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        return _mark_optional(_rename_agent_class(dict(data)))
+        return one_spelling(dict(data)) if isinstance(data, Mapping) else data
+
+    @classmethod
+    def _may_omit(cls, name: object) -> bool:
+        # A null agent is an error, if the task is of no other kind: it is not a task of no kind.
+        return name != "agent" and super()._may_omit(name)
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -153,10 +218,10 @@ class TaskSpec(Document):
     ) -> JsonSchemaValue:
         schema = super().__get_pydantic_json_schema__(core_schema, handler)
         target = handler.resolve_ref_schema(schema)
-        agent = target["properties"]["agent"]
-        target["properties"]["agent_class"] = {**agent, "title": "Agent Class"}
-        target["required"] = [name for name in target["required"] if name != "agent"]
-        target["oneOf"] = [{"required": ["agent"]}, {"required": ["agent_class"]}]
+        target["properties"]["agent"].pop("default", None)
+        target["properties"]["agent_class"] = {**target["properties"]["agent"], "title": "Agent Class"}
+        target["properties"]["result_keys"].pop("default", None)
+        target["oneOf"] = [{"required": [kind]} for kind in ("agent_class", *KINDS)]
         return schema
 
 
@@ -169,6 +234,25 @@ class TaskGroup(Document):
     """Result keys; ``"key?"`` is an optional one, and stays as written."""
     timeout: Timeout | None = None
     max_concurrency: Count | None = None
+    fail_fast: bool = False
+    """The first task that fails cancels the others of the group. Default: they go on."""
+    race: bool = False
+    """The first completed task cancels the others (the first member, if the group has one task)."""
+    need: Count | None = None
+    """As ``race``, after this number of completed tasks or members."""
+
+    @model_validator(mode="after")
+    def _one_race(self) -> Self:
+        if self.race and self.need not in (None, 1):
+            raise refusal(f"has both `race` and `need: {self.need}`", "a race needs 1; keep one of them")
+        if self.need is not None and self.need > (most := self._most_completed()):
+            raise refusal(f"`need` is {self.need}, and only {most} can complete", "lower `need`, or leave it out")
+        return self
+
+    def _most_completed(self) -> float:
+        """How many tasks can complete, or members if the group has one task."""
+        counted = [task for task in self.tasks if task.kind not in MADE_UP]
+        return math.inf if len(counted) == 1 and counted[0].expansion_config is not None else len(counted)
 
 
 class Request(Document):
@@ -185,6 +269,8 @@ class Request(Document):
     """How several values written to one key are merged. A key with a policy may have several producers."""
     timeout: Timeout = DAY
     task_groups: tuple[TaskGroup, ...] = Field(min_length=1)
+    finally_: tuple[TaskSpec, ...] = Field(default=(), alias="finally")
+    """Tasks that run once all others have ended, whatever happened."""
 
 
 ControlType = Literal["cancel", "pause", "resume", "redrive", "dismiss", "retry", "subscribe", "unsubscribe"]
@@ -230,53 +316,3 @@ class ControlRecord(Document):
         if self.type == "retry" and not self.failed:
             raise PydanticCustomError(Code.SCHEMA.value, "retry needs failed: true, the only supported mode")
         return self
-
-
-def split_optional(dependency: str) -> tuple[str, bool]:
-    """Split a dependency as written into its key and whether it is optional: ``"a?"`` -> ``("a", True)``."""
-    if len(dependency) > 1 and dependency.endswith("?"):
-        return dependency[:-1], True
-    return dependency, False
-
-
-def _rename_agent_class(data: dict[str, Any]) -> dict[str, Any]:
-    if data.get("agent_class") is None:
-        data.pop("agent_class", None)
-    elif data.get("agent") is None or data["agent"] == data["agent_class"]:
-        data["agent"] = data.pop("agent_class")
-    # Two different names both stay: the schema check refuses `agent_class` with a message of its own.
-    return data
-
-
-def _mark_optional(data: dict[str, Any]) -> dict[str, Any]:
-    """Move the ``?`` of dependencies into ``optional_dependencies``; anything but a list of strings stays."""
-    optional = data.get("optional_dependencies") or ()
-    if not _are_strings(optional):
-        return data
-    marked = [split_optional(key)[0] for key in optional]
-    for name in ("dependencies", "external_dependencies"):
-        keys = data.get(name)
-        if keys and _are_strings(keys):
-            if any(map(_ENDS_IN_MARK, keys)):
-                split = [split_optional(key) for key in keys]
-                keys = [key for key, _ in split]
-                marked += [key for key, is_optional in split if is_optional]
-            data[name] = _unique(keys)
-    if marked:
-        data["optional_dependencies"] = _unique(marked)
-    return data
-
-
-_TEXT = frozenset({str})
-_ENDS_IN_MARK = methodcaller("endswith", "?")
-
-
-def _are_strings(value: object) -> bool:
-    if not isinstance(value, (list, tuple)):
-        return False
-    # Fast path: the types of a long list are compared without a Python call for each item.
-    return set(map(type, value)) <= _TEXT or all(isinstance(item, str) for item in value)
-
-
-def _unique(keys: Any) -> list[str]:
-    return list(dict.fromkeys(keys))

@@ -19,14 +19,10 @@ from pydantic import ValidationError
 from anabranch.core.expansion.members import sources
 from anabranch.core.request.envelope import Path
 from anabranch.core.request.fields import array_source
-from anabranch.core.request.models import Expansion, Request, TaskGroup, TaskSpec, split_optional
-
-
-class Declared(NamedTuple):
-    """A name or key, with its path in the request."""
-
-    text: str
-    path: Path
+from anabranch.core.request.flow_outline import Declared as Declared
+from anabranch.core.request.flow_outline import FlowOutline, flow_outline, flow_outline_of
+from anabranch.core.request.models import FINALLY, Expansion, Request, RetryPolicy, TaskGroup, TaskSpec
+from anabranch.core.request.task_spelling import default_result, split_optional
 
 
 class RequestedKey(NamedTuple):
@@ -64,6 +60,8 @@ class TaskOutline:
     """The task sets ``max_attempts`` without a strategy, so no failure is retried."""
     tolerates_itself: bool
     """The task has `tolerated_failures` but no expansion, so no members that could fail."""
+    flow: FlowOutline | None = None
+    """What controls the task; None for most tasks."""
 
     @property
     def label(self) -> str:
@@ -75,7 +73,10 @@ class GroupOutline:
     """The name of a group, if readable, and its tasks."""
 
     name: Declared | None
-    tasks: tuple[tuple[Declared | None, TaskOutline], ...]
+    tasks: _Tasks
+
+
+_Tasks = tuple[tuple[Declared | None, TaskOutline], ...]
 
 
 def count_dependencies(document: Mapping[str, Any]) -> int:
@@ -91,28 +92,40 @@ def count_dependencies(document: Mapping[str, Any]) -> int:
 
 def read_outline(document: Mapping[str, Any]) -> list[GroupOutline]:
     """The groups and tasks of a request's document (not an envelope), in declared order."""
-    return [
+    groups = [
         _group_outline(group, ("task_groups", index))
         for index, group in enumerate(_list(document.get("task_groups")))
         if isinstance(group, Mapping)
     ]
+    if last := document.get(FINALLY):
+        groups.append(GroupOutline(Declared(FINALLY, (FINALLY,)), _tasks(last, (FINALLY,), FINALLY, [], True)))
+    return groups
 
 
 def _group_outline(group: Mapping[str, Any], path: Path) -> GroupOutline:
     name = _declared(group, "name", path)
     shown = name.text if name else f"#{int(path[-1]) + 1}"
     inherited = list(_wanted(group, "dependencies", path))
-    tasks = [
-        (_declared(task, "name", where), _task_outline(task, where, shown, inherited))
-        for index, task in enumerate(_list(group.get("tasks")))
-        if isinstance(task, Mapping) and (where := (*path, "tasks", index))  # never empty: only names the path
-    ]
-    return GroupOutline(name, tuple(tasks))
+    return GroupOutline(name, _tasks(group.get("tasks"), (*path, "tasks"), shown, inherited))
+
+
+def _tasks(tasks: Any, path: Path, group: str, inherited: list[RequestedKey], is_final: bool = False) -> _Tasks:
+    return tuple(
+        [
+            (_declared(task, "name", where), _task_outline(task, where, group, inherited, is_final))
+            for index, task in enumerate(_list(tasks))
+            if isinstance(task, Mapping) and (where := (*path, index))  # never empty: only names the path
+        ]
+    )
 
 
 def outline_of(request: Request) -> list[GroupOutline]:
     """The outlines of a valid request, as ``read_outline(request.to_document())`` but with empty paths."""
-    return [_group_outline_of(group) for group in request.task_groups]
+    groups = [_group_outline_of(group) for group in request.task_groups]
+    if request.finally_:
+        tasks = [(Declared(task.name, ()), _task_outline_of(task, FINALLY, [], True)) for task in request.finally_]
+        groups.append(GroupOutline(Declared(FINALLY, ()), tuple(tasks)))
+    return groups
 
 
 def _group_outline_of(group: TaskGroup) -> GroupOutline:
@@ -121,26 +134,35 @@ def _group_outline_of(group: TaskGroup) -> GroupOutline:
     return GroupOutline(Declared(group.name, ()), tuple(tasks))
 
 
-def _task_outline_of(task: TaskSpec, group: str, inherited: list[RequestedKey]) -> TaskOutline:
-    config, retry = task.expansion_config, task.retry
+def _task_outline_of(
+    task: TaskSpec, group: str, inherited: list[RequestedKey], is_final: bool = False
+) -> TaskOutline:
+    config, retry, flow = task.expansion_config, task.retry, flow_outline_of(task, group, is_final)
     found = sources(config).values() if config is not None else ()
     arrays = tuple([Declared(source, ()) for source in found if isinstance(source, str)])
+    produces = _placeless(task.result_keys)
+    if flow is not None:
+        arrays, produces = arrays + flow.arrays, produces + flow.produces
     return TaskOutline(
         group=group,
         name=task.name,
         path=(),
-        agent=Declared(task.agent, ()),
+        agent=Declared(task.agent, ()) if task.agent else None,
         wants=_wants_of(task, inherited),
         external=frozenset(task.external_dependencies),
-        produces=_placeless(task.result_keys),
+        produces=produces,
         optional_results=_placeless(task.optional_result_keys),
         optional_wants=_placeless(task.optional_dependencies),
         array_paths=arrays,
         expansion=config,
         expanded=config is not None,
-        names_array=config is not None and (bool(arrays) or _expands_alone(config)),
-        retries_never=retry is not None and retry.strategy == "none" and retry.max_attempts not in (None, 1),
+        names_array=config is not None
+        and (any(isinstance(source, str) for source in found) or _expands_alone(config)),
+        retries_never=(
+            isinstance(retry, RetryPolicy) and retry.strategy == "none" and retry.max_attempts not in (None, 1)
+        ),
         tolerates_itself=config is None and _tolerates(task.tolerated_failures),
+        flow=flow,
     )
 
 
@@ -162,7 +184,9 @@ def _expands_alone(config: Expansion) -> bool:
     return bool(config.array_mapping or (config.type == "matrix" and config.include) or sequences)
 
 
-def _task_outline(task: Mapping[str, Any], path: Path, group: str, inherited: list[RequestedKey]) -> TaskOutline:
+def _task_outline(
+    task: Mapping[str, Any], path: Path, group: str, inherited: list[RequestedKey], is_final: bool
+) -> TaskOutline:
     name = _declared(task, "name", path)
     external = list(_wanted(task, "external_dependencies", path))
     marked = tuple(_bare(item) for item in _strings(task, "optional_dependencies", path))
@@ -171,6 +195,10 @@ def _task_outline(task: Mapping[str, Any], path: Path, group: str, inherited: li
     raw = config if isinstance(config, Mapping) else None
     expansion = _expansion(raw) if raw is not None else None
     arrays = tuple(_array_paths(raw, expansion, (*path, "expansion_config"))) if raw else ()
+    produces = tuple(_strings(task, "result_keys", path)) or _default_result(task, path)
+    names_array = bool(arrays) or _may_expand_alone(raw or {})
+    if (flow := flow_outline(task, group, path, is_final)) is not None:
+        arrays, produces = arrays + flow.arrays, produces + flow.produces
     return TaskOutline(
         group=group,
         name=name.text if name else f"#{int(path[-1]) + 1}",
@@ -178,15 +206,16 @@ def _task_outline(task: Mapping[str, Any], path: Path, group: str, inherited: li
         agent=_declared(task, "agent", path) or _declared(task, "agent_class", path),
         wants=_merged(own, {item.text for item in marked}, inherited),
         external=frozenset(wanted.key for wanted in external),
-        produces=tuple(_strings(task, "result_keys", path)),
+        produces=produces,
         optional_results=tuple(_strings(task, "optional_result_keys", path)),
         optional_wants=marked,
         array_paths=arrays,
         expansion=expansion,
         expanded=raw is not None,
-        names_array=bool(arrays) or _may_expand_alone(raw or {}),
+        names_array=names_array,
         retries_never=_retries_never(task.get("retry")),
         tolerates_itself=config is None and _tolerates(task.get("tolerated_failures")),
+        flow=flow,
     )
 
 
@@ -218,6 +247,12 @@ def _tolerates(failures: Any) -> bool:
         # Any digit but 0: "0%" and "0.0%" tolerate nothing.
         return failures.rstrip().endswith("%") and any(digit in failures[:100] for digit in "123456789")
     return isinstance(failures, int) and failures > 0
+
+
+def _default_result(task: Mapping[str, Any], path: Path) -> tuple[Declared, ...]:
+    if task.get("result_keys") is not None or (name := default_result(task)) is None:
+        return ()
+    return (Declared(name, (*path, "name")),)
 
 
 def _expansion(config: Mapping[str, Any]) -> Expansion | None:

@@ -7,8 +7,8 @@ validates the request and builds the plan.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from anabranch.core.errors import Problem, RequestRefused
 from anabranch.core.expansion.members import Expanded, Member, member_name
@@ -16,12 +16,26 @@ from anabranch.core.json_documents import compact_size
 from anabranch.core.names import leading_keys
 from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import json_pointer
+from anabranch.core.request.flow import LOOP_NAMES
+from anabranch.core.request.flow_links import ROOT, RUN_NAME, FlowLinks
 from anabranch.core.request.graph import Dependency, Graph, SessionKeys, build_graph
 from anabranch.core.request.member_counts import AT_RUN_TIME, ORDINARY, MemberForecast, forecast_members
-from anabranch.core.request.models import Request, TaskSpec
+from anabranch.core.request.models import FINALLY, Request, TaskSpec
 from anabranch.core.request.outline import GroupOutline, TaskOutline, outline_of, read_outline
+from anabranch.core.request.templates_of_task import templates_of
 from anabranch.core.request.validation import cycles, unknown_keys
 from anabranch.core.templates import RenderBudget, RenderedTooLarge, Scope, member_scope, placeholders, render
+
+FINALLY_TIMEOUT = 300.0
+"""Seconds that a task in ``finally`` may take, unless it says another number: nothing else stops it."""
+
+
+class PlannedBranch(NamedTuple):
+    """The case of a switch that a task belongs to; the switch as (group, task)."""
+
+    switch: tuple[str, str]
+    case: int
+    reason: Literal["branch", "condition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,17 @@ class PlannedTask:
     members: int | None
     context_keys: frozenset[str] = frozenset()
     expanded: Expanded | None = None
+    announces: bool = False
+    """Other tasks wait for its end, whatever it produces."""
+    loop_names: tuple[str, ...] = ()
+    """The names of its loops, and of the run in `finally`, that its templates and conditions mention."""
+    branch: PlannedBranch | None = None
+    is_final: bool = False
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that it may take."""
+        return FINALLY_TIMEOUT if self.is_final and self.spec.timeout is None else self.spec.timeout
 
     @property
     def label(self) -> str:
@@ -53,7 +78,7 @@ class PlannedTask:
             "group": self.group,
             "name": self.name,
             "agent": self.spec.agent,
-            "dependencies": [need.key for need in self.needs],
+            "dependencies": [need.key for need in self.needs if need.kind != "task"],
             "result_keys": list(self.spec.result_keys),
             "members": self.members,
         }
@@ -71,6 +96,9 @@ class Plan:
     edges: int
     """Number of dependencies of one task on another."""
     warnings: tuple[str, ...] = ()
+    alternatives: Mapping[str, int] = field(default_factory=dict)
+    """Keys that at most one of several tasks produces, with the number of these tasks."""
+    flow: FlowLinks | None = None
 
     def to_document(
         self,
@@ -101,9 +129,16 @@ class Plan:
             ],
         }
 
+    @property
+    def produced(self) -> frozenset[str]:
+        """The keys of the run that its tasks set, which hide those of the context."""
+        tasks = [task.spec for task in self.tasks if task.spec.in_loop is None]
+        errors = [spec.error_key for spec in tasks if spec.error_key is not None]
+        return frozenset([key for spec in tasks for key in spec.result_keys] + errors)
+
     def visible_context(self) -> dict[str, Any]:
         """The request's context without the keys that tasks of the request produce."""
-        produced = {key for task in self.tasks for key in task.spec.result_keys}
+        produced = self.produced
         return {key: value for key, value in self.request.context.items() if key not in produced}
 
     def _members(
@@ -215,6 +250,8 @@ def assemble(request: Request, graph: Graph, members: Sequence[MemberForecast]) 
     levels = graph.levels
     assert levels is not None
     specs = [(group.name, task) for group in request.task_groups for task in group.tasks]
+    specs += [(FINALLY, task) for task in request.finally_]
+    announcing = {link.task for found in graph.flow.targets for link in found} if graph.flow is not None else ()
     undeclared = _Mentions(graph, request.context)
     tasks = tuple(
         PlannedTask(
@@ -226,12 +263,30 @@ def assemble(request: Request, graph: Graph, members: Sequence[MemberForecast]) 
             members=members[index].count,
             context_keys=undeclared.of(index, spec),
             expanded=members[index].expanded,
+            announces=index in announcing,
+            loop_names=undeclared.loop_names(index, spec) if graph.flow is not None else (),
+            branch=None if graph.flow is None else _branch(graph, graph.flow, index, specs),
+            is_final=graph.flow is not None and graph.flow.is_final[index],
         )
         for index, (group, spec) in enumerate(specs)
     )
     executions = sum(1 if task.members is None else task.members for task in tasks)
     edges = sum(len(targets) for targets in graph.edges)
-    return Plan(request, tasks, _by_level(tasks), executions, edges, tuple(undeclared.warnings))
+    alternatives = graph.flow.alternatives.get(ROOT, {}) if graph.flow is not None else {}
+    several = {key: len(found) for key, found in alternatives.items()}
+    warnings = tuple(undeclared.warnings)
+    return Plan(request, tasks, _by_level(tasks), executions, edges, warnings, several, graph.flow)
+
+
+def _branch(
+    graph: Graph, links: FlowLinks, index: int, specs: Sequence[tuple[str, TaskSpec]]
+) -> PlannedBranch | None:
+    flow = graph.tasks[index].flow
+    if flow is None or flow.branch is None:
+        return None
+    switch = next(link for link in links.targets[index] if link.label == flow.branch.switch[:2])
+    chosen = specs[switch.task][1].switch
+    return PlannedBranch(switch.label, flow.branch.case, "branch" if chosen is None else chosen.reason)
 
 
 def _by_level(tasks: Sequence[PlannedTask]) -> tuple[tuple[str, ...], ...]:
@@ -256,24 +311,36 @@ class _Mentions:
         if not mentioned:
             return frozenset()
         declared = {need.key for need in self._graph.needs[index]} | own_names(spec)
+        if self._graph.flow is not None:
+            mentioned = frozenset(text for text in mentioned if not self._graph.flow.is_own(index, text))
         # Sorted: the order of a set differs between processes, and that of the warnings must not.
-        found = [self._key(text, declared) for text in sorted(mentioned)]
-        for key in dict.fromkeys(key for key in found if key is not None and key in self._graph.producers):
-            self._warn(index, key)
-        return frozenset(key for key in found if key is not None and key not in self._graph.producers)
+        keys = [self._key(index, text, declared) for text in sorted(mentioned)]
+        found = dict.fromkeys(key for key in keys if key is not None)
+        produced = {key: at for key in found if (at := self._graph.producer_of(key, index)) is not None}
+        for key, producer in produced.items():
+            self._warn(index, key, producer)
+        return frozenset(key for key in found if key not in produced)
 
-    def _key(self, text: str, declared: set[str]) -> str | None:
+    def loop_names(self, index: int, spec: TaskSpec) -> tuple[str, ...]:
+        """The names of loops, and of the run, that the task's templates, conditions and arrays mention."""
+        task, links = self._graph.tasks[index], self._graph.flow
+        assert links is not None
+        fields = task.flow.fields if task.flow is not None else ()
+        texts = {*_mentioned(spec), *(each.text for each in (*fields, *task.array_paths))}
+        firsts = {text.partition(".")[0] for text in texts if links.is_own(index, text)}
+        return tuple(name for name in (*LOOP_NAMES, RUN_NAME) if name in firsts)
+
+    def _key(self, index: int, text: str, declared: set[str]) -> str | None:
         """The longest key that a placeholder may name; None if it is declared, or not a key."""
         for key in leading_keys(text):
             if key in declared:
                 return None
-            if key in self._graph.producers or key in self._context:
+            if key in self._context or self._graph.producer_of(key, index) is not None:
                 return key
         return None
 
-    def _warn(self, index: int, key: str) -> None:
-        task = self._graph.tasks[index]
-        producer = self._graph.tasks[self._graph.producers[key]]
+    def _warn(self, index: int, key: str, at: int) -> None:
+        task, producer = self._graph.tasks[index], self._graph.tasks[at]
         if producer is not task:
             self.warnings.append(
                 f"{task.label} mentions {{{key}}}, which {producer.label} produces, but does not depend on it: "
@@ -281,9 +348,14 @@ class _Mentions:
             )
 
 
+_TEMPLATED = frozenset({"wait", "run", "compensate"})
+"""Fields of a task with templates in them."""
+
+
 def _mentioned(spec: TaskSpec) -> frozenset[str]:
     found = placeholders(spec.inputs)
-    for template in (spec.message_template, spec.shared_instructions):
+    plain = (spec.message_template, spec.shared_instructions)
+    for template in plain if _TEMPLATED.isdisjoint(spec.__pydantic_fields_set__) else templates_of(spec):
         if template is not None:
             found |= placeholders(template)
     return found

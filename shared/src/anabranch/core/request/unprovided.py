@@ -33,7 +33,7 @@ def unprovided(plan: Plan, graph: Graph, context: ContextView, pointer: Callable
     """The problem of each placeholder that will not be replaced, with its path in the request."""
     found: list[Problem] = []
     for index, task in enumerate(plan.tasks):
-        names = _Names(task, graph, context)
+        names = _Names(task, index, graph, context)
         for field in FIELDS:
             for name in _written(getattr(task.spec, field)):
                 if not names.may_have_value(name):
@@ -65,7 +65,8 @@ def _written(template: Any) -> Iterator[str]:
 class _Names:
     """Names that a task's templates may use."""
 
-    def __init__(self, task: PlannedTask, graph: Graph, context: ContextView) -> None:
+    def __init__(self, task: PlannedTask, index: int, graph: Graph, context: ContextView) -> None:
+        self._index = index
         self._needs = {need.key for need in task.needs if need.kind != "context"}
         self._own = own_names(task.spec)
         self._graph = graph
@@ -78,6 +79,11 @@ class _Names:
         if name in SYSTEM_NAMES or name in self._context or Path(name).find(self._context) is not MISSING:
             return True
         keys = set(leading_keys(name))
+        flow = self._graph.flow
+        if flow is not None and (
+            flow.is_own(self._index, name) or any(flow.producers_of(key, self._index) for key in keys)
+        ):
+            return True
         if keys & self._needs or any(key in self._graph.producers for key in keys):
             # The value is not known before the run. An undeclared key of another task has a warning of its own.
             return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from anabranch.core.errors import Code, Problem
@@ -18,8 +18,10 @@ from anabranch.core.expansion.members import check_config
 from anabranch.core.policies import number_problem
 from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import Path
-from anabranch.core.request.graph import Graph, find_cycles
+from anabranch.core.request.flow_links import ROOT
+from anabranch.core.request.graph import Graph
 from anabranch.core.request.member_counts import MemberForecast
+from anabranch.core.request.ordering import find_cycles
 from anabranch.core.request.outline import Declared, GroupOutline, TaskOutline
 
 Pointer = Callable[[Path], str]
@@ -52,17 +54,23 @@ def _repeated(names: Iterable[Declared], kind: str, where: str, pointer: Pointer
             yield Problem(Code.DUPLICATE_NAME, pointer(name.path), message, "give it another name")
 
 
+_PRODUCERS = "a key has one producer: rename one of them, or give the key a policy in context_policies"
+
+
 def duplicate_result_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
     """Result keys that are declared more than once, by one task or by two."""
-    seen: dict[str, tuple[TaskOutline, Declared]] = {}
-    for task in graph.tasks:
+    seen: dict[tuple[int, str], tuple[TaskOutline, Declared]] = {}
+    for index, task in enumerate(graph.tasks):
+        scope = ROOT if graph.flow is None else graph.scope_of(index)
         for key in task.produces:
-            other, first = seen.setdefault(key.text, (task, key))
+            other, first = seen.setdefault((scope, key.text), (task, key))
             # With a policy, several tasks may produce a key, but each of them only once.
-            if first is not key and (other is task or key.text not in graph.shared):
+            if first is not key and (other is task or not graph.may_repeat(scope, key.text)):
                 by = "this task" if other is task else other.label
                 message = f"the result key {key.text!r} is already declared by {by}"
-                hint = "a key has one producer: rename one of them, or give the key a policy in context_policies"
+                hint = _PRODUCERS
+                if graph.flow is not None:
+                    hint += "; without one, the conditions of its producers must exclude each other"
                 yield Problem(Code.DUPLICATE_RESULT_KEY, pointer(key.path), message, hint)
 
 
@@ -120,14 +128,24 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
+def _of_tasks(graph: Graph, nodes: Sequence[int]) -> list[int]:
+    """A cycle of nodes as one of tasks: a loop is one task, but two nodes."""
+    if graph.flow is None:
+        return list(nodes)
+    found = [graph.flow.task_of(node) for node in nodes]
+    return [task for at, task in enumerate(found) if not at or task != found[at - 1]]
+
+
 def cycles(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
     """One problem for each set of tasks that wait for each other, with a shortest cycle in it."""
     if graph.levels is not None:
         return
     ambiguous = {name for name, count in Counter(task.name for task in graph.tasks).items() if count > 1}
-    for cycle in find_cycles(graph.edges):
+    for found in find_cycles(graph.order or graph.edges):
+        cycle = _of_tasks(graph, found)
         labels = [_label(graph.tasks[index], ambiguous) for index in cycle]
-        path = graph.origin(cycle[0], cycle[1])
+        origins = (graph.origin(index, target) for index, target in pairwise(cycle))
+        path = next((origin for origin in origins if origin is not None), graph.tasks[cycle[0]].path)
         message = f"these tasks wait for each other: {' -> '.join(_shortened(labels))}"
         hint = "each arrow is a dependency; remove one of them"
         yield Problem(Code.CYCLE, pointer(path), message, hint)
@@ -170,7 +188,9 @@ def unknown_agents(
     if agents is None:
         return
     known = ", ".join(sorted(agents)[:20]) or "none"
-    missing = (task.agent for task in tasks if task.agent and task.agent.text not in agents)
+    named = [task.agent for task in tasks if task.agent]
+    named += [task.flow.compensation for task in tasks if task.flow is not None and task.flow.compensation]
+    missing = (agent for agent in named if agent.text not in agents)
     for count, agent in enumerate(missing):
         message = f"there is no agent {agent.text!r}"
         likely = suggestion(agent.text, agents) if count < MAX_SUGGESTED else ""

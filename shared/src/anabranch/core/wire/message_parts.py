@@ -74,6 +74,9 @@ class Need(Message):
     key: str
     kind: DependencyKind
     optional: bool = False
+    unless_failed: bool = False
+    """Of an optional need of kind `task`: the task is skipped if the other one failed, or was skipped because a
+    failure left it without something that it required."""
 
 
 class SharedKey(Message):

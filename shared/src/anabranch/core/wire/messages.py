@@ -174,7 +174,10 @@ class StartGroup(Message):
     fail_fast: bool = False
     """The first task that fails cancels the others."""
     need: int | None = None
-    """So many completed tasks (members, if the group has one task) decide the group, and cancel the others."""
+    """So many completed tasks (members, if the group has one task) decide the group, and cancel the others. Steps
+    of the kinds `switch` and `loop` do not count."""
+    is_finally: bool = False
+    """The tasks run once all other groups have ended, whatever happened, outside a stop of the run."""
     most_chunks: int | None = None
     """Maximum chunks of a task that are offered or running at once, if workers have started them; None: the limit
     of waiting chunks."""

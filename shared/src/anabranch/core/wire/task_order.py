@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from anabranch.core.request.flow import Loop, SubRun, Switch, Wait
-from anabranch.core.request.models import Expansion, RetryPolicy
+from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
 from anabranch.core.wire.message_parts import Json, Message, Need, empty_object
 
 TaskKindName = Literal["task", "switch", "loop", "wait", "run"]
@@ -41,6 +41,8 @@ class TaskOrder(Message):
     tools: tuple[str, ...] = ()
     expansion: Expansion | None = None
     retry: RetryPolicy | None = None
+    retriers: tuple[RetryPolicy, ...] = ()
+    """In place of `retry`, several policies: the first one whose `errors` name the exception type applies."""
     max_deliveries: int = 5
     timeout: float | None = None
     tolerated_failures: int | str = 0
@@ -56,8 +58,10 @@ class TaskOrder(Message):
     in_loop: str | None = None
     """Name of the step of the group that repeats this one."""
     loop_names: tuple[str, ...] = ()
-    """Names of its loops that templates and conditions mention: `iteration`, `item`, `state`, `last`."""
+    """Names of its loops that templates, arrays and conditions mention: `iteration`, `item`, `state`, `last`; and
+    `run`, which tasks in `finally` may mention."""
     switch: Switch | None = None
     loop: Loop | None = None
     wait: Wait | None = None
     run: SubRun | None = None
+    compensate: Compensation | None = None
