@@ -227,7 +227,9 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             items=(2, 1),
             large=(m.LargeValue(index=1, key="text", pages=(256_000, 12), items=(40, 2)),),
             failed=(m.MemberFailed(index=2, error_type="ValueError", message="no", attempts=4),),
-            retried=(m.MemberRetry(index=4, attempt=1, delay=0.5, error_type="OSError", message="later"),),
+            retried=(
+                m.MemberRetry(index=4, attempt=1, delay=0.5, error_type="OSError", message="later", retrier=1),
+            ),
             restarted=((5, 2, 3.5),),
             progress=((5, 0.25, "a quarter"),),
             logs=(m.MemberLog(index=5, attempt=1, at=AT, level="info", message="ü", fields={"rows": 3}),),
@@ -260,6 +262,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             agent="http",
             spans=((0, 100), (250, 251)),
             attempts={250: 2},
+            retrier_attempts={250: (1, 1)},
             expanded=True,
             concurrency=8,
             document_key="anabranch.{shop.eu}:task:r:fetch/page",

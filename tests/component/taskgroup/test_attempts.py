@@ -107,6 +107,66 @@ def test_retry_later_sets_the_delay(anabranch_system: Start, after: float) -> No
     assert flaky.gaps == pytest.approx([after, after], abs=0.2)
 
 
+class Errors:
+    """Raises an error of the given types in each attempt, one after another, and then completes."""
+
+    def __init__(self, *types: type[Exception]) -> None:
+        self.types = list(types)
+        self.at: list[float] = []
+
+    async def __call__(self, task: Task) -> int:
+        self.at.append(asyncio.get_running_loop().time())
+        if task.attempt <= len(self.types):
+            raise self.types[task.attempt - 1](f"attempt {task.attempt}")
+        return task.attempt
+
+    @property
+    def gaps(self) -> list[float]:
+        return [round(later - earlier, 1) for earlier, later in zip(self.at, self.at[1:], strict=False)]
+
+
+RETRIERS = [
+    {"errors": ["KeyError"], "strategy": "fixed", "delay": 5, "max_attempts": 3},
+    {"errors": ["ValueError"]},
+    {"errors": ["*"], "strategy": "exponential", "delay": 0.5, "max_attempts": 3},
+]
+
+
+@pytest.mark.parametrize(
+    ("types", "gaps", "error_type"),
+    [
+        ([KeyError, OSError, KeyError, OSError], [5, 0.5, 5, 1], None),
+        ([OSError, OSError, KeyError, OSError], [0.5, 1, 5], "OSError"),
+        ([KeyError, KeyError, KeyError], [5, 5], "KeyError"),
+        ([KeyError, ValueError], [5], "ValueError"),
+    ],
+)
+def test_each_policy_of_a_list_has_its_own_budget_of_attempts(
+    anabranch_system: Start, types: list[type[Exception]], gaps: list[float], error_type: str | None
+) -> None:
+    errors = Errors(*types)
+
+    async def call(task: Task) -> int:
+        return await errors(task)
+
+    s = anabranch_system(agents={"flaky": call})
+    result = s.run(request(task("out", "flaky", retry=RETRIERS)))
+
+    assert errors.gaps == pytest.approx(gaps, abs=0.2)
+    assert [each["error_type"] for each in result.failures] == ([error_type] if error_type else [])
+    assert result.completed is (error_type is None)
+
+
+def test_a_timeout_of_the_run_is_not_retried(anabranch_system: Start) -> None:
+    async def slow(task: Task) -> None:
+        await asyncio.sleep(1_000)
+
+    s = anabranch_system(agents={"slow": slow})
+    result = s.run(request(task("out", "slow", retry=[{"errors": ["*"], "strategy": "immediate"}]), timeout=5))
+
+    assert (result.status, result.failures) == ("timed_out", ())
+
+
 def test_retries_of_members_leave_the_others_alone(anabranch_system: Start) -> None:
     calls: dict[int, int] = {}
 

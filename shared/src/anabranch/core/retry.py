@@ -7,8 +7,8 @@ compute the same time.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from anabranch.core.request.models import RetryPolicy
@@ -69,12 +69,58 @@ def delay_after(
     """
     if "GiveUp" in error_types:
         return None
+    if policy is not None and not is_for(policy, error_types):
+        policy = None
     if retry_after is not None:
         bound = max_attempts_of(policy)
         return max(retry_after, 0.0) if bound is None or attempt < bound else None
     if policy is None or not set(policy.non_retryable).isdisjoint(error_types):
         return None
     return delay_before(policy, attempt + 1, unit_random)
+
+
+def is_for(policy: RetryPolicy, error_types: Collection[str]) -> bool:
+    """True if the `errors` of a policy name one of an error's types, or all errors."""
+    return "*" in policy.errors or not set(policy.errors).isdisjoint(error_types)
+
+
+class Retrial(NamedTuple):
+    """What follows a failed attempt.
+
+    Attributes:
+        delay: seconds to the next attempt; None: the member has failed.
+        retrier: number of the policy that the attempt counts against; None if none is for its error.
+    """
+
+    delay: float | None
+    retrier: int | None
+
+
+def retrial_after(
+    policies: Sequence[RetryPolicy],
+    attempts: Sequence[int],
+    error_types: Collection[str],
+    unit_random: float,
+    *,
+    retry_after: float | None = None,
+) -> Retrial:
+    """Decide by a list of policies: the first one that is for the error decides, as `delay_after` does.
+
+    Each policy has a budget of its own: its `max_attempts` counts only failed attempts that it was the first for.
+
+    Args:
+        attempts: how many earlier attempts count against each policy; empty: none.
+    """
+    number = next((number for number, each in enumerate(policies) if is_for(each, error_types)), None)
+    policy = None if number is None else policies[number]
+    made = 1 + (attempts[number] if attempts and number is not None else 0)
+    return Retrial(delay_after(policy, made, error_types, unit_random, retry_after=retry_after), number)
+
+
+def counted(attempts: Sequence[int], retrier: int | None, retriers: int) -> tuple[int, ...]:
+    """The attempts of each of `retriers` policies, after one more that counts against `retrier`."""
+    before = attempts or (0,) * retriers
+    return tuple([count + (number == retrier) for number, count in enumerate(before)])
 
 
 def max_attempts_of(policy: RetryPolicy | None) -> int | None:

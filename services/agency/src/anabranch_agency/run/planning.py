@@ -177,6 +177,7 @@ def order_of(task: PlannedTask, numbers: Numbers) -> TaskOrder:
         tools=spec.tools,
         expansion=spec.expansion_config,
         retry=None if isinstance(spec.retry, tuple) else spec.retry,
+        retriers=spec.retry if isinstance(spec.retry, tuple) else (),
         max_deliveries=spec.max_deliveries,
         timeout=task.timeout,
         tolerated_failures=spec.tolerated_failures,
@@ -194,7 +195,6 @@ def _with_flow(order: TaskOrder, task: PlannedTask) -> TaskOrder:
     return order.model_copy(
         update={
             "kind": spec.kind,
-            "retriers": spec.retry if isinstance(spec.retry, tuple) else (),
             "when": spec.when,
             "branch": branch
             and BranchOrder(key=outcome_name(*branch.switch), case=branch.case, reason=branch.reason),

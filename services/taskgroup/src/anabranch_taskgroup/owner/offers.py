@@ -121,6 +121,7 @@ class Offers:
             fence=chunk.fence,
             spans=tuple(chunk.pending),
             attempts=dict(chunk.attempts),
+            retrier_attempts=_retrier_attempts(task, chunk) if task.retrier_attempts else {},
             expanded=task.order.expansion is not None,
             concurrency=None if concurrency_limit(group, task) is None else chunk.charge,
             document_key=document_key,
@@ -228,6 +229,10 @@ class Offers:
             trace_every=every(task.total) if self._telemetry.wants(trace_of(run.run_id, run.traceparent)) else 0,
             arrays=arrays,
         )
+
+
+def _retrier_attempts(task: Task, chunk: Chunk) -> dict[int, tuple[int, ...]]:
+    return {index: made for index, made in task.retrier_attempts.items() if index in chunk.pending}
 
 
 def _stored_arrays(task: Task, found: Mapping[str, Value]) -> list[str]:

@@ -30,6 +30,7 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     # `clear_suspects` below forgets the deaths that the dead letter names.
     held = Held(failure_of(task, failed, admit_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
     task.clear_suspects(((index, index + 1),))
+    task.retrier_attempts.pop(index, None)
     if task.order.on_failure == "hold":
         task.held[index] = held
         emit_failure(turn, run, task, index, held.failure, held=True)

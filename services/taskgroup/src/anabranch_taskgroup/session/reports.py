@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from anabranch.core.ranges import Ranges
+from anabranch.core.retry import counted
 from anabranch.core.tracing import every
 from anabranch.core.wire.messages import MemberRetry, MembersReported
 from anabranch_taskgroup.session.attempt_order import by_attempt, in_order
@@ -148,6 +149,10 @@ def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
 
 
 def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRetry) -> None:
+    # A report that is read again must not count an attempt twice.
+    if retry.retrier is not None and retry.attempt > chunk.attempts.get(retry.index, 0):
+        made = task.retrier_attempts.get(retry.index, ())
+        task.retrier_attempts[retry.index] = counted(made, retry.retrier, len(task.order.retriers))
     chunk.attempts[retry.index] = retry.attempt
     is_admitted = task.admit_retry_traceback(retry.traceback)
     shown: dict[str, Any] = {"traceback": retry.traceback} if is_admitted else {}
@@ -174,6 +179,8 @@ def _note_completed(
 ) -> None:
     chunk.pending = chunk.pending.without(report.completed)
     task.clear_suspects(report.completed)
+    if task.retrier_attempts:
+        task.forget_retries(report.completed)
     for start, stop in report.completed:
         task.ended += stop - start
     add_results(task, report, segments, report.chunk, report.fence)

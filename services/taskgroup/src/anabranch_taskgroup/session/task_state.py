@@ -124,6 +124,8 @@ class Task:
     held: dict[int, Held] = field(default_factory=dict)
     """Failed members that the join waits for until a command redrives or dismisses them."""
     redrives: dict[int, int] = field(default_factory=dict)
+    retrier_attempts: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Of a task with `retriers`, by open member: how many failed attempts count against each of them."""
     tracebacks: TracebackBudget | None = None
     """The budget for tracebacks of failed members; None before the first one."""
     retry_tracebacks: TracebackBudget | None = None
@@ -198,6 +200,7 @@ class Task:
         self.deaths.clear()
         if self.waits is not None:
             self.waits.free()
+        self.retrier_attempts.clear()
 
     def mode_of(self, index: int) -> Mode:
         """The mode in which a member runs next."""
@@ -213,6 +216,12 @@ class Task:
             over = Ranges(ended)
             for index in [index for index in self.deaths if index in over]:
                 del self.deaths[index]
+
+    def forget_retries(self, ended: Spans) -> None:
+        """Members that have ended, or begin anew, have used nothing of the budgets of retriers."""
+        over = Ranges(ended)
+        for index in [index for index in self.retrier_attempts if index in over]:
+            del self.retrier_attempts[index]
 
     def admit_traceback(self, traceback: str, run_bytes_left: int) -> bool:
         """True if the task's budget and the run's allow the traceback of a failed member; uses up the task's."""

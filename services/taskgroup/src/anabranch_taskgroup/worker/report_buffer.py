@@ -88,8 +88,11 @@ class ReportBuffer:
         self.pending.restarted.append((index, attempt, self._clock.now()))
         self.wake()
 
-    def note_retry(self, index: int, attempt: int, delay: float | None, failure: AttemptFailure) -> None:
-        """An attempt failed and another one follows: after `delay` seconds by the owner, or here without it."""
+    def note_retry(
+        self, index: int, attempt: int, delay: float | None, failure: AttemptFailure, retrier: int | None = None
+    ) -> None:
+        """An attempt failed and another one follows: after `delay` seconds by the owner, or here without it.
+        `retrier`: see MemberRetry."""
         self.pending.retried.append(
             MemberRetry(
                 index=index,
@@ -98,6 +101,7 @@ class ReportBuffer:
                 error_type=failure.type,
                 message=failure.message,
                 traceback=failure.traceback,
+                retrier=retrier,
             )
         )
         self.wake()

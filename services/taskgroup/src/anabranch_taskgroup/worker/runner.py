@@ -18,7 +18,6 @@ from typing import Any
 from anabranch.core.error_records import error_record
 from anabranch.core.errors import AttemptTimeout, ExpansionError
 from anabranch.core.expansion.members import Member, member_name
-from anabranch.core.retry import delay_after, unit_from
 from anabranch.core.templates import member_scope
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
@@ -29,6 +28,7 @@ from anabranch_taskgroup.worker.executors.coroutine_host import BaseContext, Cor
 from anabranch_taskgroup.worker.executors.protocol import MemberExecutor
 from anabranch_taskgroup.worker.loop_share import LoopShare
 from anabranch_taskgroup.worker.report_buffer import ReportBuffer
+from anabranch_taskgroup.worker.retries import Retries
 from anabranch_taskgroup.worker.returned_values import completed_of
 from anabranch_taskgroup.worker.task_documents import Prepared
 from anabranch_taskgroup.worker.tracing import Outcome, TaskTrace, run_within_span
@@ -122,6 +122,7 @@ class ChunkRun:
     """None if no member has a span."""
     scope: TaskScope = field(init=False)
     """What all its members' tasks share."""
+    retries: Retries = field(init=False)
     system_names: Mapping[str, Any] = field(init=False)
     """The names that templates of all members see."""
 
@@ -138,6 +139,7 @@ class ChunkRun:
             context=self.prepared.context,
             listener=self.buffer,
         )
+        self.retries = Retries(offer, self.prepared.retry, self.prepared.retriers)
         self.system_names = {"run_id": offer.run_id, "session_id": offer.session_id, "task_name": offer.task}
 
     def halt(self) -> None:
@@ -428,16 +430,7 @@ class ChunkRun:
             raise error
         self.buffer.note_left_out(index, attempt)
         offer, record = self.offer, error_record(error)
-        delay = delay_after(
-            # The items of the member are wrong, and would be in each further attempt.
-            self.prepared.retry if type(error) is not ExpansionError else None,
-            attempt,
-            record.names,
-            # Random, but a function of the attempt's name: should this worker die, the owner and the next worker
-            # come to the same delay.
-            unit_from(f"{offer.run_id}/{offer.group}/{offer.task}/{index}/{attempt}"),
-            retry_after=record.retry_after,
-        )
+        delay, retrier = self.retries.decide(index, attempt, record)
         errors, now = self.prepared.errors, self.clock.monotonic()
         failure = errors.failure_of(record, now)
         errors.log(offer, index, attempt, failure, delay, now)
@@ -448,7 +441,7 @@ class ChunkRun:
             self.buffer.note_failure(index, attempt, failure)
             return None
         is_local = delay <= LOCAL_RETRY_SECONDS
-        self.buffer.note_retry(index, attempt, None if is_local else delay, failure)
+        self.buffer.note_retry(index, attempt, None if is_local else delay, failure, retrier)
         return LocalRetry(index, member, attempt + 1, delay) if is_local else None
 
     def _times(self, began: float) -> tuple[float, float]:

@@ -52,6 +52,8 @@ class Prepared:
     templates: TaskTemplates
     arrays: dict[str, list[Json]] | None
     retry: RetryPolicy | None
+    retriers: tuple[RetryPolicy, ...]
+    """In place of `retry`, if it is not empty."""
     timeout: float | None
     trace: TaskTrace
     make_errors: Callable[[], AttemptErrors]
@@ -91,6 +93,7 @@ def prepare(
         templates=templates,
         arrays=document.arrays,
         retry=order.retry if order.retry is not None else agent.retry,
+        retriers=order.retriers,
         timeout=order.timeout if order.timeout is not None else agent.timeout,
         trace=trace,
         make_errors=make_errors,

@@ -108,6 +108,8 @@ class MemberRetry(Message):
     message: str
     traceback: str | None = None
     """See MemberFailed."""
+    retrier: int | None = None
+    """Number of the entry of `TaskOrder.retriers` whose budget the attempt counts against; null: of none."""
 
 
 class LargeValue(Message):

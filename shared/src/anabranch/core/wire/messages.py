@@ -413,6 +413,8 @@ class Offer(Message):
     spans: Spans
     attempts: dict[int, int] = empty_object()
     """Number of previous attempts by index; members without one are left out."""
+    retrier_attempts: dict[int, tuple[int, ...]] = empty_object()
+    """Of a task with `retriers`, by index: how many previous attempts count against each of them."""
     expanded: bool = False
     concurrency: int | None = None
     """Maximum members of the task that run at once, if it has a limit."""
