@@ -102,6 +102,6 @@ def test_a_signal_to_a_kind_that_knows_none_is_dropped_and_counted(noop: None) -
 
 
 def test_each_kind_is_registered_under_its_name() -> None:
-    assert {name: kind.name for name, kind in STEP_KINDS.items()} == {"task": "task", "wait": "wait"}
+    assert all(kind.name == name for name, kind in STEP_KINDS.items())
     order = m.TaskOrder(name="t", agent="a", result_keys=("t",))
     assert kind_of(Task(order, "g")) is STEP_KINDS["task"]

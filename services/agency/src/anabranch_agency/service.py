@@ -10,6 +10,7 @@ from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.topics import RETENTION_SECONDS
+from anabranch_agency.intake.children import ChildRequests
 from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.request_consumer import RequestConsumer
 from anabranch_agency.intake.sessions import Sessions
@@ -62,9 +63,10 @@ class AgencyService:
         # Set before the owner starts: its first turn may admit a run, which carries these limits for its whole
         # life.
         self._handler.set_limits(record_bytes, limits)
-        await self._owner.start()
         store, names = self._resources.store, self._resources.names
         sessions = Sessions(store, names, RETENTION_SECONDS)
+        self._handler.set_children(ChildRequests(context, log, sessions))
+        await self._owner.start()
         self._consumer = RequestConsumer(context, self._resources, sessions)
         await self._consumer.start()
 

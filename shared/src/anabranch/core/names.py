@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import UUID, uuid5
@@ -93,6 +93,23 @@ def run_id_for(request_id: str) -> str:
 def request_id_for(topic: str, partition: int, offset: int) -> str:
     """The request id of a record without one: its position on the log, the same at each redelivery."""
     return f"{topic}:{partition}:{offset}"
+
+
+def child_request_id(
+    run_id: str, group: str, task: str, index: int, iteration: Sequence[int] = (), attempt: int = 1
+) -> str:
+    """The request id of a sub-run: ``<run id>/<group>/<task>/<index>``, in a loop with ``#<iteration>``, and from
+    the second attempt on with ``@<attempt>``.
+
+    Names that cannot be part of a request id, or are too long for one, are replaced by a hash.
+    """
+    suffix = f"{index}" + (f"#{'.'.join(map(str, iteration))}" if iteration else "")
+    if attempt > 1:
+        suffix += f"@{attempt}"
+    request_id = f"{run_id}/{group}/{task}/{suffix}"
+    if key_problem(request_id) is None:
+        return request_id
+    return f"{run_id}/{uuid5(_RUNS, f'{group}/{task}')}/{suffix}"
 
 
 def failures_key(run_id: str) -> str:

@@ -37,6 +37,7 @@ class Fact(StrEnum):
     WAITS_FOR_RETRY = "waits_for_retry"
     WAITS_FOR_ROOM = "waits_for_room"
     WAITS_FOR_EXTERNAL_KEY = "waits_for_external_key"
+    WAITS_FOR_RUN = "waits_for_run"
     WAITS_FOR_KEY = "waits_for_key"
     WAITS_FOR_TIME = "waits_for_time"
     WAITS_FOR_CONDITION = "waits_for_condition"
@@ -103,6 +104,10 @@ MEANINGS: Mapping[Fact, Meaning] = {
     Fact.WAITS_FOR_EXTERNAL_KEY: Meaning(
         "an external system has to SET the key in Redis, and has not done so",
         "SET the key and PUBLISH on the channel of the same name; the timeout of the run ends the wait",
+    ),
+    Fact.WAITS_FOR_RUN: Meaning(
+        "a sub-run has not ended",
+        "run: anabranch why RUN, with the id of the sub-run",
     ),
     Fact.WAITS_FOR_KEY: Meaning(
         "another task of the run has to produce the key, and has not ended",

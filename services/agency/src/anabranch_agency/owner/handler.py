@@ -24,12 +24,14 @@ from anabranch.runtime.ownership.effects import Effect, PublishAfter, PublishFir
 from anabranch.runtime.ownership.handler import Recall
 from anabranch.runtime.ownership.snapshots import delivered, is_snapshot
 from anabranch.runtime.process.resources import Resources
+from anabranch_agency.intake.children import ChildRequests
 from anabranch_agency.owner.metrics import counts_of, spans_of
 from anabranch_agency.owner.original_records import Origin, originals
 from anabranch_agency.owner.resubmit import resubmitted
 from anabranch_agency.owner.snapshots import run_snapshots
 from anabranch_agency.owner.stale_records import admitted_runs
 from anabranch_agency.run.actor import decide_delivered
+from anabranch_agency.run.children import AdmitChild
 from anabranch_agency.run.faults import abandon
 from anabranch_agency.run.state import PartitionState
 from anabranch_agency.run.turn import DeadLetterOriginal, DecisionConfig, EventOf, Resubmit, RunLimits, Turn
@@ -45,6 +47,7 @@ class RunsHandler:
         self._telemetry = resources.telemetry
         self._names = config.names
         self._config = config
+        self._children: ChildRequests | None = None
         self.topic = config.names.runs
         self.group = config.names.agency_runs
         self.snapshots = run_snapshots(self._names)
@@ -52,6 +55,10 @@ class RunsHandler:
     def set_limits(self, result_bytes: int, limits: RunLimits) -> None:
         """Set the limits of the log and of the settings. Called before the first decision."""
         self._config = replace(self._config, result_bytes=result_bytes, limits=limits)
+
+    def set_children(self, children: ChildRequests) -> None:
+        """Set what validates the requests of sub-runs. Called before the first decision."""
+        self._children = children
 
     def fence_key(self, scope: str) -> str:
         return self._names.run_fence(scope)
@@ -206,14 +213,19 @@ class RunsHandler:
         return False
 
     async def make_durable(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
-        refusals, retries = [], []
+        refusals, retries, children = [], [], []
         for effect in effects:
             if isinstance(effect, DeadLetterOriginal) and effect.origin:
                 refusals.append(effect)
             elif isinstance(effect, Resubmit):
                 retries.append(effect)
+            elif isinstance(effect, AdmitChild):
+                children.append(effect.message)
         if refusals:
             await self._dead_letter_originals(refusals)
+        if children:
+            assert self._children is not None
+            await self._children.submit(children)
         for retry in retries:
             await self._log.publish(await resubmitted(self._log, self._names, state.number, retry))
 

@@ -46,6 +46,8 @@ def retry_of(first: SubmitRun, control: ControlRun) -> SubmitRun:
             "origin": control.origin,
             "traceparent": control.traceparent,
             "retry_of": first.run_id,
+            # The parent of a sub-run has taken its first outcome for good.
+            "parent": None,
         }
     )
 

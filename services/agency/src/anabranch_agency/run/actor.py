@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from anabranch.core.admissions import parts_of
-from anabranch.core.errors import RequestRefused
+from anabranch.core.errors import Problem, RequestRefused
 from anabranch.core.request.request_hash import has_other_body, request_id_conflict, request_id_ended
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.delivered_message import DeliveredMessage as DeliveredMessage
 from anabranch.core.wire.messages import (
     CheckRun,
     ClaimPartition,
+    ControlChild,
     ControlRun,
     FailRun,
     Fragment,
@@ -27,10 +28,13 @@ from anabranch.core.wire.messages import (
     RunUnknown,
     Snapshot,
     StopRun,
+    SubmitChild,
     SubmitRun,
     TimerDue,
 )
 from anabranch.core.wire.run_record import RunRecord
+from anabranch_agency.run.child_answers import answer_cancelled, answer_final, answer_start, link_in, reject_child
+from anabranch_agency.run.children import control_child, is_stopped_early, submit_child
 from anabranch_agency.run.control import control_run, pause, stop
 from anabranch_agency.run.ending import (
     end_if_lost,
@@ -41,6 +45,7 @@ from anabranch_agency.run.ending import (
     publish_final,
     republish_end,
 )
+from anabranch_agency.run.final import origin_of
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.opening import open_run, start_groups
 from anabranch_agency.run.snapshots import STATE_VERSION
@@ -106,7 +111,10 @@ def _claimed(turn: Turn, message: ClaimPartition) -> None:
 def _submit(turn: Turn, submit: SubmitRun) -> None:
     known = _known(turn, submit)
     if known is None:
-        _admit(turn, submit)
+        if submit.parent is not None and is_stopped_early(turn, submit.run_id):
+            answer_cancelled(turn, submit.run_id, submit.parent)
+        else:
+            _admit(turn, submit)
         return
     end_if_lost(turn, submit.run_id)
     # Read again: if the run has just been ended as lost, the record has an end now, which is published below.
@@ -116,11 +124,16 @@ def _submit(turn: Turn, submit: SubmitRun) -> None:
         turn.store_record(submit.run_id, known, turn.at)
     if submit.run_id in turn.partition.ended_unrecorded:
         # Without a refusal the sender would wait: the final record, which was published, is not known any more.
-        refuse(turn, submit, [request_id_ended()], submit.warnings)
+        _refuse(turn, submit, [request_id_ended()])
     elif has_other_body(known.body_hash, submit.body_hash):
-        refuse(turn, submit, [request_id_conflict()], submit.warnings)
+        _refuse(turn, submit, [request_id_conflict()])
     else:
         _publish_again(turn, submit.run_id, known, submit.traceparent)
+
+
+def _refuse(turn: Turn, submit: SubmitRun, errors: list[Problem]) -> None:
+    refuse(turn, submit, errors, submit.warnings)
+    reject_child(turn, submit, "; ".join(map(str, errors)))
 
 
 def _known(turn: Turn, submit: SubmitRun) -> RunRecord | None:
@@ -145,7 +158,7 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
     try:
         planned = turn.config.plans.of(submit)
     except RequestRefused as refusal:
-        refuse(turn, submit, list(refusal.errors), submit.warnings)
+        _refuse(turn, submit, list(refusal.errors))
         return
     run = _new_run(turn, submit, planned)
     turn.partition.open(run, turn.offset, turn.at)
@@ -155,6 +168,8 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
         turn.store_project(run.session_id, planned.plan.project, run.deadline)
     turn.event(run.run_id, run.tombstone, "run.accepted", **_accepted_data(run, planned))
     _accept(turn, run.run_id, run.tombstone, run.traceparent)
+    if submit.parent is not None:
+        answer_start(turn, run.run_id, submit.parent)
     _start(turn, submit, planned, run)
 
 
@@ -167,7 +182,9 @@ def _accepted_data(run: Run, planned: PlannedRequest) -> dict[str, Any]:
         "tasks": planned.plan.tasks,
         "deadline": run.deadline,
     }
-    return data | ({"retry_of": run.retry_of} if run.retry_of is not None else {})
+    if run.retry_of is not None:
+        data["retry_of"] = run.retry_of
+    return data | origin_of(run.tombstone.accepted)
 
 
 def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
@@ -189,6 +206,8 @@ def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
         "warnings": list(submit.warnings),
         "retry_of": submit.retry_of,
     }
+    if submit.parent is not None:
+        accepted["parent"] = submit.parent.model_dump(mode="json")
     tombstone = RunRecord(
         body_hash=submit.body_hash,
         offset=turn.position,
@@ -242,6 +261,11 @@ def _publish_again(turn: Turn, run_id: str, known: RunRecord, traceparent: str |
     _accept(turn, run_id, known, traceparent)
     if known.final is not None:
         publish_final(turn, run_id, known, traceparent)
+    if "parent" in known.accepted:
+        if known.final is not None:
+            answer_final(turn, run_id, known)
+        elif (link := link_in(known.accepted)) is not None:
+            answer_start(turn, run_id, link)
 
 
 def _control(turn: Turn, control: ControlRun) -> None:
@@ -352,6 +376,8 @@ def _fragment(turn: Turn, message: Fragment) -> None:
 _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
     ClaimPartition: _claimed,
     SubmitRun: _submit,
+    SubmitChild: submit_child,
+    ControlChild: control_child,
     ControlRun: _control,
     TimerDue: _timer_due,
     GroupResults: _group_results,

@@ -14,6 +14,7 @@ from anabranch.core.wire.messages import FailRun, Failure, StopRun
 from anabranch.core.wire.results import final_event_id
 from anabranch.core.wire.run_record import RunRecord
 from anabranch.runtime.ownership.effects import StorePut
+from anabranch_agency.run.child_answers import answer_final
 from anabranch_agency.run.control import stop
 from anabranch_agency.run.final import final_body, final_of_lost, final_without_results
 from anabranch_agency.run.state import Run
@@ -107,6 +108,8 @@ def _end(
     turn.store_record(run_id, ended, deadline)
     _note_end(turn, run_id, ended, body)
     publish_final(turn, run_id, ended, traceparent)
+    if "parent" in ended.accepted:
+        answer_final(turn, run_id, ended)
     turn.partition.close(run_id, ended)
 
 

@@ -6,8 +6,9 @@ A submitted request is refused. Any other record belongs to an open run, which e
 from __future__ import annotations
 
 from anabranch.core.errors import Code, Problem
-from anabranch.core.wire.messages import FailRun, Message, SubmitRun
+from anabranch.core.wire.messages import FailRun, Message, SubmitChild, SubmitRun
 from anabranch.ports import Incoming
+from anabranch_agency.run.child_answers import answer_end, reject_child
 from anabranch_agency.run.ending import fail
 from anabranch_agency.run.state import PartitionState
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
@@ -23,6 +24,8 @@ def abandon(
     partition.drop("record that hit a bug")
     if isinstance(message, SubmitRun):
         _refuse(turn, message, why)
+    elif isinstance(message, SubmitChild):
+        answer_end(turn, message.run_id, message.parent, "rejected", why[:2_000])
     else:
         _fail(turn, message, record, why)
     return turn
@@ -35,6 +38,7 @@ def _refuse(turn: Turn, submit: SubmitRun, why: str) -> None:
         del turn.partition.runs[submit.run_id]
     problem = Problem(Code.INTERNAL, "", why[:2_000], "this is a fault of the agency: its log has the traceback")
     refuse(turn, submit, [problem], submit.warnings)
+    reject_child(turn, submit, str(problem))
 
 
 def _fail(turn: Turn, message: Message, record: Incoming, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -74,7 +75,7 @@ def final_body(
         "warnings": list(run.warnings),
         "retry_of": run.retry_of,
         "taken_over": run.taken_over,
-    }
+    } | origin_of(run.tombstone.accepted)
     return body, [*stored, *failure_pages]
 
 
@@ -107,7 +108,15 @@ def final_of_lost(known: RunRecord, failure: Failure, at: float) -> dict[str, An
         "warnings": list(accepted.get("warnings", ())),
         "retry_of": accepted.get("retry_of"),
         "taken_over": 0,
-    }
+    } | origin_of(accepted)
+
+
+_ORIGIN = ("parent",)
+
+
+def origin_of(accepted: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a run's records that say where the run is from, and that most runs do not have."""
+    return {name: accepted[name] for name in _ORIGIN if name in accepted}
 
 
 def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[StoredValue]]:

@@ -38,6 +38,8 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLi
         # decided.
         inline_limit=limits.inline_bytes if limits is not None else None,
         member_limit=limits.members if limits is not None else None,
+        depth=submit.parent.depth if submit.parent is not None else 0,
+        project=plan.project,
     )
 
 

@@ -18,6 +18,7 @@ from anabranch.ports import Outgoing, Write
 from anabranch.runtime.ownership.effects import Effect, Expire
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
+from anabranch_taskgroup.owner.children import Children
 from anabranch_taskgroup.owner.context_store import reduced
 from anabranch_taskgroup.owner.dispatch import Dispatcher
 from anabranch_taskgroup.owner.key_watcher import KeyWatcher
@@ -31,6 +32,7 @@ from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import halt_subject
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import (
+    AskChildren,
     CountArrays,
     DecisionConfig,
     Halt,
@@ -40,6 +42,8 @@ from anabranch_taskgroup.session.turn import (
     ReduceKey,
     RenderWaits,
     ReofferUnclaimed,
+    StartChild,
+    TakeChild,
     Unwatch,
     Watch,
 )
@@ -71,6 +75,7 @@ class Performers:
         self._life = life
         self._watcher = watcher
         self._imports = imports
+        children = Children(resources, config.names, life)
         self._performers: dict[type[Effect], Performer] = {
             OfferChunk: self._offer,
             ReofferUnclaimed: self._reoffer_unclaimed,
@@ -80,6 +85,9 @@ class Performers:
             RenderWaits: self._render_waits,
             ReduceKey: self._reduce_keys,
             ImportOutcomes: self._import_outcomes,
+            StartChild: children.start,
+            AskChildren: children.ask,
+            TakeChild: children.take,
             Halt: self._halt,
             Pause: self._pause,
         }

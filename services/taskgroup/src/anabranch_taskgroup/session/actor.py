@@ -139,6 +139,8 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         shared={key: MergedKey(each.policy, each.producers) for key, each in message.shared.items()},
         alternatives=dict(message.alternatives),
         submitted_at=message.submitted_at or 0.0,
+        depth=message.depth,
+        project=message.project,
     )
     run.timers.schedule(OVERDUE, first_question(message.deadline))
     partition.runs[run.run_id] = run
@@ -229,6 +231,8 @@ def _pause_run(turn: Turn, message: PauseRun, segments: tuple[bytes, ...]) -> No
         return
     run.paused, run.pause_cause = message.paused, message.cause
     turn.effects.append(Pause(run.run_id, run.session_id, run.paused, run.deadline))
+    for step in open_steps(run):
+        kind_of(step.task).on_pause(turn, step)
     if not run.paused:
         _resume(turn, run)
 

@@ -11,6 +11,7 @@ from heapq import heappop
 
 from anabranch.core.ranges import single_range
 from anabranch.core.wire.messages import Mode
+from anabranch_taskgroup.session.children import start_children
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Chunk, Task
@@ -31,7 +32,10 @@ MAX_FREE = 1_000_000
 
 
 def schedule(turn: Turn, run: Run, group: Group, task: Task) -> None:
-    """Offer as many chunks of a task as its window and the limits allow."""
+    """Offer as many chunks of a task as its window and the limits allow. A step with sub-runs starts these."""
+    if task.children is not None:
+        start_children(turn, run, task, _free_members(group, task))
+        return
     while task.cursor < task.total or task.requeued:
         chunk = _next_chunk(turn, run, group, task)
         if chunk is None:

@@ -13,6 +13,7 @@ from anabranch_taskgroup.session.retry_import import has_all_groups
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
 from anabranch_taskgroup.session.turn import (
+    AskChildren,
     CountArrays,
     Halt,
     ImportOutcomes,
@@ -21,11 +22,25 @@ from anabranch_taskgroup.session.turn import (
     ReduceKey,
     RenderWaits,
     ReofferUnclaimed,
+    StartChild,
+    TakeChild,
     Unwatch,
     Watch,
 )
 
-DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, RenderWaits, ReduceKey, ImportOutcomes, ReofferUnclaimed)
+DERIVED = (
+    OfferChunk,
+    Watch,
+    Unwatch,
+    CountArrays,
+    RenderWaits,
+    ReduceKey,
+    ImportOutcomes,
+    ReofferUnclaimed,
+    StartChild,
+    TakeChild,
+    AskChildren,
+)
 """Effects that an owner leaves out before it has read its own claim: `derive` yields those that still count, with
 `ReofferUnclaimed` for the offers. `Halt` and `Pause` are not among them: `derive` cannot yield those of a run that
 has ended, and workers may still run its members."""

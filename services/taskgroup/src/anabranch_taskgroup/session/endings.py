@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anabranch.core.outputs import derived_key
+from anabranch_taskgroup.session.children import command
 from anabranch_taskgroup.session.chunks import schedule_group
 from anabranch_taskgroup.session.context_merge import contribute, producer_ended
 from anabranch_taskgroup.session.dead_letters import count_held, write_omitted_dead_letter
@@ -133,6 +134,8 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
         write_omitted_dead_letter(turn, run, task)
     if task.waits is not None:
         leave(run, task)
+    if task.children:
+        command(turn, run, task, "cancel")
     # Without its chunks, reports about the step that are read later are stale.
     task.free()
     if run.timers.has_work:

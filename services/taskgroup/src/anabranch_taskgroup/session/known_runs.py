@@ -10,6 +10,7 @@ from typing import Protocol
 
 from anabranch.core.admissions import UNKNOWN_ADMISSION
 from anabranch.core.wire.messages import FailRun, OpenRun, StopReason, StopRun
+from anabranch_taskgroup.session.children import command
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.turn import Halt, Turn, Unwatch
@@ -114,6 +115,10 @@ def answer_lost(turn: Turn, run_id: str, admission: int | None) -> None:
 def abandon(turn: Turn, run: Run) -> None:
     """Forget an open run: workers stop its members, and later messages about it are dropped."""
     turn.effects.append(Halt(run.run_id, run.session_id, "cancelled", admission=run.admission))
+    for group in run.groups.values():
+        for task in group.tasks.values():
+            if task.children:
+                command(turn, run, task, "cancel")
     for key in run.watched:
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))
     turn.partition.forget(run.run_id)

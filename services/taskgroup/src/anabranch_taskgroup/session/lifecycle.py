@@ -82,7 +82,7 @@ def refuse_value(turn: Turn, run: Run, key: str, reason: str) -> None:
 def stop_steps(turn: Turn, run: Run, group: Group, event: TaskEvent) -> None:
     """End each step of a group that has not ended; values of its completed members are kept for the report."""
     for task in _open(group.tasks.values()):
-        if not task.is_over:
+        if not task.is_over and not kind_of(task).lingers(turn, Step(run, group, task), event):
             kind_of(task).cancel(turn, Step(run, group, task))
             end(turn, run, task, event)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from anabranch.core.policies import Policy
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.snapshots import RunTrail
 from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import Failure, Json, StopReason
@@ -198,6 +199,9 @@ class Run:
     warnings: tuple[str, ...] = ()
     commands: set[str] = field(default_factory=set)
     """Ids of the commands on held members that were carried out."""
+    depth: int = 0
+    project: str = DEFAULT_PROJECT
+    """See OpenRun."""
     timers: Timers = field(default_factory=Timers)
     overdue_questions: int = 0
     """How many times the run's owner was asked about the run; see `overdue`."""

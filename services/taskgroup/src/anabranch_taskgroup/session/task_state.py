@@ -11,7 +11,7 @@ from heapq import heappush
 
 from anabranch.core.ranges import NO_RANGES, Ranges
 from anabranch.core.wire.messages import Failure, Mode, Spans, TaskOrder
-from anabranch_taskgroup.session.states import ENDINGS, TaskState
+from anabranch_taskgroup.session.states import ENDINGS, TaskEvent, TaskState
 from anabranch_taskgroup.session.traceback_limits import TracebackBudget, retry_budget
 from anabranch_taskgroup.session.wait_state import OpenWaits
 
@@ -164,6 +164,13 @@ class Task:
     waits: OpenWaits | None = None
     """Of a step of kind `wait` that has begun; None for any other."""
 
+    children: dict[int, int] | None = None
+    """Of a step of kind `run` that has begun: by member, the attempt of its open sub-run."""
+    known_children: Ranges = NO_RANGES
+    """Members whose open sub-run is known to exist."""
+    stopping: TaskEvent | None = None
+    """The event that ends the step, which is stopped and waits for the ends of its sub-runs."""
+
     @property
     def name(self) -> str:
         return self.order.name
@@ -174,6 +181,8 @@ class Task:
 
     @property
     def in_flight(self) -> int:
+        if self.children is not None:
+            return len(self.children)
         return sum(chunk.charge for chunk in self.chunks.values())
 
     def add_offered(self, chunk: Chunk) -> None:
@@ -201,6 +210,9 @@ class Task:
         if self.waits is not None:
             self.waits.free()
         self.retrier_attempts.clear()
+        if self.children is not None:
+            self.children.clear()
+            self.known_children = NO_RANGES
 
     def mode_of(self, index: int) -> Mode:
         """The mode in which a member runs next."""

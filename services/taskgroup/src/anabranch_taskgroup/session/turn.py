@@ -87,6 +87,39 @@ class CountArrays:
     task: str
 
 
+@value_object
+class StartChild:
+    """Request the sub-run of a member."""
+
+    run_id: str
+    group: str
+    task: str
+    index: int
+
+
+@value_object
+class AskChildren:
+    """Request again the sub-runs of a step that are not known to exist, and ask about the others."""
+
+    run_id: str
+    group: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeChild:
+    """Read the results of a sub-run that ended, and append them to the log as the value of its member."""
+
+    run_id: str
+    group: str
+    task: str
+    index: int
+    attempt: int
+    child_run_id: str
+    child_session_id: str
+    results: Mapping[str, Json]
+
+
 @dataclass(frozen=True, slots=True)
 class RenderWaits:
     """Read the values that the placeholders of a wait name, fill them in for each member, and append that to the
@@ -239,6 +272,11 @@ class Turn:
         """Time to live of the run's values in seconds: until its deadline, and the retention of results after
         it."""
         return ttl_for(run.deadline, self.at, self.config.result_ttl)
+
+    @property
+    def position(self) -> int:
+        """The position of the message over all generations of the log."""
+        return log_position(self.partition.generation, self.offset)
 
     def put(self, run: Run, key: str, value: bytes) -> None:
         """Write a value of the run to the store."""

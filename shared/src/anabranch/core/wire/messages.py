@@ -11,11 +11,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.answer_messages import CheckRun as CheckRun
 from anabranch.core.wire.answer_messages import FailRun as FailRun
 from anabranch.core.wire.answer_messages import Fragment as Fragment
 from anabranch.core.wire.answer_messages import RunOverdue as RunOverdue
 from anabranch.core.wire.answer_messages import RunUnknown as RunUnknown
+from anabranch.core.wire.child_messages import ChildEnded as ChildEnded
+from anabranch.core.wire.child_messages import ChildStarted as ChildStarted
+from anabranch.core.wire.child_messages import ChildValue as ChildValue
+from anabranch.core.wire.child_messages import ControlChild as ControlChild
+from anabranch.core.wire.child_messages import ParentLink as ParentLink
+from anabranch.core.wire.child_messages import SubmitChild as SubmitChild
 from anabranch.core.wire.message_parts import Counts as Counts
 from anabranch.core.wire.message_parts import Failure as Failure
 from anabranch.core.wire.message_parts import Json as Json
@@ -72,6 +79,8 @@ class SubmitRun(Message):
     traceparent: str | None = None
     retry_of: str | None = None
     """Run id of the run that this one retries, and whose results it takes over."""
+    parent: ParentLink | None = None
+    """Of a sub-run."""
 
 
 class ControlRun(Message):
@@ -157,6 +166,9 @@ class OpenRun(Message):
     """Settings that decisions about the run depend on. They are fixed for the run, so that a later change of the
     configuration does not change decisions at a replay."""
     member_limit: int | None = None
+    depth: int = 0
+    """Number of runs that the run is nested in as a sub-run."""
+    project: str = DEFAULT_PROJECT
 
 
 class StartGroup(Message):
@@ -428,6 +440,8 @@ class Offer(Message):
 
 OnRuns = Annotated[
     SubmitRun
+    | SubmitChild
+    | ControlChild
     | ControlRun
     | GroupResults
     | GroupFinished
@@ -456,6 +470,9 @@ OnGroups = Annotated[
     | TakenPage
     | MembersTaken
     | RunTaken
+    | ChildStarted
+    | ChildEnded
+    | ChildValue
     | MembersReported
     | ChunkReturned
     | ChunkLost

@@ -15,7 +15,7 @@ from anabranch.core.errors import Problem
 from anabranch.core.names import reference_address, split_reference
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.core.wire.messages import Counts, Failure
+from anabranch.core.wire.messages import Counts, Failure, ParentLink
 
 FinalStatus = Literal["completed", "failed", "cancelled", "timed_out"]
 RunStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", "rejected"]
@@ -56,6 +56,12 @@ class RunAccepted(ResultBody):
     warnings: tuple[str, ...] = ()
     retry_of: str | None = None
     """Run id of the run whose results this one takes over."""
+    parent: ParentLink | None = None
+    """Of a sub-run: the member of a task whose work it is."""
+
+    def to_document(self) -> dict[str, Any]:
+        """The body as JSON-able values, without the fields that only some runs have."""
+        return _without_absent(super().to_document())
 
 
 class RunRejected(ResultBody):
@@ -100,6 +106,12 @@ class ResultPublished(ResultBody):
         return {name: value for name, value in document.items() if value is not None or name not in _OF_POLICIES}
 
 
+def _without_absent(document: dict[str, Any]) -> dict[str, Any]:
+    """A body without the fields that only some runs have."""
+    return {name: value for name, value in document.items() if value is not None or name not in _OF_SOME_RUNS}
+
+
+_OF_SOME_RUNS = ("parent",)
 _OF_POLICIES = ("policy", "writers")
 
 
@@ -127,10 +139,14 @@ class RunFinal(ResultBody):
     """Run id of the run whose results this one took over."""
     taken_over: int = 0
     """Number of ``executions.completed`` that were taken over from that run."""
+    parent: ParentLink | None = None
+    """Of a sub-run: the member of a task whose work it is."""
 
     def to_document(self) -> dict[str, Any]:
         """The body as JSON-able values; failures without a traceback have no `traceback` field."""
-        return super().to_document() | {"failures": [failure.to_document() for failure in self.failures]}
+        return _without_absent(super().to_document()) | {
+            "failures": [failure.to_document() for failure in self.failures]
+        }
 
     @property
     def ce_type(self) -> str:

@@ -36,11 +36,15 @@ def has_large_array(run: Run, task: Task) -> bool:
     return any(value.is_reference for value in _array_values(run, task))
 
 
+def array_paths(task: Task) -> list[str]:
+    """The paths of the arrays of a step's expansion; empty where it has none."""
+    expansion = task.order.expansion
+    return [source for source in sources(expansion).values() if isinstance(source, str)] if expansion else []
+
+
 def _array_values(run: Run, task: Task) -> list[Value]:
     """The values that hold the arrays of an expansion."""
-    expansion = task.order.expansion
-    assert expansion is not None
-    paths = [source for source in sources(expansion).values() if isinstance(source, str)]
+    paths = array_paths(task)
     return [value for key, value in visible_values(run, task).items() if _is_under(key, paths)]
 
 

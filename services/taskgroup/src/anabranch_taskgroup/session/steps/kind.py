@@ -16,6 +16,7 @@ from anabranch.core.names import Names
 from anabranch.core.reasons import Missing
 from anabranch.runtime.ownership.effects import Effect
 from anabranch_taskgroup.session.state import Group, Run
+from anabranch_taskgroup.session.states import TaskEvent
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import TimerKind
 from anabranch_taskgroup.session.turn import Turn
@@ -88,6 +89,15 @@ class StepKind(Protocol):
     def resume(self, turn: Turn, step: Step) -> None:
         """Start what may start now: the run is no longer paused, or its owner was nudged."""
         return
+
+    def on_pause(self, turn: Turn, step: Step) -> None:
+        """The run of the step was paused or resumed."""
+        return
+
+    def lingers(self, turn: Turn, step: Step, event: TaskEvent) -> bool:
+        """The step is stopped by `event`. True if it ends later, by itself: something that it has started has to
+        end before. Each stop asks again."""
+        return False
 
     def cancel(self, turn: Turn, step: Step) -> None:
         """Keep what there is for the report; the caller ends the step."""

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.steps.kind import Step, StepKind
+from anabranch_taskgroup.session.steps.sub_run import RunKind
 from anabranch_taskgroup.session.steps.task import TaskKind
 from anabranch_taskgroup.session.steps.wait import WaitKind
 from anabranch_taskgroup.session.task_state import Task
 
-STEP_KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in (TaskKind(), WaitKind())}
+STEP_KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in (TaskKind(), WaitKind(), RunKind())}
 
 
 def kind_of(task: Task) -> StepKind:

@@ -183,5 +183,7 @@ _ON_SIGNAL: dict[type[Any], Callable[[Turn, Step, Any, tuple[bytes, ...]], None]
     ChunkReturned: _chunk_returned,
     ChunkLost: _chunk_lost,
 }
+MEMBER_SIGNALS = {kind: _ON_SIGNAL[kind] for kind in (ArrayCounted, TakenPage, MembersTaken)}
+"""The signals of a task that are about its members, whatever kind of step runs them."""
 SIGNALS: tuple[type[Message], ...] = tuple(_ON_SIGNAL)
 """The messages that are addressed to one step."""
