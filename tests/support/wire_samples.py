@@ -15,6 +15,10 @@ AT = 1_896_058_800.25
 PLACE: Mapping[str, Any] = {"run_id": RUN, "group": "fetch", "task": "page ü"}
 CHUNK: Mapping[str, Any] = {**PLACE, "chunk": 7, "fence": 2}
 
+CHILD = "9d3f5c8e-0f5d-5e55-9a34-0c9c3d5f6a10"
+MEMBER: Mapping[str, Any] = {**PLACE, "index": 4, "iteration": (2, 0), "attempt": 2, "admission": 1_204}
+LINK = m.ParentLink(**MEMBER, session_id=SESSION, depth=3)
+
 Sample = tuple[m.Message, tuple[bytes, ...]]
 
 ORDER = m.TaskOrder(
@@ -64,9 +68,40 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             origin="anabranch.requests/3/1204",
             traceparent=TRACE,
             retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
+            parent=LINK,
         ),
         (),
     ),
+    m.SubmitChild: (
+        m.SubmitChild(
+            run_id=CHILD,
+            request_id=f"{RUN}/fetch/page ü/4",
+            parent=LINK,
+            project="shop",
+            session_id=SESSION,
+            request={"task_groups": [{"name": "g", "tasks": []}]},
+            definition="review@3",
+            context={"page": {"id": "a"}},
+            timeout=600.0,
+            traceparent=TRACE,
+        ),
+        (),
+    ),
+    m.ControlChild: (m.ControlChild(run_id=CHILD, action="pause", parent=LINK, position=1_300), ()),
+    m.ChildStarted: (m.ChildStarted(**MEMBER, child_run_id=CHILD), ()),
+    m.ChildEnded: (
+        m.ChildEnded(
+            **MEMBER,
+            child_run_id=CHILD,
+            child_session_id=CHILD,
+            status="failed",
+            results={"text": ["a", None]},
+            message="no luck",
+            failures=(m.Failure(group="g", task="t", error_type="ValueError", message="no", attempts=2),),
+        ),
+        (),
+    ),
+    m.ChildValue: (m.ChildValue(**MEMBER, items=(1,), error="gone"), (b'[{"text":"a"}]',)),
     m.ControlRun: (
         m.ControlRun(
             run_id=RUN,
@@ -132,6 +167,8 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             admission=1_204,
             inline_limit=32_768,
             member_limit=500_000,
+            depth=2,
+            project="shop",
         ),
         (),
     ),

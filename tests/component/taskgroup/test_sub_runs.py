@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+from owner_changes import Installation
 from small_requests import array, request, task
 
 from anabranch import Task
 from anabranch.core.names import Names, child_request_id, run_id_for
 from anabranch.ports import Outgoing
-from anabranch.testing import System
+from anabranch.testing import System, system
 
 Start = Callable[..., System]
 
@@ -333,3 +335,48 @@ def test_a_retry_takes_over_completed_sub_runs_and_runs_failed_ones_again(anabra
 
     assert again.result().results["child"] == [{"a": 1}, {"a": 2}, {"a": 3}]
     assert ran == [2]
+
+
+def test_a_child_whose_parent_was_cancelled_before_it_was_admitted_does_not_run() -> None:
+    ran: list[str] = []
+
+    async def late(task: Task) -> Any:
+        ran.append(task.run_id)
+        return 1
+
+    agents = {**AGENTS, "late": late}
+    with system(agents=agents) as s:
+        services = Installation(s, agents)
+        first = task("first", "naps", inputs="10")
+        document = request(first, starts(inner=[task("a", "late")], dependencies=["first"]))
+        document["task_groups"][0]["timeout"] = "20s"
+        run = s.submit(document)
+        s.advance(5)
+        # Nobody admits the child: its request, and then the cancel by the timeout of the group, are on the log.
+        services.end("agency", killed=True)
+        s.advance(20)
+        services.start("agency")
+
+        assert run.result().status == "failed"
+        s.advance(100)
+
+        assert ran == []
+        assert final_of(s, child_of(run)) is None
+
+
+@pytest.mark.parametrize("killed", [("taskgroup",), ("agency",), ("agency", "taskgroup")])
+@pytest.mark.parametrize("at", [0.0, 0.001, 0.01, 4.0, 10.5, 14.0])
+def test_one_child_whatever_dies(killed: tuple[str, ...], at: float) -> None:
+    with system(agents=AGENTS) as s:
+        services = Installation(s, AGENTS)
+        inner = [task("a", "naps", inputs="10"), task("b", "length", inputs="four", dependencies=["a"])]
+        run = s.submit(request(starts(inner=inner), task("after", "length", inputs="{child.a}")))
+        s.advance(at)
+        services.end(*killed, killed=True)
+        s.advance(1)
+        services.start(*killed)
+
+        assert run.result().results["child"] == {"a": "a", "b": 4}
+        bodies = [json.loads(each.value) for each in s.records("results")]
+        accepted = {body["run_id"] for body in bodies if body.get("parent") and body["status"] == "running"}
+        assert accepted == {child_of(run)}

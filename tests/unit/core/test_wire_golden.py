@@ -115,6 +115,8 @@ def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
     both = {m.TimerDue, m.Snapshot, m.ClaimPartition, m.Fragment}
     on_runs = {
         m.SubmitRun,
+        m.SubmitChild,
+        m.ControlChild,
         m.ControlRun,
         m.GroupResults,
         m.GroupFinished,
