@@ -16,7 +16,7 @@ from anabranch.core.outputs import reference_count
 from anabranch.core.ranges import Ranges, single_range
 from anabranch.core.reasons import Fact, Missing
 from anabranch.core.request.flow import SubRun
-from anabranch.core.retry import delay_after, unit_from
+from anabranch.core.retry import counted, delay_after, retrial_after, unit_from
 from anabranch.core.sub_runs import CANCELLED, FAILED, MAX_DEPTH, REJECTED, TOO_DEEP, values_of_child
 from anabranch.core.wire.messages import ChildEnded, ChildStarted, ChildValue, MemberFailed, MembersTaken, Message
 from anabranch.core.wire.results import is_reference
@@ -28,6 +28,7 @@ from anabranch_taskgroup.session.endings import end, fail
 from anabranch_taskgroup.session.failures import task_failure
 from anabranch_taskgroup.session.merge import add_results, is_separate, spill_if_large
 from anabranch_taskgroup.session.retry_import import NO_CHUNK
+from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.steps.expansion import expand_in_memory, has_large_array
 from anabranch_taskgroup.session.steps.joins import advance, report_partial, run_members
@@ -228,6 +229,7 @@ def _complete(
     run, group, task = step
     spans = ((message.index, message.index + 1),)
     _close(task, message.index)
+    task.retrier_attempts.pop(message.index, None)
     taken = MembersTaken(
         run_id=run.run_id, group=group.name, task=task.name, total=task.total, completed=spans, items=items
     )
@@ -295,10 +297,9 @@ def _failed(turn: Turn, step: Step, message: ChildEnded | ChildValue, error_type
     run, _, task = step
     index, attempt = message.index, message.attempt
     _close(task, index)
-    child = child_id(run.run_id, task, index, attempt).request_id
-    delay = None
-    if task.stopping is None and error_type != REJECTED:
-        delay = delay_after(task.order.retry, attempt, (error_type, "Exception"), unit_from(child))
+    # A request that was rejected would be rejected again.
+    is_final = task.stopping is not None or error_type == REJECTED
+    delay = None if is_final else _retry_delay(run, task, index, attempt, error_type)
     if delay is not None:
         turn.event(
             run,
@@ -316,9 +317,22 @@ def _failed(turn: Turn, step: Step, message: ChildEnded | ChildValue, error_type
         failure = failure_of(
             task, MemberFailed(index=index, error_type=error_type, message=why, attempts=attempt), None
         )
+        task.retrier_attempts.pop(index, None)
         count_failed(task, index, failure)
         emit_failure(turn, run, task, index, failure)
     _go_on(turn, step)
+
+
+def _retry_delay(run: Run, task: Task, index: int, attempt: int, error_type: str) -> float | None:
+    """Seconds to the next attempt; None if the member has failed. Counts the attempt against its policy."""
+    types, random = (error_type, "Exception"), unit_from(child_id(run.run_id, task, index, attempt).request_id)
+    policies = task.order.retriers
+    if not policies:
+        return delay_after(task.order.retry, attempt, types, random)
+    made = task.retrier_attempts.get(index, ())
+    retrial = retrial_after(policies, made, types, random)
+    task.retrier_attempts[index] = counted(made, retrial.retrier, len(policies))
+    return retrial.delay
 
 
 _ON_SIGNAL: dict[type[Any], Callable[[Turn, Step, Any, tuple[bytes, ...]], None]] = {
