@@ -19,7 +19,8 @@ def attribute_notes(owner: type[Any]) -> dict[str, str]:
     """Docstrings in Markdown by attribute name, for a class of this project and its bases."""
     notes: dict[str, str] = {}
     for base in reversed(owner.__mro__):
-        if base.__module__.split(".")[0] == _OURS:
+        # `RootModel[int]` is a class of the module that uses it, and has no source.
+        if base.__module__.split(".")[0] == _OURS and "[" not in base.__name__:
             notes.update(_own_notes(base))
     return notes
 

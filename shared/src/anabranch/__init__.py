@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anabranch.core.errors import AnabranchError as AnabranchError
     from anabranch.core.errors import AttemptTimeout as AttemptTimeout
+    from anabranch.core.errors import ConditionError as ConditionError
     from anabranch.core.errors import ExpansionError as ExpansionError
     from anabranch.core.errors import GiveUp as GiveUp
     from anabranch.core.errors import Misconfigured as Misconfigured
@@ -51,6 +52,7 @@ _HOMES = {
     "anabranch.core.errors": (
         "AnabranchError",
         "AttemptTimeout",
+        "ConditionError",
         "ExpansionError",
         "GiveUp",
         "Misconfigured",

@@ -14,6 +14,7 @@ def test_the_public_surface_is_exactly_this() -> None:
         "AnabranchError",
         "AttemptTimeout",
         "Client",
+        "ConditionError",
         "Expansion",
         "ExpansionError",
         "GiveUp",

@@ -8,6 +8,7 @@
     +-- RequestRefused         errors: every Problem at once; warnings
     |
     |   the task or its attempt fails
+    +-- ConditionError         a condition cannot be evaluated with the values that there are: not retried
     +-- ExpansionError         the array of an expansion is missing, not a list, or does not fit: not retried
     +-- ContextConflict        values written to one key of the context contradict each other: not retried
     +-- ResultError            what the agent returned lacks a key or is not JSON: a failed attempt
@@ -141,6 +142,23 @@ class RequestRefused(AnabranchError):
     def __str__(self) -> str:
         count = "1 error" if len(self.errors) == 1 else f"{len(self.errors)} errors"
         return "\n".join([f"the request was refused, {count}:", *(f"  {error}" for error in self.errors)])
+
+
+class ConditionError(AnabranchError):
+    """A condition cannot be evaluated: a path has no value, or ``operator`` cannot compare the value of ``field``.
+
+    Fails the task, without a retry. ``reason`` has the types of both values, ``fix`` says what to write instead.
+    """
+
+    def __init__(self, field: str, operator: str, reason: str, fix: str = "") -> None:
+        self.field = field
+        self.operator = operator
+        self.reason = reason
+        self.fix = fix
+        super().__init__(field, operator, reason, fix)
+
+    def __str__(self) -> str:
+        return f"{self.reason}. {self.fix[:1].upper()}{self.fix[1:]}" if self.fix else self.reason
 
 
 class ExpansionError(AnabranchError):
