@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 import anabranch
 import anabranch.testing
 from anabranch.cli.main import app
+from anabranch.core.conditions.field_type import ConditionForm
 from anabranch.core.request.models import Expansion, Request, RetryPolicy, TaskGroup, TaskSpec, TransformRules
 from anabranch.runtime.process.settings import DEFAULT_PARTITIONS, Settings
 from contract.docstrings import attribute_notes, markdown
@@ -83,6 +84,8 @@ def _type(schema: dict[str, Any]) -> str:
     """A JSON Schema in a few words."""
     if "$ref" in schema:
         model = schema["$ref"].rsplit("/", 1)[-1]
+        if model == ConditionForm.__name__:
+            return "[condition](conditions.md)"
         return f"[{model}](#{model.lower()})" if model in {each.__name__ for each in MODELS} else model
     if "enum" in schema:
         return " or ".join(f"`{each}`" for each in schema["enum"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from anabranch.core.request.data_conditions import exclusive
+from anabranch.core.conditions import exclusive
 
 if TYPE_CHECKING:
     from anabranch.core.request.flow_links import Link

@@ -12,8 +12,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from anabranch.core.conditions import Condition
 from anabranch.core.errors import Code
-from anabranch.core.request.data_conditions import Condition as Condition
 from anabranch.core.request.document import Document
 from anabranch.core.request.fields import (
     Count,
@@ -60,8 +60,8 @@ class Loop(Document):
 
     each: Key | list[Json] | None = None
     """A key whose value is a list, or a list."""
-    while_: Condition = Field(default=None, alias="while")
-    until: Condition = None
+    while_: Condition | None = Field(default=None, alias="while")
+    until: Condition | None = None
     state: dict[ResultKey, Json] = Field(default_factory=dict)
     """Names that keep a value from one iteration to the next, with their first values."""
     max_iterations: Annotated[int, Field(strict=True, ge=1, le=MAX_ITERATIONS)] = 100
@@ -85,7 +85,7 @@ class EventWait(Document):
 
     name: Name
     key: str = ""
-    when: Condition = None
+    when: Condition | None = None
     deliver: Literal["all", "one"] = "all"
 
 
@@ -108,7 +108,7 @@ class Wait(Document):
     for_: DurationOrTemplate | None = Field(default=None, alias="for")
     until: TimeOrTemplate | None = None
     """An RFC 3339 timestamp, or a placeholder of one."""
-    condition: Condition = None
+    condition: Condition | None = None
     event: EventWait | None = None
     signal: Name | None = None
     approval: Approval | None = None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
 
-from anabranch.core.request.data_conditions import InvalidCondition, fields_of, normalized
+from anabranch.core.conditions import InvalidCondition, fields_of, normalized
 from anabranch.core.request.envelope import Path
 from anabranch.core.request.models import TaskSpec
 from anabranch.core.request.task_spelling import KINDS, split_optional

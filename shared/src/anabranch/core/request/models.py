@@ -15,6 +15,7 @@ from pydantic import Discriminator, Field, GetJsonSchemaHandler, Tag, model_vali
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from anabranch.core.conditions import Condition
 from anabranch.core.errors import Code
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
@@ -41,7 +42,7 @@ from anabranch.core.request.fields import (
     Timeout,
     Tolerance,
 )
-from anabranch.core.request.flow import Branch, Condition, Loop, SubRun, Switch, Wait, refusal
+from anabranch.core.request.flow import Branch, Loop, SubRun, Switch, Wait, refusal
 from anabranch.core.request.task_spelling import KINDS, MADE_UP, one_spelling
 from anabranch.core.request.task_spelling import split_optional as split_optional
 
@@ -172,7 +173,7 @@ class TaskSpec(Document):
     """What a failed member does to its task's join: ``fail`` lets the join go on without it, ``hold`` keeps the
     join open until the member is redriven or dismissed, or the run times out."""
     max_concurrency: Count | None = None
-    when: Condition = None
+    when: Condition | None = None
     """The task runs if this condition is true; if it is false, the task is skipped. Its fields are optional
     dependencies."""
     after: tuple[str, ...] = ()
