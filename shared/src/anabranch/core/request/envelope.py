@@ -7,10 +7,11 @@ problem points into the document as it was sent. Validates only the envelope.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 from anabranch.core.errors import Code, Problem
+from anabranch.core.request.lowering import is_spelled, lowered
 from anabranch.core.request.models import (
     RESERVED_IN_REQUEST,
     RESERVED_IN_TASK,
@@ -22,53 +23,36 @@ from anabranch.core.request.models import (
     TaskSpec,
     TransformRules,
 )
-
-Path = tuple[str | int, ...]
+from anabranch.core.request.sent import Path as Path
+from anabranch.core.request.sent import Sent as Sent
+from anabranch.core.request.sent import json_pointer as json_pointer
 
 _KEY_PREFIX = "task_group:"
 _ENVELOPE_FIELDS = frozenset({"key", "action", "object", "context"})
-_REQUEST_FIELDS = frozenset(Request.model_fields) | RESERVED_IN_REQUEST
-_GROUP_FIELDS = frozenset(TaskGroup.model_fields)
+_REQUEST_FIELDS = (frozenset(Request.model_fields) | RESERVED_IN_REQUEST | {"finally", "steps"}) - {"finally_"}
+_GROUP_FIELDS = frozenset(TaskGroup.model_fields) | {"when", "sequential", "loop", "switch"}
 _TASK_FIELDS = frozenset(TaskSpec.model_fields) | RESERVED_IN_TASK | {"agent_class"}
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """The unwrapped document of a request, and the mapping of its paths to the document as it was sent.
-
-    ``moved`` maps fields of the request that were elsewhere in the document to their original paths.
-    """
-
-    request: Mapping[str, Any]
-    base: Path = ()
-    moved: Mapping[Path, Path] = field(default_factory=dict)
-    errors: tuple[Problem, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def pointer(self, path: Path) -> str:
-        """The JSON Pointer, in the document as sent, of a path in ``request``."""
-        # Moved paths have one or two segments; the longer one is more specific.
-        for length in range(min(len(path), 2), 0, -1):
-            origin = self.moved.get(path[:length])
-            if origin is not None:
-                return json_pointer((*origin, *path[length:]))
-        return json_pointer((*self.base, *path))
-
-
-def json_pointer(path: Path) -> str:
-    """RFC 6901: ``("a/b", 0)`` -> ``"/a~1b/0"``; the empty path is the whole document."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-
-
 def is_envelope(document: Mapping[str, Any]) -> bool:
-    """A request has no field ``object``; an envelope has one, and no ``task_groups`` beside it."""
-    return "object" in document and "task_groups" not in document
+    """A request has no field ``object``; an envelope has one, and no ``task_groups`` or ``steps`` beside it."""
+    return "object" in document and "task_groups" not in document and "steps" not in document
 
 
 def unwrap(document: Mapping[str, Any]) -> Sent:
-    """The request in an envelope; the document itself if it is not an envelope."""
-    if not is_envelope(document):
-        return Sent(document)
+    """The request in an envelope, or the document itself if it is not an envelope; lowered, see ``lowering``."""
+    sent = _unwrapped(document) if "object" in document and is_envelope(document) else Sent(document)
+    return _lowered(sent) if is_spelled(sent.request) else sent
+
+
+def _lowered(sent: Sent) -> Sent:
+    found = lowered(sent.request)
+    moved = {**sent.moved, **{path: sent.origin(origin) for path, origin in found.moved.items()}}
+    errors = (*sent.errors, *found.problems.made(sent.pointer))
+    return replace(sent, request=found.request, moved=moved, errors=errors, depth=max(map(len, moved), default=2))
+
+
+def _unwrapped(document: Mapping[str, Any]) -> Sent:
     inner = document["object"]
     if not isinstance(inner, Mapping):
         problem = Problem(Code.SCHEMA, "/object", "`object` is not an object", "it holds the request")

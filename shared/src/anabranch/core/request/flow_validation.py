@@ -63,12 +63,14 @@ def _nearest(target: Target, task: TaskOutline, labels: Collection[str]) -> str:
     own = f"{task.group}/"
     if target.group == task.group:
         near = suggestion(target.task, [label.removeprefix(own) for label in labels if label.startswith(own)])
-        if near:
-            return near
+        return near or _homonym(target, labels)
+    return _homonym(target, labels) or suggestion(f"{target.group}/{target.task}", labels)
+
+
+def _homonym(target: Target, labels: Collection[str]) -> str:
+    """A task of this name in another group."""
     elsewhere = next((label for label in labels if label.partition("/")[2] == target.task), None)
-    if elsewhere is not None:
-        return f"did you mean {elsewhere!r}?"
-    return suggestion(f"{target.group}/{target.task}", labels)
+    return "" if elsewhere is None else f"did you mean {elsewhere!r}?"
 
 
 def _is_in_itself(task: TaskOutline, labels: dict[str, TaskOutline]) -> bool:

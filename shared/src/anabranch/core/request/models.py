@@ -43,6 +43,7 @@ from anabranch.core.request.fields import (
     Tolerance,
 )
 from anabranch.core.request.flow import Branch, Loop, SubRun, Switch, Wait, refusal
+from anabranch.core.request.lowering import is_spelled, lowered
 from anabranch.core.request.task_spelling import KINDS, MADE_UP, one_spelling
 from anabranch.core.request.task_spelling import split_optional as split_optional
 
@@ -255,6 +256,17 @@ class TaskGroup(Document):
         counted = [task for task in self.tasks if task.kind not in MADE_UP]
         return math.inf if len(counted) == 1 and counted[0].expansion_config is not None else len(counted)
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        from anabranch.core.request import spellings  # which imports this
+
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        spelled = handler.resolve_ref_schema(handler(spellings.fields_of_group()))
+        handler.resolve_ref_schema(schema)["properties"] |= spelled["properties"]
+        return schema
+
 
 class Request(Document):
     """What a user submits: groups of tasks, connected by result keys."""
@@ -272,6 +284,30 @@ class Request(Document):
     task_groups: tuple[TaskGroup, ...] = Field(min_length=1)
     finally_: tuple[TaskSpec, ...] = Field(default=(), alias="finally")
     """Tasks that run once all others have ended, whatever happened."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lowered(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not is_spelled(data):
+            return data
+        found = lowered(data)
+        for _, path, message, hint in found.problems.found:
+            raise refusal(f"at /{'/'.join(map(str, path))}: {message}", hint)
+        return found.request
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        from anabranch.core.request import spellings  # which imports this
+
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        spelled = handler.resolve_ref_schema(handler(spellings.fields_of_request()))
+        target = handler.resolve_ref_schema(schema)
+        target["properties"] |= spelled["properties"]
+        del target["required"]
+        target["oneOf"] = [{"required": ["task_groups"]}, {"required": ["steps"]}]
+        return schema
 
 
 ControlType = Literal["cancel", "pause", "resume", "redrive", "dismiss", "retry", "subscribe", "unsubscribe"]

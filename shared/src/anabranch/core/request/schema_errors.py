@@ -9,10 +9,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from anabranch.core.errors import Code, Problem
+from anabranch.core.request.document import Document
 from anabranch.core.request.envelope import Path
+from anabranch.core.request.flow import Approval, Branch, EventWait, Loop, SubRun, Switch, Wait
 from anabranch.core.request.models import (
     RESERVED_IN_REQUEST,
     RESERVED_IN_TASK,
+    Compensation,
     Expansion,
     Request,
     RetryPolicy,
@@ -53,7 +56,8 @@ def _problem(details: ErrorDetails, document: Mapping[str, Any], pointer: Pointe
     if kind == "recursion_depth_exceeded":
         path, kind = path[:DEEP_PATH], Code.TOO_DEEP.value
     code = kind if kind in _OWN_CODES else Code.SCHEMA
-    return Problem(str(code), pointer(path), _message(path, details), _hint(kind, details))
+    place = pointer(path)
+    return Problem(str(code), place, _message(place, details), _hint(kind, details))
 
 
 def _locate(loc: Sequence[str | int], document: Any) -> tuple[Path, tuple[str | int, ...]]:
@@ -81,9 +85,11 @@ def _has(node: Any, part: str | int) -> bool:
     return isinstance(node, (list, tuple)) and isinstance(part, int) and 0 <= part < len(node)
 
 
-def _message(path: Path, details: ErrorDetails) -> str:
+def _message(pointer: str, details: ErrorDetails) -> str:
+    """The message, with the name that the field has in the document as sent."""
     message = details["msg"].removeprefix("Value error, ").replace(" after validation", "")
-    name = next((str(part) for part in reversed(path) if isinstance(part, str)), "the request")
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/") if not part.isdigit()]
+    name = (parts and parts[-1]) or "the request"
     if details["type"] in _OWN_CODES:
         return f"`{name}`: {message}"
     message = _PLAIN.get(details["type"]) or message[:1].lower() + message[1:]
@@ -109,6 +115,8 @@ def _hint(kind: str, details: ErrorDetails) -> str:
         return f"one of {details['ctx']['expected']}"
     if kind == "too_short":
         return "give it at least one"
+    if hint := details.get("ctx", {}).get("hint"):
+        return str(hint)
     if kind == Code.BAD_NAME:
         return "1 to 255 printable characters; no '/' in a name, no '{' '}' in a key or an id"
     return ""
@@ -123,28 +131,33 @@ def _unknown_field(path: Path, pointer: Pointer) -> Problem:
     if name == "agent_class":
         message = "`agent_class` and `agent` are the same field, and differ here"
         return Problem(Code.SCHEMA, pointer(path), message, "keep one of them")
-    hint = suggestion(name, model.model_fields) or f"the fields are: {', '.join(model.model_fields)}"
+    fields = [field.alias or each for each, field in model.model_fields.items()]
+    hint = suggestion(name, fields) or f"the fields are: {', '.join(fields)}"
     return Problem(Code.UNKNOWN_FIELD, pointer(path), f"there is no field `{name}` here", hint)
 
 
-def _model_at(
-    path: Path,
-) -> tuple[
-    type[Request | TaskGroup | TaskSpec | RetryPolicy | Expansion | TransformRules | SequenceRule],
-    frozenset[str],
-]:
+def _model_at(path: Path) -> tuple[type[Document], frozenset[str]]:
     """The model of the object at ``path``, and the names that are reserved in it."""
-    none: frozenset[str] = frozenset()
     if "sequence" in path:
-        return SequenceRule, none
+        return SequenceRule, frozenset()
     last = next((part for part in reversed(path) if isinstance(part, str)), "")
-    models: dict[str, Any] = {
-        "": (Request, RESERVED_IN_REQUEST),
-        "task_groups": (TaskGroup, none),
-        "tasks": (TaskSpec, RESERVED_IN_TASK),
-        "retry": (RetryPolicy, none),
-        "expansion_config": (Expansion, none),
-        "transform_rules": (TransformRules, none),
-    }
-    found: tuple[Any, frozenset[str]] = models.get(last, (Request, none))
-    return found
+    return _MODELS.get(last, Request), _RESERVED.get(last, frozenset())
+
+
+_MODELS: Mapping[str, type[Document]] = {
+    "task_groups": TaskGroup,
+    "tasks": TaskSpec,
+    "finally": TaskSpec,
+    "retry": RetryPolicy,
+    "expansion_config": Expansion,
+    "transform_rules": TransformRules,
+    "switch": Switch,
+    "branch": Branch,
+    "loop": Loop,
+    "wait": Wait,
+    "event": EventWait,
+    "approval": Approval,
+    "run": SubRun,
+    "compensate": Compensation,
+}
+_RESERVED = {"": RESERVED_IN_REQUEST, "tasks": RESERVED_IN_TASK, "finally": RESERVED_IN_TASK}
