@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anabranch.core.conditions import exclusive, normalized, parse_condition
+from anabranch.core.conditions import Exclusions, exclusive, normalized, parse_condition
 from anabranch.core.conditions.checks import MAX_TERMS
 
 
@@ -119,3 +119,19 @@ def test_a_proof_that_takes_too_long_is_none() -> None:
     assert exclusive(many, {"not": many}) is False
     assert exclusive(many, wide) is False
     assert exclusive(long, other) is False
+
+
+def test_all_proofs_share_one_budget() -> None:
+    pairs = [(parse_condition("x == 1 && y"), parse_condition(f"x == {number}")) for number in (2, 3, 4)]
+    proofs = Exclusions(max_steps=5)
+
+    assert [proofs.exclusive(*pair) for pair in pairs] == [True, True, False]
+    assert Exclusions().exclusive(*pairs[2])
+
+
+def test_conditions_are_known_by_identity_also_after_others_are_gone() -> None:
+    proofs = Exclusions()
+
+    for number in range(100):  # conditions that are freed would give their ids to the next ones
+        one, other = parse_condition(f"x == {number}"), parse_condition(f"x == {number % 2}")
+        assert proofs.exclusive(one, other) is (number > 1)

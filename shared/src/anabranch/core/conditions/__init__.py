@@ -16,13 +16,14 @@ A condition that cannot be evaluated raises ConditionError. It is never false fo
 
 from anabranch.core.conditions.checks import InvalidCondition
 from anabranch.core.conditions.evaluation import evaluate, fields_of, outcome, why_false
-from anabranch.core.conditions.exclusion import exclusive
+from anabranch.core.conditions.exclusion import Exclusions, exclusive
 from anabranch.core.conditions.field_type import Condition
 from anabranch.core.conditions.form import normalized, parse_condition
 from anabranch.core.conditions.rendering import to_text
 
 __all__ = [
     "Condition",
+    "Exclusions",
     "InvalidCondition",
     "evaluate",
     "exclusive",

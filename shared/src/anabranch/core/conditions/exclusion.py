@@ -27,6 +27,8 @@ from anabranch.core.conditions.operators import (
 
 MAX_STEPS: Final = 20_000
 """Maximum comparisons of a proof; beyond them the conditions count as not exclusive."""
+MAX_STEPS_IN_ALL: Final = 1_000_000
+"""Maximum comparisons of all proofs of one `Exclusions`: some seconds, for a thousand conditions in pairs."""
 
 _OPPOSITE: Final[Mapping[str, str]] = {
     one: other
@@ -55,7 +57,7 @@ _ALL_TYPES: Final = frozenset(TYPES) - {"integer"}
 
 
 class _TooLong(Exception):
-    """The proof takes more than `MAX_STEPS` comparisons."""
+    """The proof takes more comparisons than it may."""
 
 
 def exclusive(a: Data, b: Data) -> bool:
@@ -63,11 +65,35 @@ def exclusive(a: Data, b: Data) -> bool:
 
     A condition that raises ConditionError is not true. Takes at most `MAX_STEPS` comparisons.
     """
-    proof = _Proof()
-    try:
-        return proof.contradict(_without_not(a, True), _without_not(b, True))
-    except _TooLong:
-        return False
+    return Exclusions().exclusive(a, b)
+
+
+class Exclusions:
+    """Proofs for many pairs of conditions, which are prepared once and must not be changed meanwhile.
+
+    All proofs together take at most `max_steps` comparisons; pairs beyond that count as not exclusive.
+    """
+
+    def __init__(self, max_steps: int = MAX_STEPS_IN_ALL) -> None:
+        self._left = max_steps
+        # The conditions are kept beside their prepared forms, so that no other object gets their ids.
+        self._prepared: dict[int, tuple[Data, Data]] = {}
+
+    def exclusive(self, a: Data, b: Data) -> bool:
+        """As the function `exclusive`."""
+        proof = _Proof(min(MAX_STEPS, self._left))
+        try:
+            return proof.contradict(self._prepare(a), self._prepare(b))
+        except _TooLong:
+            return False
+        finally:
+            self._left -= proof.steps
+
+    def _prepare(self, condition: Data) -> Data:
+        known = self._prepared.get(id(condition))
+        if known is None:
+            known = self._prepared[id(condition)] = (condition, _without_not(condition, True))
+        return known[1]
 
 
 def _without_not(node: Data, wanted: bool) -> Data:
@@ -93,17 +119,21 @@ def _without_not(node: Data, wanted: bool) -> Data:
 class _Proof:
     """One proof; counts its steps."""
 
-    def __init__(self) -> None:
-        self._steps = 0
+    def __init__(self, max_steps: int) -> None:
+        self.steps = 0
+        self._max_steps = max_steps
         self._done: dict[tuple[int, int], bool] = {}
 
     def _count(self, steps: int = 1) -> None:
-        self._steps += steps
-        if self._steps > MAX_STEPS:
+        self.steps += steps
+        if self.steps > self._max_steps:
             raise _TooLong
 
     def contradict(self, a: Data, b: Data) -> bool:
         """True if `a` and `b`, which have no ``not``, cannot both be true."""
+        if isinstance(a, dict) and isinstance(b, dict) and "field" in a and "field" in b:
+            self._count()
+            return self._terms_contradict(a, b)
         known = self._done.get((id(a), id(b)))
         if known is None:
             self._count()
@@ -116,14 +146,11 @@ class _Proof:
         for one, other in ((a, b), (b, a)):
             if (parts := _parts(one, "any")) and all(self.contradict(part, other) for part in parts):
                 return True
-        for one, other in ((a, b), (b, a)):
-            if any(self.contradict(part, other) for part in _parts(one, "all")):
-                return True
-        if isinstance(a, bool) or isinstance(b, bool):
-            return False
-        return "field" in a and "field" in b and self._terms_contradict(a, b)
+        return any(self.contradict(part, other) for one, other in ((a, b), (b, a)) for part in _parts(one, "all"))
 
     def _terms_contradict(self, a: Data, b: Data) -> bool:
+        if a["operator"] == b["operator"] == "equals" and "value" in a and "value" in b:
+            return a["field"] == b["field"] and not equal(a["value"], b["value"])  # fast path of `kind == "x"`
         for one, other in ((a, b), (b, a)):
             # Any comparison but `not_exists` is true only if there is a value at each of its paths.
             is_absent = one["operator"] == "not_exists" and other["operator"] != "not_exists"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from anabranch.core.conditions import exclusive
+from anabranch.core.conditions import Exclusions
 
 if TYPE_CHECKING:
     from anabranch.core.request.flow_links import Link
@@ -33,12 +33,12 @@ class _Facts:
     completed: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
 
-    def contradict(self, other: _Facts) -> bool:
+    def contradict(self, other: _Facts, proofs: Exclusions) -> bool:
         if any(other.cases.get(switch, case) != case for switch, case in self.cases.items()):
             return True
         if not (self.failed.isdisjoint(other.completed) and self.completed.isdisjoint(other.failed)):
             return True
-        return any(exclusive(one, another) for one in self.conditions for another in other.conditions)
+        return any(proofs.exclusive(one, another) for one in self.conditions for another in other.conditions)
 
 
 class Exclusion:
@@ -54,13 +54,14 @@ class Exclusion:
         self._targets = targets
         self._declared_by = declared_by
         self._known: dict[int, _Facts] = {}
+        self._proofs = Exclusions()
 
     def of_all(self, indexes: Sequence[int]) -> bool:
         """True if at most one of these tasks can complete."""
         if len(indexes) > MAX_PRODUCERS:
             return False
         facts = [self._facts(index) for index in indexes]
-        return all(one.contradict(other) for one, other in combinations(facts, 2))
+        return all(one.contradict(other, self._proofs) for one, other in combinations(facts, 2))
 
     def _facts(self, index: int) -> _Facts:
         if index not in self._known:
@@ -96,7 +97,7 @@ class Exclusion:
             for field_read in flow.fields:
                 # The condition cannot be true if the key is absent: its producer failed.
                 absent = {"field": field_read.text, "operator": "not_exists"}
-                if exclusive(flow.when, absent):
+                if self._proofs.exclusive(flow.when, absent):
                     self._require(field_read.text, at, required, found)
         return required
 
