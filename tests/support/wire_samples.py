@@ -69,6 +69,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             traceparent=TRACE,
             retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
             parent=LINK,
+            definition=m.DefinitionRef(name="review", version="3", hash="9f86d081"),
         ),
         (),
     ),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from anabranch.core import names
+from anabranch.core.request.definitions import DefinitionRequest
 from anabranch.core.request.models import ControlRecord, Request
 from anabranch.core.wire import results
 from anabranch.core.wire.events import EventBatch
@@ -70,6 +71,8 @@ SCHEMAS: Mapping[str, Published] = (
             _schema("DeadLetterHeaders", handwritten.dead_letter_headers_schema),
             _schema("AuditRecord", gateway.audit_record_schema),
             _schema("WebhookRecord", gateway.webhook_record_schema),
+            _schema("DefinitionRequest", partial(accepted, DefinitionRequest)),
+            _schema("DefinitionRecord", gateway.definition_record_schema),
         ]
     )
     | _inner_schemas()
@@ -114,7 +117,7 @@ TOPICS = (
         "requests",
         "Requests, also in the compatibility envelope, and control records. Read from the earliest offset.",
         "any; use the request id to keep a request and its control records in order",
-        ("Request", "Envelope", "ControlRecord"),
+        ("Request", "Envelope", "DefinitionRequest", "ControlRecord"),
         writers="you",
         readers="agency",
         receives=True,
@@ -190,6 +193,17 @@ TOPICS = (
         receives=True,
         sends=True,
         retention_seconds=AUDIT_SECONDS,
+    ),
+    Topic(
+        "definitions",
+        "Versions of definitions, which are started by name. Compacted; the first record of a version counts.",
+        "project, name, version and hash of the content",
+        ("DefinitionRecord",),
+        writers="gateway, you",
+        readers="agency, gateway, you",
+        receives=True,
+        sends=True,
+        retention_seconds=None,
     ),
     Topic(
         "webhooks",

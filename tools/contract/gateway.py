@@ -53,6 +53,28 @@ def audit_record_schema() -> Schema:
     )
 
 
+def definition_record_schema() -> Schema:
+    """A version of a definition."""
+    return headed(
+        {
+            "title": "DefinitionRecord",
+            "description": "A version of a definition. Of several records of a version the first one is valid.",
+            "type": "object",
+            "required": ["project", "name", "version", "request"],
+            "properties": {
+                "project": _TEXT,
+                "name": _TEXT,
+                "version": _TEXT,
+                "hash": {**_TEXT, "description": "SHA-256 of the content."},
+                "description": _TEXT,
+                "created_at": {"type": "number", "description": "Seconds since the epoch."},
+                "input_schema": {"type": ["object", "null"], "description": "JSON Schema of the context."},
+                "request": {"type": "object", "description": "The request, as it was sent."},
+            },
+        }
+    )
+
+
 def webhook_record_schema() -> Schema:
     """A subscription that was created through a gateway; a null value deletes it."""
     return headed(

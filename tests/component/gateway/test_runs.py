@@ -373,3 +373,32 @@ def test_a_run_is_not_shown_as_done_before_its_last_task_is_joined() -> None:
 
     assert serializers.counts(view)["share"] == 0.99
     assert serializers.counts(replace(view, status="completed"))["share"] == 1.0
+
+
+async def test_a_definition_is_stored_once_and_started_by_name(running: Running) -> None:
+    shout = {
+        "name": "shout",
+        "version": 1,
+        "input_schema": {"type": "object", "required": ["word"], "properties": {"word": {"type": "string"}}},
+        "request": one_task("echo", inputs="{word}!"),
+    }
+    pushed = await running.http.post("/v1/definitions", json=shout)
+    again = await running.http.post("/v1/definitions", json=shout)
+    other = await running.http.post("/v1/definitions", json={**shout, "request": HELLO})
+    invalid = await running.http.post("/v1/definitions", json={**shout, "version": 2, "request": {}})
+
+    assert (pushed.status_code, again.json()) == (201, pushed.json())
+    assert (other.status_code, other.json()["code"]) == (409, "definition_conflict")
+    assert invalid.status_code == 422
+    assert invalid.json()["errors"][0]["path"].startswith("/request")
+    assert (await running.get("/v1/definitions"))["definitions"][0]["hash"] == pushed.json()["hash"]
+    assert (await running.get("/v1/definitions/shout@1"))["input_schema"] == shout["input_schema"]
+    assert (await running.http.get("/v1/definitions/whisper")).status_code == 404
+
+    answer = await running.submit({"definition": "shout", "input": {"word": "hey"}, "request_id": "d1"})
+    refused = await running.submit({"definition": "shout", "input": {"word": 1}})
+
+    assert answer.json()["status"] == "completed"
+    assert "hey!" in answer.json()["results"].values()
+    assert answer.json()["definition"]["version"] == "1"
+    assert (refused.status_code, refused.json()["errors"][0]["path"]) == (422, "/input/word")

@@ -46,7 +46,7 @@ async def test_existing_topics_are_used_as_they_are() -> None:
 
     created = await ensure_topics(log, settings)
 
-    assert len(created) == 6
+    assert len(created) == 7
     assert await log.partition_count("anabranch.tasks") == 2
     assert await ensure_topics(log, settings) == []
 

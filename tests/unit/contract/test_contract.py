@@ -282,6 +282,7 @@ def test_the_topics_are_those_that_the_services_use() -> None:
     assert tuple(each["address"].replace("{prefix}", "x.") for each in on_kafka) == (
         *Names("x.").topics,
         Names("x.").audit,
+        Names("x.").definitions,
         Names("x.").webhooks,
     )
 

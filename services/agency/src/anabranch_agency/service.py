@@ -10,6 +10,7 @@ from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.topics import RETENTION_SECONDS
+from anabranch.runtime.reading.definitions import DefinitionTable
 from anabranch_agency.intake.children import ChildRequests
 from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.request_consumer import RequestConsumer
@@ -65,9 +66,10 @@ class AgencyService:
         self._handler.set_limits(record_bytes, limits)
         store, names = self._resources.store, self._resources.names
         sessions = Sessions(store, names, RETENTION_SECONDS)
-        self._handler.set_children(ChildRequests(context, log, sessions))
+        definitions = DefinitionTable(log, names)
+        self._handler.set_children(ChildRequests(context, log, sessions, definitions))
         await self._owner.start()
-        self._consumer = RequestConsumer(context, self._resources, sessions)
+        self._consumer = RequestConsumer(context, self._resources, sessions, definitions)
         await self._consumer.start()
 
     async def drain(self) -> None:

@@ -22,6 +22,7 @@ from anabranch_gateway.access.callers import OpenAuthenticator, Viewer
 from anabranch_gateway.api import (
     contexts,
     dead_letters,
+    definitions,
     logs,
     members,
     run_changes,
@@ -78,6 +79,7 @@ def create_app(context: GatewayContext, telemetry: Telemetry) -> FastAPI:
         run_changes,
         dead_letters,
         subscriptions,
+        definitions,
         system,
     ):
         app.include_router(module.router)

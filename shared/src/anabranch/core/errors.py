@@ -101,6 +101,10 @@ class Code(StrEnum):
     """The session belongs to another project, or its id is that of a run that the project does not have."""
     NOT_RETRYABLE = "not_retryable"
     """The run to retry is not known, is still open, completed, or its request is no longer on the log."""
+    UNKNOWN_DEFINITION = "unknown_definition"
+    """The project has no definition with this name, or not this version of it."""
+    DEFINITION_CONFLICT = "definition_conflict"
+    """The version of the definition exists with another content."""
     INTERNAL = "internal"
     """An internal error of Anabranch, not a fault of the request; the service's log has the traceback."""
 

@@ -180,6 +180,8 @@ class Names:
     dead_letters: str = _built_once("dead-letters")
     audit: str = _built_once("audit")
     """Audit log of the gateway's callers; key: project. Runs do not use it."""
+    definitions: str = _built_once("definitions")
+    """Definitions of requests; compacted, key: project, name, version and hash."""
     webhooks: str = _built_once("webhooks")
     """Webhook subscriptions of the gateway; compacted, key: subscription id."""
 

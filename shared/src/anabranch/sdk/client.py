@@ -19,6 +19,12 @@ from anabranch.core.errors import Misconfigured
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.project import project_named
 from anabranch.core.request.admission import Limits, read_request
+from anabranch.core.request.definitions import (
+    Definition,
+    is_definition_request,
+    read_definition,
+    read_definition_request,
+)
 from anabranch.core.request.graph import SessionKeys
 from anabranch.core.request.models import Request
 from anabranch.core.request.request_hash import body_hash
@@ -27,6 +33,7 @@ from anabranch.runtime.instrumentation.correlation import trace_headers
 from anabranch.runtime.process.resources import Resources, connect
 from anabranch.runtime.process.settings import Settings, servers_named
 from anabranch.runtime.process.topics import ensure_topics
+from anabranch.runtime.reading.definitions import DefinitionTable
 from anabranch.sdk.client_ports import ClientPorts
 from anabranch.sdk.control import retry, send_control
 from anabranch.sdk.local_system import LocalSystem, local_system
@@ -65,6 +72,7 @@ class Client:
         self._is_local = False
         self._limits = Limits()
         self._watcher: ResultsWatcher | None = None
+        self._definitions: DefinitionTable | None = None
         self._ends: Mapping[int, int] = {}
         self._ends_at = float("-inf")
 
@@ -148,6 +156,13 @@ class Client:
     def names(self) -> Names:
         return self.links.names
 
+    @property
+    def definitions(self) -> DefinitionTable:
+        """The definitions of the installation."""
+        if self._definitions is None:
+            self._definitions = DefinitionTable(self.log, self.names)
+        return self._definitions
+
     # submissions -----------------------------------------------------------------------------------------
 
     async def submit(
@@ -172,29 +187,53 @@ class Client:
             ServerUnavailable: the request could not be published, or the store could not be read.
         """
         document = read_document(Path(request)) if isinstance(request, (str, Path)) else request
+        if is_definition_request(document):
+            assert isinstance(document, Mapping)
+            started = read_definition_request(document).to_document()
+            return await self._publish(started, (), traceparent)
         validated = read_request(
             document, limits=self._limits, agents=agents, session_keys=session_keys_of(document)
         )
+        return await self._publish(validated.required().to_document(), validated.warnings, traceparent)
+
+    async def _publish(self, canonical: dict[str, Any], warnings: tuple[str, ...], traceparent: str | None) -> Run:
+        """Publish the canonical document of a request, and watch its run."""
         links = self.links
-        canonical = validated.required().to_document()
         request_id = canonical.setdefault("request_id", links.ids.run_scoped())
         run_id = run_id_for(request_id)
         session_id = canonical.get("session_id", run_id)
         project = project_named(canonical)
         # Before the request is published, so that no record of the run is missed.
-        run = await self.watch(run_id, request_id, session_id, body_hash(canonical), validated.warnings, project)
+        run = await self.watch(run_id, request_id, session_id, body_hash(canonical), warnings, project)
         headers = {"content-type": b"application/json"}
         sent = trace_headers() if traceparent is None else {"traceparent": traceparent}
         headers |= {name: value.encode() for name, value in sent.items()}
         await links.log.publish([Outgoing(links.names.requests, request_id, orjson.dumps(canonical), headers)])
         return run
 
-    async def run(self, run_or_request_id: str) -> Run:
-        """An earlier run, by its run id or its request id. Its events are read from the beginning of the topic.
+    async def run(
+        self,
+        run_or_request_id: str | None = None,
+        *,
+        definition: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> Run:
+        """An earlier run, by its run id or its request id, with events from the beginning of the topic; or a new
+        run of a definition.
+
+        Args:
+            definition: `name` or `name@version`: submits it with `inputs`, and with further `fields` of the
+                request (`request_id`, `session_id`, `project`, `name`, `labels`, `timeout`).
 
         Raises:
+            RequestRefused: a field of the new run is invalid.
             ServerUnavailable: a server does not answer.
         """
+        if definition is not None:
+            return await self.submit({**fields, "definition": definition, "input": dict(inputs or {})})
+        if run_or_request_id is None:
+            raise TypeError("run() needs a run id, or a definition")
         links = self.links
         run_id = await self.run_id_of(run_or_request_id)
         await self._started()  # before the store is read: a run that ends in between is reported by the topic
@@ -216,6 +255,21 @@ class Client:
         if as_run is None and (as_request is not None or not _looks_like_run_id(run_or_request_id)):
             return derived
         return run_or_request_id
+
+    async def push_definition(self, document: Any, *, project: str | None = None) -> Definition:
+        """Store a version of a definition, which never changes; the same content may be pushed again.
+
+        Args:
+            document: `{name, version, input_schema, request}`, or the path of a JSON or YAML file with it. Without
+                a version it gets the next number.
+
+        Raises:
+            RequestRefused: it is invalid, or the version exists with another content.
+            ServerUnavailable: the log is not available.
+        """
+        if isinstance(document, (str, Path)):
+            document = read_document(Path(document))
+        return await self.definitions.push(read_definition(document, project, self.links.clock.now()))
 
     async def retry(self, run_or_request_id: str, *, request_id: str | None = None) -> Run:
         """Start a run that imports the results of a run that did not complete, and runs the rest again.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from anabranch.core.wire.events import EventBatch
 from anabranch.sdk.references import resolve, resolve_all
 from anabranch.sdk.run_events import Start, follow_batches, follow_events
-from anabranch.sdk.run_result import RunResult, no_executions
+from anabranch.sdk.run_result import RunResult, no_executions, origin_of
 from anabranch.sdk.watch import Body, RunWatch
 
 if TYPE_CHECKING:
@@ -178,4 +178,5 @@ def result_of(body: Body, results: Mapping[str, Any], run: Run) -> RunResult:
         errors=tuple(body.get("errors") or ()),
         retry_of=body.get("retry_of"),
         taken_over=int(body.get("taken_over") or 0),
+        origin=origin_of(body),
     )

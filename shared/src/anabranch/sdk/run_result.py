@@ -26,6 +26,7 @@ class RunResult:
         duration_seconds: from acceptance to the end of the run.
         retry_of: run id of the run whose results this run imported; None if it is not a retry.
         taken_over: members among `executions` that completed in that run, and did not run again.
+        origin: `parent` of a sub-run, `definition` that the run was admitted with, `forked_from` of a fork.
     """
 
     run_id: str
@@ -40,6 +41,7 @@ class RunResult:
     errors: Sequence[Mapping[str, str]] = ()
     retry_of: str | None = None
     taken_over: int = 0
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def completed(self) -> bool:
@@ -74,7 +76,17 @@ class RunResult:
         }
         if self.retry_of is not None:
             document |= {"retry_of": self.retry_of, "taken_over": self.taken_over}
+        document |= self.origin
         return document | ({"errors": [dict(e) for e in self.errors]} if self.status == "rejected" else {})
+
+
+ORIGIN = ("parent", "definition", "forked_from")
+"""Fields of a final record that say where the run is from, and that only some runs have."""
+
+
+def origin_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """`RunResult.origin` of a final record, or of the document of a result."""
+    return {name: body[name] for name in ORIGIN if body.get(name) is not None}
 
 
 def no_executions() -> dict[str, int]:

@@ -12,11 +12,13 @@ from typing import Any
 from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.names import run_id_for
 from anabranch.core.request.admission import read_request, session_candidates
+from anabranch.core.request.definitions import check_input, unknown_definition
 from anabranch.core.request.request_hash import body_hash
 from anabranch.core.wire.codec import encode
-from anabranch.core.wire.messages import ChildEnded, SubmitChild, SubmitRun
+from anabranch.core.wire.messages import ChildEnded, DefinitionRef, SubmitChild, SubmitRun
 from anabranch.ports import EventLog, Outgoing
 from anabranch.runtime.fitted_log import size_of
+from anabranch.runtime.reading.definitions import DefinitionTable
 from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.sessions import Sessions
 
@@ -24,10 +26,13 @@ from anabranch_agency.intake.sessions import Sessions
 class ChildRequests:
     """The requests of sub-runs of one process."""
 
-    def __init__(self, context: RequestContext, log: EventLog, sessions: Sessions) -> None:
+    def __init__(
+        self, context: RequestContext, log: EventLog, sessions: Sessions, definitions: DefinitionTable
+    ) -> None:
         self._context = context
         self._log = log
         self._sessions = sessions
+        self._definitions = definitions
 
     async def submit(self, messages: Sequence[SubmitChild]) -> None:
         """Publish the submission of each child, or its rejection for the parent.
@@ -67,7 +72,15 @@ class ChildRequests:
 
     async def _submission(self, message: SubmitChild) -> SubmitRun:
         """Raises RequestRefused with the problems of the request."""
-        document = _document_of(message, message.request or {})
+        definition, wanted = None, message.request
+        if message.definition is not None:
+            definition = await self._definitions.find(message.project, message.definition)
+            if definition is None:
+                raise unknown_definition(message.project, message.definition)
+            wanted = dict(definition.request)
+        document = _document_of(message, wanted or {})
+        if definition is not None:
+            check_input(definition, document.get("context") or {}, "/context")
         candidates = session_candidates(document) if document.get("session_id") else frozenset()
         keys = tuple(sorted(await self._sessions.keys_of(document, candidates)))
         context = self._context
@@ -84,13 +97,15 @@ class ChildRequests:
             run_id=run_id_for(message.request_id),
             request_id=message.request_id,
             session_id=canonical.get("session_id") or message.run_id,
-            # With the parent: a request of a user that has the same id is another one.
-            body_hash=body_hash({"parent": link, "request": canonical}),
+            # With the parent: a request of a user that has the same id is another one. A child of a definition is
+            # the same one after another version was pushed.
+            body_hash=body_hash({"parent": link, "request": canonical if definition is None else None}),
             request=canonical,
             session_keys=keys,
             warnings=result.warnings,
             traceparent=message.traceparent,
             parent=message.parent,
+            definition=None if definition is None else DefinitionRef(**definition.stamp),
         )
 
 

@@ -7,12 +7,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anabranch.core.errors import RecordTooLarge
-from anabranch.core.request.envelope import unwrap
+from anabranch.core.errors import RecordTooLarge, RequestRefused
+from anabranch.core.project import project_named
+from anabranch.core.request.admission import session_candidates
+from anabranch.core.request.definitions import (
+    is_definition_request,
+    read_definition_request,
+    unknown_definition,
+)
+from anabranch.core.request.envelope import is_envelope, unwrap
 from anabranch.ports import Incoming
 from anabranch.runtime.fitted_log import size_of
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.reading.definitions import DefinitionTable
 from anabranch.runtime.until_available import until_available
 from anabranch_agency.intake.control_records import refuse_subscription, subscription_of
 from anabranch_agency.intake.records import (
@@ -23,9 +31,10 @@ from anabranch_agency.intake.records import (
     is_control,
     origin_of,
     shape_in,
+    text_of,
 )
-from anabranch_agency.intake.refusals import refuse_session, refuse_unprocessable
-from anabranch_agency.intake.requests import decide
+from anabranch_agency.intake.refusals import refuse, refuse_session, refuse_unprocessable
+from anabranch_agency.intake.requests import decide, decide_definition
 from anabranch_agency.intake.sessions import Sessions
 
 log = logging.getLogger(__name__)
@@ -41,10 +50,17 @@ class RequestConsumer:
     processed again, and the owner of its run drops the duplicate.
     """
 
-    def __init__(self, context: RequestContext, resources: Resources, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        context: RequestContext,
+        resources: Resources,
+        sessions: Sessions,
+        definitions: DefinitionTable | None = None,
+    ) -> None:
         self._context = context
         self._log = resources.log
         self._sessions = sessions
+        self._definitions = definitions or DefinitionTable(resources.log, context.names)
         names = context.names
         self._consumer = Consumer(
             resources.log, names.agency_requests, names.requests, resources.supervisor, max_queued=MAX_QUEUED
@@ -106,6 +122,8 @@ class RequestConsumer:
         # Anything else is refused by `decide`, which needs no session for that.
         if not isinstance(document, dict):
             return decide(self._context, record, document)
+        if (started := _definition_in(document)) is not None:
+            return await self._decide_definition(record, started)
         sent = unwrap(document)
         shape = shape_in(sent)
         candidates = self._context.known.candidates(document, shape)
@@ -115,6 +133,33 @@ class RequestConsumer:
             # The size is checked before the session is claimed: a refused request must not own a session.
             await self._check_size(decision)
             problem = await self._sessions.claim(sent.request)
+            if problem is not None:
+                return refuse_session(self._context, record, document, problem)
+        return decision
+
+    async def _decide_definition(self, record: Incoming, document: Mapping[str, Any]) -> Decision:
+        """Decide on a request that starts a definition."""
+        project = project_named(document)
+        try:
+            request = read_definition_request(document)
+            definition = await self._definitions.find(request.project, request.definition)
+            if definition is None:
+                raise unknown_definition(request.project, request.definition)
+        except RequestRefused as refused:
+            return refuse(
+                self._context,
+                record,
+                refused.errors,
+                request_id=text_of(document, "request_id"),
+                session_id=text_of(document, "session_id"),
+                project=project,
+            )
+        target = {**definition.request, **request.to_document()}
+        keys = await self._sessions.keys_of(target, session_candidates(target))
+        decision = decide_definition(self._context, record, request, definition, keys)
+        if isinstance(decision, Submit):
+            await self._check_size(decision)
+            problem = await self._sessions.claim(request.to_document())
             if problem is not None:
                 return refuse_session(self._context, record, document, problem)
         return decision
@@ -138,3 +183,9 @@ class RequestConsumer:
             if owns is False:
                 return refuse_subscription(self._context, record, scope)
         return decide(self._context, record, document)
+
+
+def _definition_in(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The part of a record that starts a definition: the record itself, or the object in its envelope."""
+    inner = document.get("object") if is_envelope(document) else document
+    return inner if isinstance(inner, Mapping) and is_definition_request(inner) else None

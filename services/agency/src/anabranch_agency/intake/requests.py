@@ -11,13 +11,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from anabranch.core.errors import RequestRefused
 from anabranch.core.json_documents import compact_size, dumps
 from anabranch.core.names import request_id_for, run_id_for
 from anabranch.core.request.admission import parse_request, read_request
+from anabranch.core.request.definitions import Definition, DefinitionRequest, instance_of
 from anabranch.core.request.request_hash import body_hash
 from anabranch.core.request.shape import FreeFields, Shape
 from anabranch.core.wire import codec
-from anabranch.core.wire.messages import SubmitRun
+from anabranch.core.wire.messages import DefinitionRef, SubmitRun
 from anabranch.ports import Incoming, Outgoing
 from anabranch_agency.intake.control_records import decide_control
 from anabranch_agency.intake.known_shapes import Accepted
@@ -78,6 +80,39 @@ def decide(
     return Submit((_submission(context, record, document, body_hash(document), result.warnings, session_keys),))
 
 
+def decide_definition(
+    context: RequestContext,
+    record: Incoming,
+    request: DefinitionRequest,
+    definition: Definition,
+    session_keys: Collection[str] = (),
+) -> Decision:
+    """Decide whether a request that starts a definition is submitted or refused."""
+    warnings: tuple[str, ...] = ()
+    try:
+        document = instance_of(definition, request)
+        result = read_request(
+            document, limits=context.limits, agents=context.agents, session_keys=tuple(sorted(session_keys))
+        )
+        warnings = result.warnings
+        canonical = result.required().to_document()
+    except RequestRefused as refused:
+        return refuse(
+            context,
+            record,
+            refused.errors,
+            request_id=request.request_id,
+            session_id=request.session_id,
+            project=request.project,
+            warnings=warnings,
+        )
+    # The hash of what was sent: the same record is the same request, also after another version was pushed.
+    digest = body_hash(request.to_document())
+    stamp = DefinitionRef(**definition.stamp)
+    keys = tuple(sorted(session_keys))
+    return Submit((_submission(context, record, canonical, digest, warnings, keys, stamp),))
+
+
 def _known(
     context: RequestContext, record: Incoming, document: Any, session_keys: tuple[str, ...], shape: Shape
 ) -> Outgoing | None:
@@ -101,6 +136,7 @@ def _submission(
     digest: str,
     warnings: tuple[str, ...],
     session_keys: tuple[str, ...],
+    definition: DefinitionRef | None = None,
 ) -> Outgoing:
     """The record that submits a request to the owner of its run.
 
@@ -120,6 +156,7 @@ def _submission(
         warnings=warnings,
         origin=origin_of(record),
         traceparent=header_of(record, "traceparent"),
+        definition=definition,
     )
     header = codec.header_of(submit)
     header["request"] = document

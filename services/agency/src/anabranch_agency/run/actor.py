@@ -45,7 +45,7 @@ from anabranch_agency.run.ending import (
     publish_final,
     republish_end,
 )
-from anabranch_agency.run.final import origin_of
+from anabranch_agency.run.final import ORIGIN
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.opening import open_run, start_groups
 from anabranch_agency.run.snapshots import STATE_VERSION
@@ -184,7 +184,10 @@ def _accepted_data(run: Run, planned: PlannedRequest) -> dict[str, Any]:
     }
     if run.retry_of is not None:
         data["retry_of"] = run.retry_of
-    return data | origin_of(run.tombstone.accepted)
+    for name in ORIGIN:
+        if name in run.tombstone.accepted:
+            data[name] = run.tombstone.accepted[name]
+    return data
 
 
 def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
@@ -208,6 +211,8 @@ def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
     }
     if submit.parent is not None:
         accepted["parent"] = submit.parent.model_dump(mode="json")
+    if submit.definition is not None:
+        accepted["definition"] = submit.definition.model_dump(mode="json")
     tombstone = RunRecord(
         body_hash=submit.body_hash,
         offset=turn.position,

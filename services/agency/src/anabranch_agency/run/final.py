@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -75,7 +74,11 @@ def final_body(
         "warnings": list(run.warnings),
         "retry_of": run.retry_of,
         "taken_over": run.taken_over,
-    } | origin_of(run.tombstone.accepted)
+    }
+    accepted = run.tombstone.accepted
+    for name in ORIGIN:
+        if name in accepted:
+            body[name] = accepted[name]
     return body, [*stored, *failure_pages]
 
 
@@ -90,7 +93,7 @@ def final_without_results(names: Names, run: Run, at: float) -> dict[str, Any]:
 def final_of_lost(known: RunRecord, failure: Failure, at: float) -> dict[str, Any]:
     """The body of the final record of a run of which only the record of its admission is left."""
     accepted = known.accepted
-    return {
+    body = {
         "request_id": known.request_id,
         "run_id": accepted["run_id"],
         "session_id": known.session_id,
@@ -108,15 +111,12 @@ def final_of_lost(known: RunRecord, failure: Failure, at: float) -> dict[str, An
         "warnings": list(accepted.get("warnings", ())),
         "retry_of": accepted.get("retry_of"),
         "taken_over": 0,
-    } | origin_of(accepted)
+    }
+    return body | {name: accepted[name] for name in ORIGIN if name in accepted}
 
 
-_ORIGIN = ("parent",)
-
-
-def origin_of(accepted: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a run's records that say where the run is from, and that most runs do not have."""
-    return {name: accepted[name] for name in _ORIGIN if name in accepted}
+ORIGIN = ("parent", "definition", "forked_from")
+"""Fields of a run's records that say where the run is from, and that most runs do not have."""
 
 
 def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[StoredValue]]:

@@ -38,6 +38,10 @@ _NOT_STARTED = ("accepted", "waiting")
 _ONLY_MEMBER = ((0, 1),)
 """The members of a task without an expansion, as spans."""
 _AT_MOST_ONLY_MEMBER: Sequence[list[list[int]]] = ([], [[0, 1]])
+ORIGIN = ("parent", "definition", "forked_from")
+"""Fields of a run that only some runs have: where it is from."""
+MAX_CHILDREN = 100
+"""Sub-runs that a run's document lists; `child_count` has the number of all."""
 _ENDS_OF_ATTEMPTS = ("retrying", "completed", "failed", "cancelled")
 
 
@@ -160,7 +164,21 @@ def apply_entry(draft: Draft, entry: EventEntry) -> None:
         _start(group, time)
     if action == "started" and (worker := entry.data.get("worker")) and run["workers"][-1:] != [worker]:
         run["workers"] = [*(each for each in run["workers"] if each != worker), worker][-MAX_WORKERS:]
+    if action == "started" and "child_run_id" in entry.data:
+        _add_child(run, entry)
     _apply_to_task(draft.task(group, entry.group, entry.task), action, entry)
+
+
+def _add_child(run: Document, entry: EventEntry) -> None:
+    """Add a sub-run to the document of its parent."""
+    child, known = entry.data["child_run_id"], run.get("children", [])
+    if any(each["run_id"] == child for each in known):
+        return
+    run["child_count"] = run.get("child_count", 0) + 1
+    if len(known) < MAX_CHILDREN:
+        index = entry.spans[0][0] if entry.spans else None
+        added = {"run_id": child, "group": entry.group, "task": entry.task, "index": index}
+        run["children"] = [*known, added]
 
 
 def _apply_to_run(draft: Draft, action: str, entry: EventEntry) -> None:
@@ -184,6 +202,9 @@ def _accept(draft: Draft, entry: EventEntry) -> None:
     run["name"] = data.get("name")
     run["labels"] = data.get("labels") or {}
     run["retry_of"] = data.get("retry_of")
+    for name in ORIGIN:
+        if name in data:
+            run[name] = data[name]
     run["project"] = data.get("project")
     run["tasks_total"] = data.get("tasks")
     groups = data.get("groups")

@@ -51,6 +51,11 @@ def build_view(run: Document) -> RunView:
         failures=list(_limit_tracebacks(islice(_failures(run), MAX_FAILURES))),
         # A task that failed as a whole, without a failed member, counts as one failure.
         failure_count=sum([task.failed or task.status == "failed" for task in tasks]) + ("failure" in run),
+        parent=run.get("parent"),
+        children=run.get("children"),
+        child_count=run.get("child_count"),
+        definition=run.get("definition"),
+        forked_from=run.get("forked_from"),
         share=known_run_share(run["status"], [task.share for task in tasks], run.get("tasks_total")),
     )
 

@@ -139,6 +139,33 @@ class RunPage(OpenModel):
     next_cursor: str | None
 
 
+class DefinitionSummary(OpenModel):
+    project: str
+    name: str
+    version: str
+    hash: str = Field(description="SHA-256 of the content")
+    description: str
+    created_at: Seconds
+
+
+class DefinitionDocument(DefinitionSummary):
+    input_schema: dict[str, Any] | None = Field(description="JSON Schema of the context")
+    request: dict[str, Any]
+
+
+class DefinitionList(OpenModel):
+    definitions: list[DefinitionSummary]
+
+
+class DefinitionBody(OpenModel):
+    name: str
+    version: str | int | None = Field(default=None, description="Default: the next number")
+    description: str = ""
+    input_schema: dict[str, Any] | None = Field(default=None, description="JSON Schema of the context")
+    request: dict[str, Any]
+    project: str | None = None
+
+
 class Node(OpenModel):
     id: str
     group: str

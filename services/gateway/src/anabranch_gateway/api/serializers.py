@@ -12,7 +12,7 @@ from anabranch.core.request.admission import ValidationResult
 from anabranch.core.request.planning import Plan, refused_document
 from anabranch.core.templates import RenderBudget
 from anabranch.core.wire.run_view import GroupView, RunView, TaskView
-from anabranch.sdk.run_result import RunResult, no_executions
+from anabranch.sdk.run_result import RunResult, no_executions, origin_of
 from anabranch_gateway.http.responses import encode
 from anabranch_gateway.runs.admitted_requests import AdmittedRequest
 
@@ -107,6 +107,7 @@ def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Seque
         duration_seconds=float(body.get("duration_seconds") or 0.0),
         retry_of=body.get("retry_of"),
         taken_over=int(body.get("taken_over") or 0),
+        origin=origin_of(body),
     ).to_document()
 
 

@@ -41,23 +41,33 @@ async def read_body(request: Request, limit: int, reservation: BodyReservation) 
     return b"".join(chunks)
 
 
+async def read_any_object(request: Request, parsing: ParsingPool, limit: int = SMALL) -> dict[str, Any]:
+    """Read a JSON object of at most `limit` bytes; a missing body is an empty object.
+
+    Raises:
+        Refusal: 408, 413 and 503 as `read_body`; 422, the body is no JSON object.
+    """
+    async with parsing.reservation() as reservation:
+        data = await read_body(request, limit, reservation)
+        if not data.strip():
+            return {}
+        try:
+            document = await parsing.lane(len(data)).run(load_document, data)
+        except RequestRefused as refused:
+            [problem] = refused.errors
+            raise Refusal(422, str(problem.code), f"invalid body: {problem.message}") from refused
+    if not isinstance(document, dict):
+        raise Refusal(422, str(Code.SCHEMA), "the body is not a JSON object")
+    return document
+
+
 async def read_object(request: Request, parsing: ParsingPool, known: frozenset[str]) -> dict[str, Any]:
     """Read a small JSON object that has only `known` fields; a missing body is an empty object.
 
     Raises:
         Refusal: 408, 413 and 503 as `read_body`; 422, the body is not such an object.
     """
-    async with parsing.reservation() as reservation:
-        data = await read_body(request, SMALL, reservation)
-        if not data.strip():
-            return {}
-        try:
-            document = await parsing.small.run(load_document, data)
-        except RequestRefused as refused:
-            [problem] = refused.errors
-            raise Refusal(422, str(problem.code), f"invalid body: {problem.message}") from refused
-    if not isinstance(document, dict):
-        raise Refusal(422, str(Code.SCHEMA), "the body is not a JSON object")
+    document = await read_any_object(request, parsing)
     unknown = sorted(set(document) - known)
     if unknown:
         fields = ", ".join(sorted(known))

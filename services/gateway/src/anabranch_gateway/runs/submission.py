@@ -17,6 +17,12 @@ from anabranch.core.json_documents import Format, load_document
 from anabranch.core.names import key_problem, run_id_for
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.admission import Limits, ValidationResult, read_request, session_candidates
+from anabranch.core.request.definitions import (
+    instance_of,
+    is_definition_request,
+    read_definition_request,
+    unknown_definition,
+)
 from anabranch.core.request.envelope import unwrap
 from anabranch.core.request.request_hash import body_hash, has_other_body, request_id_conflict
 from anabranch.core.wire.run_record import RunRecord
@@ -122,6 +128,8 @@ class Submitter:
         # The lane depends on the expected work, not on the bytes alone.
         lane = self._parsing.lane(len(data) if form == "json" else len(data) * YAML_WEIGHT)
         document, keys, found = await lane.run(self._parse, data, form, options)
+        if is_definition_request(document):
+            return await self._of_definition(caller, document, options)
         if found is None:
             session_keys = await self._session_keys(caller, document, keys)
             found = await lane.run(self._validate, document, session_keys, options)
@@ -133,8 +141,28 @@ class Submitter:
         """Runs in a thread: parse the document, and validate it unless keys of its session have to be read
         first."""
         document = load_document(data, form)
+        if is_definition_request(document):
+            return document, (), None
         keys = sorted(session_candidates(document)) if _names_session(document) else ()
         return document, keys, None if keys else self._validate(document, (), options)
+
+    async def _of_definition(self, caller: Caller, document: dict[str, Any], options: _Options) -> ParsedBody:
+        """A request that starts a definition: what it becomes is validated, and what was sent is published.
+
+        Raises:
+            RequestRefused: it is invalid, or there is no such definition.
+        """
+        project = project_for(caller, document)
+        sent = read_definition_request({**document, "project": project})
+        definition = await self._client.definitions.find(project, sent.definition)
+        if definition is None:
+            raise unknown_definition(project, sent.definition)
+        instance = instance_of(definition, sent)
+        keys = sorted(session_candidates(instance)) if _names_session(instance) else ()
+        session_keys = await self._session_keys(caller, instance, keys) if keys else ()
+        validated = self._validate(instance, session_keys, replace(options, size=None))
+        request = None if validated.request is None else sent.to_document()
+        return ParsedBody(document, validated.validation, request)
 
     def _validate(self, document: Any, session_keys: Collection[str], options: _Options) -> ParsedBody:
         """Runs in a thread."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from anabranch.cli import completion
 from anabranch.cli.arguments.options import (
     Embedded,
     Json,
@@ -27,7 +28,14 @@ app = typer.Typer()
 @with_system
 def run(
     settings: Load,
-    file: RequestFile,
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="A request in JSON or YAML; - reads standard input.",
+            autocompletion=completion.request_files,
+        ),
+    ] = None,
     embedded: Embedded = False,
     detach: Annotated[bool, typer.Option("--detach", help="Submit the request and do not wait.")] = False,
     timeout: Annotated[str | None, typer.Option(help="Timeout of the run, such as 90s or 5m.")] = None,
@@ -35,6 +43,13 @@ def run(
         Path | None, typer.Option(help="Write lifecycle events to this file, one JSON document per line.")
     ] = None,
     strict: Strict = False,
+    definition: Annotated[
+        str | None, typer.Option(metavar="NAME[@VERSION]", help="Start this definition in place of a file.")
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="KEY=VALUE", help="Input of the definition: JSON, or else text."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Submit a request and wait until the run ends."""
@@ -42,7 +57,8 @@ def run(
         from anabranch.cli.commands.run import RunOptions
         from anabranch.cli.commands.run import run as run_request
 
-        options = RunOptions(file, embedded, detach, timeout, json, events_file, strict)
+        given = tuple(inputs or ())
+        options = RunOptions(file, embedded, detach, timeout, json, events_file, strict, definition, given)
         raise typer.Exit(run_request(options, settings()))
 
 

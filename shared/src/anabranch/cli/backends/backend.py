@@ -100,6 +100,15 @@ class Installation(Protocol):
         """Start a run that imports the results of an earlier run. Raises RequestRefused if that run cannot be
         retried."""
 
+    async def push_definition(self, document: Any) -> Mapping[str, Any]:
+        """Store a version of a definition; returns its document. Raises RequestRefused."""
+
+    async def definitions(self) -> Sequence[Mapping[str, Any]]:
+        """Every version of every definition, without requests and schemas."""
+
+    async def definition(self, reference: str) -> Mapping[str, Any]:
+        """The document of a definition, by `name` or `name@version`. Raises RequestRefused if there is none."""
+
     async def control(self, action: Control, run: str) -> ControlOutcome:
         """Cancel, pause or resume a run. An unknown run is not an error here: see `ControlOutcome.known`."""
 

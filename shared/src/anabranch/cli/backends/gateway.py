@@ -22,6 +22,8 @@ from anabranch.cli.backends.servers import no_such_run
 from anabranch.core.context_versions import Change
 from anabranch.core.errors import AnabranchError, Misconfigured, NoSuchVersion, RequestRefused
 from anabranch.core.names import run_id_for
+from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.definitions import unknown_definition
 from anabranch.core.wire.run_view import RunView
 from anabranch.dead_letters.decisions import Action, DeadLetterSelection, past_tense
 from anabranch.dead_letters.grouping import no_such_dead_letter
@@ -56,6 +58,23 @@ class Gateway:
         named = {**request, "request_id": request.get("request_id") or self._fresh_id()}
         accepted = await self._api.post("v1", "runs", body=named, headers=trace_headers())
         return HttpRun(self._api, accepted)
+
+    async def push_definition(self, document: Any) -> Mapping[str, Any]:
+        pushed: Mapping[str, Any] = await self._api.post("v1", "definitions", body=document)
+        return pushed
+
+    async def definitions(self) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = (await self._api.get("v1", "definitions"))["definitions"]
+        return found
+
+    async def definition(self, reference: str) -> Mapping[str, Any]:
+        try:
+            found: Mapping[str, Any] = await self._api.get("v1", "definitions", reference)
+        except Refused as refused:
+            if refused.status == 404:
+                raise unknown_definition(DEFAULT_PROJECT, reference) from refused
+            raise
+        return found
 
     async def retry(self, run: str, request_id: str | None) -> FollowedRun:
         # Also made here, so that a repeated call does not start a second run.

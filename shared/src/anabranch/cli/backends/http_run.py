@@ -12,7 +12,7 @@ from anabranch.cli.backends.http_api import Api, Refused
 from anabranch.core.errors import RequestRefused, ServerUnavailable
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.sdk.run_events import LAST_TYPES
-from anabranch.sdk.run_result import RunResult, no_executions
+from anabranch.sdk.run_result import RunResult, no_executions, origin_of
 
 Document = dict[str, Any]
 
@@ -130,6 +130,7 @@ async def result_of(api: Api, document: Document, warnings: tuple[str, ...] = ()
         duration_seconds=document["duration_seconds"],
         retry_of=document.get("retry_of"),
         taken_over=int(document.get("taken_over") or 0),
+        origin=origin_of(document),
     )
 
 

@@ -16,6 +16,8 @@ from anabranch.cli.backends.backend import (
     SnapshotSource,
 )
 from anabranch.core.errors import Misconfigured
+from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.definitions import unknown_definition
 from anabranch.core.run_filter import RunFilter
 from anabranch.core.wire.run_record import RunRecord
 from anabranch.core.wire.run_view import RunView
@@ -58,6 +60,18 @@ class Servers:
 
     async def retry(self, run: str, request_id: str | None) -> FollowedRun:
         return await self._client.retry(run, request_id=request_id)
+
+    async def push_definition(self, document: Any) -> Mapping[str, Any]:
+        return (await self._client.push_definition(document)).to_document()
+
+    async def definitions(self) -> Sequence[Mapping[str, Any]]:
+        return [each.to_document(full=False) for each in await self._client.definitions.all()]
+
+    async def definition(self, reference: str) -> Mapping[str, Any]:
+        found = await self._client.definitions.find(DEFAULT_PROJECT, reference)
+        if found is None:
+            raise unknown_definition(DEFAULT_PROJECT, reference)
+        return found.to_document()
 
     async def control(self, action: Control, run: str) -> ControlOutcome:
         """Publish a control record for an open run, after waiting for a run that was submitted a moment ago."""

@@ -109,6 +109,15 @@ def _show_view(view: RunView, waits: str | None) -> None:
         say(f"  waits: {waits}")
     if view.retry_of:
         say(f"  retry of {view.retry_of}")
+    if view.forked_from:
+        say(f"  fork of {view.forked_from}")
+    if view.definition:
+        say(f"  definition {view.definition['name']}@{view.definition['version']}")
+    if view.parent:
+        say(f"  sub-run of {view.parent['run_id']}, {view.parent['group']}/{view.parent['task']}")
+    for child in view.children or ():
+        index = "" if child["index"] is None else f"[{child['index']}]"
+        say(f"  sub-run {child['run_id']} of {child['group']}/{child['task']}{index}")
     for group_name, group in view.groups.items():
         say(f"  {group_name}: {group.status}")
         for name, task in group.tasks.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from anabranch.cli import request_files
 from anabranch.cli.backends.backend import FollowedRun
 from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.backends.systems import load_registry
+from anabranch.cli.commands.definitions import definition_request
 from anabranch.cli.commands.follow import Following, follow, open_events_file
 from anabranch.cli.durations import seconds_of
 from anabranch.cli.exits import COMPLETED, code_for
@@ -45,13 +47,15 @@ SHOWN_RESULTS = 20
 class RunOptions:
     """Arguments of `run`."""
 
-    file: str
+    file: str | None
     embedded: bool = False
     detach: bool = False
     timeout: str | None = None
     json: bool = False
     events_file: Path | None = None
     strict: bool = False
+    definition: str | None = None
+    inputs: Sequence[str] = ()
 
 
 def run(options: RunOptions, settings: Settings) -> int:
@@ -75,7 +79,15 @@ async def _run_request(options: RunOptions, settings: Settings) -> RunResult | F
         raise Misconfigured(
             "--detach", "cannot be combined with --embedded, which ends with this process", "omit one"
         )
+    if (options.file is None) == (options.definition is None):
+        problem = "is missing" if options.file is None else "cannot be combined with --definition"
+        raise Misconfigured("FILE", problem, "give a file with a request, or --definition NAME")
+    if options.inputs and options.definition is None:
+        raise Misconfigured("--input", "needs --definition", "put the values into the context of the request")
     try:
+        if options.definition is not None:
+            return await _start(definition_request(options.definition, options.inputs), options, settings)
+        assert options.file is not None
         document = request_files.load(options.file)
         return await _run(document, options, settings)
     except RequestRefused as refused:
@@ -116,6 +128,21 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
             return run
         view = view_for(SystemClock())
         return await follow(run, Following(view, validation.plan, canonical.get("timeout"), events_file))
+
+
+async def _start(document: dict[str, Any], options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
+    """Start a definition, which only the system knows."""
+    registry = load_registry(settings.agents) if options.embedded else None
+    if (timeout := _timeout(options.timeout)) is not None:
+        document["timeout"] = timeout
+    async with (
+        open_events_file(options.events_file) as events_file,
+        open_installation(settings, registry) as system,
+    ):
+        run = await system.submit(document)
+        if options.detach:
+            return run
+        return await follow(run, Following(view_for(SystemClock()), None, timeout, events_file))
 
 
 def validate(

@@ -32,6 +32,14 @@ def empty_object() -> Any:
     return Field(default_factory=dict, json_schema_extra={"default": {}})
 
 
+class DefinitionRef(Message):
+    """The definition that a run was admitted with."""
+
+    name: str
+    version: str
+    hash: str
+
+
 class Counts(Message):
     """Numbers of members by outcome."""
 

@@ -24,6 +24,7 @@ from anabranch.core.wire.child_messages import ControlChild as ControlChild
 from anabranch.core.wire.child_messages import ParentLink as ParentLink
 from anabranch.core.wire.child_messages import SubmitChild as SubmitChild
 from anabranch.core.wire.message_parts import Counts as Counts
+from anabranch.core.wire.message_parts import DefinitionRef as DefinitionRef
 from anabranch.core.wire.message_parts import Failure as Failure
 from anabranch.core.wire.message_parts import Json as Json
 from anabranch.core.wire.message_parts import LargeValue as LargeValue
@@ -81,6 +82,8 @@ class SubmitRun(Message):
     """Run id of the run that this one retries, and whose results it takes over."""
     parent: ParentLink | None = None
     """Of a sub-run."""
+    definition: DefinitionRef | None = None
+    """The definition that the request is an instance of."""
 
 
 class ControlRun(Message):

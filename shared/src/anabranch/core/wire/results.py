@@ -15,7 +15,7 @@ from anabranch.core.errors import Problem
 from anabranch.core.names import reference_address, split_reference
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.core.wire.messages import Counts, Failure, ParentLink
+from anabranch.core.wire.messages import Counts, DefinitionRef, Failure, ParentLink
 
 FinalStatus = Literal["completed", "failed", "cancelled", "timed_out"]
 RunStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", "rejected"]
@@ -58,6 +58,8 @@ class RunAccepted(ResultBody):
     """Run id of the run whose results this one takes over."""
     parent: ParentLink | None = None
     """Of a sub-run: the member of a task whose work it is."""
+    definition: DefinitionRef | None = None
+    """The definition that the run was admitted with."""
 
     def to_document(self) -> dict[str, Any]:
         """The body as JSON-able values, without the fields that only some runs have."""
@@ -111,7 +113,7 @@ def _without_absent(document: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None or name not in _OF_SOME_RUNS}
 
 
-_OF_SOME_RUNS = ("parent",)
+_OF_SOME_RUNS = ("parent", "definition")
 _OF_POLICIES = ("policy", "writers")
 
 
@@ -141,6 +143,8 @@ class RunFinal(ResultBody):
     """Number of ``executions.completed`` that were taken over from that run."""
     parent: ParentLink | None = None
     """Of a sub-run: the member of a task whose work it is."""
+    definition: DefinitionRef | None = None
+    """The definition that the run was admitted with."""
 
     def to_document(self) -> dict[str, Any]:
         """The body as JSON-able values; failures without a traceback have no `traceback` field."""

@@ -169,6 +169,10 @@ class RunView:
         share: completed share, from 0 to 1; None if the number of tasks is not known.
         executions, duration_seconds: of an ended run whose own view is missing or has expired, else None.
         alive: those of `workers` with a fresh heartbeat; None if they were not looked up.
+        parent: the member that a sub-run is the work of: `{"run_id", "group", "task", "index", ...}`.
+        children: the first sub-runs of the run: `{"run_id", "group", "task", "index"}`; `child_count` of all.
+        definition: the definition that the run was admitted with: `{"name", "version", "hash"}`.
+        forked_from: the run id of the run that this one is a fork of.
         extra: fields that this release does not know.
     """
 
@@ -195,6 +199,11 @@ class RunView:
     executions: dict[str, Any] | None = None
     duration_seconds: float | None = None
     alive: list[str] | None = None
+    parent: dict[str, Any] | None = None
+    children: list[dict[str, Any]] | None = None
+    child_count: int | None = None
+    definition: dict[str, Any] | None = None
+    forked_from: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -274,6 +283,11 @@ class RunView:
             executions=get("executions"),
             duration_seconds=get("duration_seconds"),
             alive=get("alive"),
+            parent=get("parent"),
+            children=get("children"),
+            child_count=get("child_count"),
+            definition=get("definition"),
+            forked_from=get("forked_from"),
             extra={name: value for name, value in document.items() if name not in _KNOWN},
         )
 
@@ -299,8 +313,12 @@ class RunView:
             failure_count=final.get("failure_count", 0),
             executions=final.get("executions"),
             duration_seconds=final.get("duration_seconds"),
+            parent=record.accepted.get("parent"),
+            definition=record.accepted.get("definition"),
+            forked_from=record.accepted.get("forked_from"),
         )
 
 
-_OPTIONAL = ("executions", "duration_seconds", "alive")
+_ORIGIN = ("parent", "children", "child_count", "definition", "forked_from")
+_OPTIONAL = ("executions", "duration_seconds", "alive", *_ORIGIN)
 _KNOWN = frozenset(each.name for each in fields(RunView)) - {"extra"}

@@ -38,6 +38,7 @@ DEFAULT_PARTITIONS: Mapping[str, int] = {
     "dead_letters": 3,
     "audit": 3,
     "webhooks": 1,
+    "definitions": 1,
 }
 DEFAULT_FILES = ("anabranch.yaml", "anabranch.yml", "anabranch.toml")
 

@@ -38,7 +38,7 @@ _CONFIG = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_SECONDS * 1
 
 def topic_specs(settings: Settings) -> Sequence[TopicSpec]:
     """The topics of runs, which `topics create` creates."""
-    return [_spec(settings, topic) for topic in settings.names.topics]
+    return [*(_spec(settings, topic) for topic in settings.names.topics), _definitions_spec(settings)]
 
 
 def gateway_topic_specs(settings: Settings) -> Sequence[TopicSpec]:
@@ -65,7 +65,12 @@ async def ensure_topics(log: EventLog, settings: Settings) -> Sequence[str]:
             that is set explicitly.
     """
     missing = [topic for topic in settings.names.topics if not await _exists(log, settings, topic)]
-    return await _create(log, settings, [_spec(settings, topic) for topic in missing])
+    specs = [_spec(settings, topic) for topic in missing]
+    # Where somebody else creates the topics, an upgrade must not stop the services: they work without definitions.
+    is_allowed = bool(specs) or settings.create_topics
+    if is_allowed and not await _exists(log, settings, settings.names.definitions):
+        specs.append(_definitions_spec(settings))
+    return await _create(log, settings, specs)
 
 
 async def _create(log: EventLog, settings: Settings, missing: Sequence[TopicSpec]) -> Sequence[str]:
@@ -187,6 +192,11 @@ async def _exists(log: EventLog, settings: Settings, topic: str) -> bool:
 def _spec(settings: Settings, topic: str) -> TopicSpec:
     config = _CONFIG | (_BROKER_TIME if _kind(settings, topic) in _TIMED else {})
     return TopicSpec(topic, settings.partitions_of(_kind(settings, topic)), config)
+
+
+def _definitions_spec(settings: Settings) -> TopicSpec:
+    """Definitions are read as a whole, and there are few: one partition, compacted to the last record of each."""
+    return TopicSpec(settings.names.definitions, 1, {"cleanup.policy": "compact"})
 
 
 def _kind(settings: Settings, topic: str) -> str:
