@@ -74,7 +74,7 @@ def document_of(value: bytes, limits: Limits) -> Any:
 
 def is_control(document: Any) -> bool:
     """Whether a document is a control record: it has a `type`, and no envelope around it."""
-    return isinstance(document, Mapping) and "type" in document and not is_envelope(document)
+    return isinstance(document, dict) and "type" in document and not is_envelope(document)
 
 
 def shape_in(sent: Sent) -> Shape | None:
