@@ -70,6 +70,8 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
             parent=LINK,
             definition=m.DefinitionRef(name="review", version="3", hash="9f86d081"),
+            by="Ada",
+            reason="the service is back",
         ),
         (),
     ),
@@ -107,6 +109,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         m.ControlRun(
             run_id=RUN,
             action="cancel",
+            by="Ada",
             reason="no longer wanted",
             group="fetch",
             task="page ü",
@@ -144,6 +147,10 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             failure_pages=(("fetch.0", 9, 1200),),
             counts=m.Counts(total=12, completed=2, failed=9, skipped=1),
             taken_over=1,
+            handled_failures=2,
+            skipped=(
+                m.SkippedTask(group="fetch", task="page ü", reason="condition", because='lang == "en" is false'),
+            ),
             warnings=("careful",),
             admission=1_204,
         ),
@@ -190,7 +197,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         ),
         (),
     ),
-    m.StopRun: (m.StopRun(run_id=RUN, reason="timed_out", admission=1_204), ()),
+    m.StopRun: (m.StopRun(run_id=RUN, reason="timed_out", admission=1_204, terminate=True), ()),
     m.CheckRun: (m.CheckRun(run_id=RUN, admission=1_204), ()),
     m.RunUnknown: (m.RunUnknown(run_id=RUN), ()),
     m.RunOverdue: (m.RunOverdue(run_id=RUN, session_id=SESSION, admission=1_204), ()),
@@ -228,6 +235,8 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             task="page ü",
             indexes=(4, 7),
             command_id="anabranch.requests/3/9",
+            by="Ada",
+            reason="the service is back",
         ),
         (),
     ),
@@ -240,6 +249,12 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
     m.WaitsRendered: (
         m.WaitsRendered(**PLACE, first=10_000, total=10_001, error="the value is gone", admission=4),
         (b'[[1893456000.0,null,"de",null]]',),
+    ),
+    m.ConditionJudged: (
+        m.ConditionJudged(
+            **PLACE, iteration=(2, 0), purpose="when", case=1, because="n is 3", error="no value at n", admission=4
+        ),
+        (),
     ),
     m.KeyReduced: (
         m.KeyReduced(

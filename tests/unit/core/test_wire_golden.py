@@ -28,6 +28,7 @@ from anabranch.core.wire.results import (
     RunAccepted,
     RunFinal,
     RunRejected,
+    StoppedBy,
 )
 from contract.catalog import INNER_MESSAGES, SCHEMAS, kebab
 
@@ -70,6 +71,9 @@ RECORDS: Mapping[str, ResultRecord] = {
         duration_seconds=4.25,
         retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
         taken_over=1,
+        handled_failures=2,
+        skipped=(m.SkippedTask(group="fetch", task="page ü", reason="branch", because="case 1"),),
+        stopped_by=StoppedBy(action="terminate", by="Ada", reason="enough", at="2030-01-31T03:00:04.250Z"),
     ),
     "run-final-traceback": RunFinal(
         **COMMON,

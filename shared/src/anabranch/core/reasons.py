@@ -39,6 +39,8 @@ class Fact(StrEnum):
     WAITS_FOR_EXTERNAL_KEY = "waits_for_external_key"
     WAITS_FOR_RUN = "waits_for_run"
     WAITS_FOR_KEY = "waits_for_key"
+    WAITS_FOR_TASK = "waits_for_task"
+    WAITS_FOR_FIELD = "waits_for_field"
     WAITS_FOR_TIME = "waits_for_time"
     WAITS_FOR_CONDITION = "waits_for_condition"
     WAITS_FOR_EVENT = "waits_for_event"
@@ -111,6 +113,14 @@ MEANINGS: Mapping[Fact, Meaning] = {
     ),
     Fact.WAITS_FOR_KEY: Meaning(
         "another task of the run has to produce the key, and has not ended",
+        "check the task that produces it, which is listed above",
+    ),
+    Fact.WAITS_FOR_TASK: Meaning(
+        "another task of the run has to end first: the task is after it, or belongs to one of its cases",
+        "check the task that it waits for, which is listed above",
+    ),
+    Fact.WAITS_FOR_FIELD: Meaning(
+        "the condition of the task reads the key, and the task that produces the key has not ended",
         "check the task that produces it, which is listed above",
     ),
     Fact.WAITS_FOR_TIME: Meaning("the task waits for a time", "wait until then, or cancel the run"),
@@ -255,6 +265,9 @@ def _lowest(*offsets: int | None) -> int | None:
     return min((offset for offset in offsets if offset is not None), default=None)
 
 
+_WAITS_FOR_OTHERS = (Fact.WAITS_FOR_KEY, Fact.WAITS_FOR_TASK, Fact.WAITS_FOR_FIELD)
+
+
 def roots_first(entries: Iterable[Missing], producers: Mapping[str, tuple[str, str]]) -> list[Missing]:
     """Sorts entries so that causes are first: entries of the whole run, then tasks that wait for no task of the
     run, then each task after the tasks that produce its keys.
@@ -266,7 +279,7 @@ def roots_first(entries: Iterable[Missing], producers: Mapping[str, tuple[str, s
     needs: dict[tuple[str | None, str | None], set[tuple[str, str]]] = {}
     for entry in found:
         producer = producers.get(entry.key or "")
-        if entry.fact is Fact.WAITS_FOR_KEY and producer is not None:
+        if entry.fact in _WAITS_FOR_OTHERS and producer is not None:
             needs.setdefault((entry.group, entry.task), set()).add(producer)
     depths = _depths(needs)
     return sorted(found, key=lambda entry: (entry.task is not None, depths.get((entry.group, entry.task), 0)))

@@ -25,9 +25,10 @@ from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.session.chunks import concurrency_limit
 from anabranch_taskgroup.session.state import Group, Run, Value
-from anabranch_taskgroup.session.steps.expansion import arrays_of, visible_values
+from anabranch_taskgroup.session.steps.expansion import arrays_of
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig
+from anabranch_taskgroup.session.visible import is_under, visible_values
 from anabranch_taskgroup.worker.offered import Offered
 
 log = logging.getLogger(__name__)
@@ -239,11 +240,7 @@ def _stored_arrays(task: Task, found: Mapping[str, Value]) -> list[str]:
     """The keys whose values the expansion reads and only the store has: the state holds a reference."""
     expansion = task.order.expansion
     paths = [path for path in sources(expansion).values() if isinstance(path, str)] if expansion else []
-    return [
-        key
-        for key, value in found.items()
-        if value.is_reference and any(path == key or path.startswith(f"{key}.") for path in paths)
-    ]
+    return [key for key, value in found.items() if value.is_reference and is_under(key, paths)]
 
 
 def _stored_bytes(run: Run, task: Task) -> int:

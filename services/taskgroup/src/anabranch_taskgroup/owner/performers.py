@@ -19,12 +19,14 @@ from anabranch.runtime.ownership.effects import Effect, Expire
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch_taskgroup.owner.children import Children
+from anabranch_taskgroup.owner.conditions import answer, judge_stored
 from anabranch_taskgroup.owner.context_store import reduced
 from anabranch_taskgroup.owner.dispatch import Dispatcher
 from anabranch_taskgroup.owner.key_watcher import KeyWatcher
 from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.owner.retry_import import RetryImports
 from anabranch_taskgroup.owner.wait_rendering import Page, refusal, rendered_pages
+from anabranch_taskgroup.session.conditions import Judgement
 from anabranch_taskgroup.session.context_merge import pending_reductions
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
@@ -37,6 +39,7 @@ from anabranch_taskgroup.session.turn import (
     DecisionConfig,
     Halt,
     ImportOutcomes,
+    JudgeConditions,
     OfferChunk,
     Pause,
     ReduceKey,
@@ -83,6 +86,7 @@ class Performers:
             Unwatch: self._watch,
             CountArrays: self._count_arrays,
             RenderWaits: self._render_waits,
+            JudgeConditions: self._judge_conditions,
             ReduceKey: self._reduce_keys,
             ImportOutcomes: self._import_outcomes,
             StartChild: children.start,
@@ -188,6 +192,23 @@ class Performers:
             if not await self._life.is_restored():
                 raise
             return [refusal(run, task, str(gone))]
+
+    async def _judge_conditions(self, state: PartitionState, effects: Sequence[JudgeConditions]) -> None:
+        for effect in effects:
+            run = state.runs.get(effect.run_id)
+            task = run.task(effect.group, effect.task) if run else None
+            if run is not None and task is not None and task.judging == effect.purpose and not task.is_over:
+                found = await self._judged(run, task, effect.purpose)
+                await self._publish(run, answer(run, task, effect.purpose, found))
+
+    async def _judged(self, run: Run, task: Task, purpose: str) -> Judgement:
+        """Raises ValueGone while the store may restore a value that is missing."""
+        try:
+            return await judge_stored(self._resources.store, self._names, run, task, purpose)
+        except ValueGone as gone:
+            if not await self._life.is_restored():
+                raise
+            return Judgement(-1, error=str(gone))
 
     async def _reduce_keys(self, state: PartitionState, effects: Sequence[ReduceKey]) -> None:
         for effect in effects:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from anabranch.core.admissions import first_fence
+from anabranch.core.names import outcome_name
+from anabranch.core.value_objects import value_object
 from anabranch.core.wire.delivered_message import DeliveredMessage as DeliveredMessage
 from anabranch.core.wire.messages import (
     CheckRun,
@@ -169,6 +171,10 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
     for order in message.tasks:
         group.tasks[order.name] = task = Task(order, group.name, fence)
         run.producers.update(dict.fromkeys(order.result_keys, task))
+        if order.error_key is not None:
+            run.producers[order.error_key] = task
+        if order.announces:
+            run.producers[outcome_name(group.name, order.name)] = task
         tasks.append(task)
     # Counted before the first step is admitted, which may end at once and must not close the group without the
     # others.
@@ -188,6 +194,7 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
 def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
     group = Group(message.group, parts=message.parts, max_concurrency=message.max_concurrency)
     group.max_chunks, group.opened_at = message.most_chunks, turn.at
+    group.fail_fast, group.need = message.fail_fast, message.need
     if message.timeout is not None:
         group.deadline = turn.at + message.timeout
     for key, each in run.shared.items():

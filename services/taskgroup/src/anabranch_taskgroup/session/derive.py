@@ -17,6 +17,7 @@ from anabranch_taskgroup.session.turn import (
     CountArrays,
     Halt,
     ImportOutcomes,
+    JudgeConditions,
     OfferChunk,
     Pause,
     ReduceKey,
@@ -34,6 +35,7 @@ DERIVED = (
     Unwatch,
     CountArrays,
     RenderWaits,
+    JudgeConditions,
     ReduceKey,
     ImportOutcomes,
     ReofferUnclaimed,
@@ -56,6 +58,8 @@ def derive(run: Run) -> Iterator[Effect]:
     if run.importing_from is not None and has_all_groups(run):
         yield ImportOutcomes(run.run_id)
     for step in open_steps(run):
+        if step.task.judging is not None:
+            yield JudgeConditions(run.run_id, step.group.name, step.task.name, step.task.judging)
         yield from kind_of(step.task).derive(step)
     yield from pending_reductions(run)
     if run.paused:
@@ -63,5 +67,6 @@ def derive(run: Run) -> Iterator[Effect]:
     if run.stopped:
         yield Halt(run.run_id, run.session_id, run.stopped, admission=run.admission)
     for group in run.groups.values():
-        if group.timed_out:
-            yield Halt(run.run_id, run.session_id, "timed_out", group.name, run.admission)
+        if group.timed_out or group.decided is not None:
+            reason = "timed_out" if group.timed_out else "cancelled"
+            yield Halt(run.run_id, run.session_id, reason, group.name, run.admission)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from anabranch.core.names import outcome_name
 from anabranch.core.outputs import derived_key
 from anabranch_taskgroup.session.children import command
 from anabranch_taskgroup.session.chunks import schedule_group
 from anabranch_taskgroup.session.context_merge import contribute, producer_ended
 from anabranch_taskgroup.session.dead_letters import count_held, write_omitted_dead_letter
-from anabranch_taskgroup.session.failures import task_failure
+from anabranch_taskgroup.session.failures import error_value, task_failure
 from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import scope_of, set_key
 from anabranch_taskgroup.session.mailboxes import leave
@@ -17,7 +18,7 @@ from anabranch_taskgroup.session.merge import Joined, is_separate
 from anabranch_taskgroup.session.state import Absent, Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.store_keys import stored_key
-from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.task_state import Skip, Task
 from anabranch_taskgroup.session.turn import Turn, WriteDerivedKeys
 from anabranch_taskgroup.session.value_references import as_published, reference_to
 
@@ -39,6 +40,8 @@ def complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Jo
     scope = scope_of(run, task)
     for key, value in values:
         set_key(turn, run, scope, key, value)
+    if task.order.error_key is not None and task.order.error_key not in task.order.result_keys:
+        set_key(turn, run, scope, task.order.error_key, Absent(f"{task.group}/{task.name} completed"))
     _finish(turn, run, task, event)
 
 
@@ -96,26 +99,43 @@ def end(
     event: TaskEvent,
     *,
     silent: bool = False,
-    absent_key: str | None = None,
+    skip: Skip | None = None,
     **data: Any,
 ) -> None:
     """End a step without values: its keys stay absent in this run.
 
     Args:
         silent: emit no lifecycle event.
-        absent_key: the required key whose absence is the reason.
+        skip: why the step is skipped.
         data: what the lifecycle event says besides.
     """
     after = next_state(task.state, event)
+    if skip is not None:
+        task.skip = skip
+        data |= {"reason": skip.reason, "because": skip.because}
     if not silent:
-        if absent_key:
-            data["reason"] = f"{absent_key!r} is absent"
         turn.event(run, f"task.{_EVENT_OF[after]}", group=task.group, task=task, **data)
     scope = scope_of(run, task)
+    absent = Absent(f"{task.group}/{task.name} {after.lower()}")
+    error_key = task.order.error_key
+    if error_key is not None:
+        error = _publish_error(turn, run, task, error_key) if after is TaskState.FAILED else absent
+        set_key(turn, run, scope, error_key, error)
     for key in task.order.result_keys:
-        if key not in task.order.shares:
-            set_key(turn, run, scope, key, Absent(f"{task.group}/{task.name} {after.lower()}"))
+        if key not in task.order.shares and key != error_key:
+            set_key(turn, run, scope, key, absent)
     _finish(turn, run, task, event)
+
+
+def _publish_error(turn: Turn, run: Run, task: Task, key: str) -> Value:
+    """Publish why a task failed as the value of its `error_key`, as any result."""
+    value = Value(error_value(task))
+    published = as_published(turn, run, key, value)
+    turn.record_change(run, key, "result", published, group=task.group, task=task.name)
+    group = run.groups[task.group]
+    turn.publish_result(run, group, task, key, published)
+    group.results[key] = published.document
+    return value
 
 
 _EVENT_OF = {
@@ -143,6 +163,10 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     group = run.groups[task.group]
     turn.ended.append((run, group, task))
     group.unfinished -= 1
+    if task.order.announces:
+        _announce(turn, run, task)
+    if group.need is not None or group.fail_fast:
+        turn.undecided.append((run, group, task))
     # The step no longer counts against the limit of its group: others may offer members.
     if group.max_concurrency is not None:
         schedule_group(turn, run, group)
@@ -152,3 +176,12 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
             close_group(turn, run, home)
     if not group.unfinished:
         close_group(turn, run, group)
+
+
+def _announce(turn: Turn, run: Run, task: Task) -> None:
+    """Set the key by which other tasks wait for the end of this one: a switch has a choice, and only a task that
+    completed has a value."""
+    outcome: Value | Absent = Absent(f"{task.group}/{task.name} {task.state.lower()}")
+    if task.state is TaskState.COMPLETED:
+        outcome = Value("completed" if task.choice is None else task.choice)
+    set_key(turn, run, scope_of(run, task), outcome_name(task.group, task.name), outcome)

@@ -9,7 +9,7 @@ from typing import Any
 from anabranch.core.failures import fit_failures
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import failures_key
-from anabranch.core.wire.messages import Failure
+from anabranch.core.wire.messages import Failure, Json
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task
@@ -19,17 +19,43 @@ MAX_FAILURES = 1_000
 MAX_FAILURE_BYTES = 250_000
 """Largest number and size of the failures in a group's report."""
 PAGE_FAILURES = 500
+MAX_ERRORS, MAX_ERROR_BYTES = 100, 50_000
+"""Largest number and size of the failures in the value of an `error_key`."""
 
 
 def all_failures(group: Group) -> list[Failure]:
     """Every failure of a group: those of its keys, then those of each task in the order of members."""
     found = list(group.conflicts)
     for task in group.tasks.values():
-        if task.failed:
+        if task.failed and not (task.order.error_key is not None and task.is_handled):
             found += [task.failed[index] for index in sorted(task.failed)]
         if task.state is TaskState.TIMED_OUT and group.timed_out:
             found.append(task_failure(task, "GroupTimeout", f"group {group.name!r} reached its timeout"))
     return found
+
+
+def handled_failures(group: Group) -> int:
+    """The number of failures of a group that are the value of an `error_key`, and no failures of the group."""
+    return sum([len(task.failed) for task in group.tasks.values() if task.order.error_key and task.is_handled])
+
+
+def error_value(task: Task) -> dict[str, Json]:
+    """Why a task failed: the value of its `error_key`. `failures` are its first ones, and the rest is of the first
+    of them."""
+    failures = [task.failed[index] for index in sorted(task.failed)]
+    first = failures[0]
+    message = first.message
+    if len(failures) > 1:
+        message = f"{len(failures)} of {task.total} members failed, the first of {first.error_type}: {message}"
+    traceback = next((each.traceback for each in failures if each.traceback is not None), None)
+    bare = [each.model_copy(update={"traceback": None}) for each in failures[:MAX_ERRORS]]
+    return {
+        "error_type": first.error_type,
+        "message": message,
+        "attempts": max(each.attempts for each in failures),
+        "failures": [each.to_document() for each in fit_failures(bare, MAX_ERROR_BYTES)],
+        "traceback": traceback,
+    }
 
 
 def task_failure(task: Task, error_type: str, message: str) -> Failure:

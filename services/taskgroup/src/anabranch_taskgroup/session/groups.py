@@ -8,18 +8,22 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.wire.messages import Counts, GroupFinished, GroupResults, Status
+from anabranch.core.wire.messages import Counts, GroupFinished, GroupResults, SkippedTask, Status
+from anabranch_taskgroup.session.early_decisions import conclude
 from anabranch_taskgroup.session.expiry import expire_keys
-from anabranch_taskgroup.session.failures import all_failures, first_failures, write_pages
+from anabranch_taskgroup.session.failures import all_failures, first_failures, handled_failures, write_pages
 from anabranch_taskgroup.session.retry_import import imported_members
 from anabranch_taskgroup.session.retry_snapshot import store_outcomes
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.task_state import WITHOUT_MEMBERS
 from anabranch_taskgroup.session.timers import Timer, TimerKind
 from anabranch_taskgroup.session.turn import Turn, Unwatch
 
 MAX_RESULT_BYTES = 500_000
 """Bytes of results in one record."""
+MAX_SKIPPED = 500
+"""Skipped tasks in the report of a group at most."""
 
 
 def close_group(turn: Turn, run: Run, group: Group) -> None:
@@ -27,6 +31,8 @@ def close_group(turn: Turn, run: Run, group: Group) -> None:
     if group.is_reported or group.unfinished or group.unsettled or not group.is_known:
         return
     group.is_reported = True
+    if group.need is not None and group.decided is None and not (run.stopped or group.timed_out):
+        conclude(group)
     run.timers.cancel(Timer(TimerKind.GROUP_TIMEOUT, group.name))
     status = group_status(group)
     turn.event(run, f"group.{status}", group=group.name)
@@ -38,14 +44,16 @@ def close_group(turn: Turn, run: Run, group: Group) -> None:
 
 
 def group_status(group: Group) -> Status:
-    """How a group ended: the gravest of its steps' endings."""
+    """How a group ended: as one of its tasks has decided, else the gravest of its steps' endings."""
     status: Status = "failed" if group.conflicts else "completed"
+    if group.decided is not None:
+        return "failed" if group.conflicts else group.decided
     for task in group.tasks.values():
         if task.state is TaskState.CANCELLED:
             return "cancelled"
         if task.state is TaskState.TIMED_OUT:
             status = "timed_out"
-        elif task.state is TaskState.FAILED and status == "completed":
+        elif task.state is TaskState.FAILED and status == "completed" and not task.is_handled:
             status = "failed"
     return status
 
@@ -73,6 +81,8 @@ def report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
         failure_count=len(failures),
         failure_pages=write_pages(turn, run, group, failures) if len(first) < len(failures) else (),
         counts=_counts(group),
+        handled_failures=handled_failures(group),
+        skipped=skipped_tasks(group),
         taken_over=imported_members(group),
         warnings=run.warnings,
         admission=run.admission,
@@ -97,6 +107,8 @@ def split_results(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _counts(group: Group) -> Counts:
     total = completed = failed = skipped = 0
     for task in group.tasks.values():
+        if task.order.kind in WITHOUT_MEMBERS:
+            continue
         # A step that ended before its members were counted is one of its kind: skipped, or failed as a whole.
         members = max(task.total, 1) if task.state is not TaskState.COMPLETED else task.total
         ended_well, ended_badly = len(task.completed), len(task.failed)
@@ -108,6 +120,16 @@ def _counts(group: Group) -> Counts:
         failed += ended_badly
         skipped += max(0, members - ended_well - ended_badly)
     return Counts(total=total, completed=completed, failed=failed, skipped=skipped)
+
+
+def skipped_tasks(group: Group) -> tuple[SkippedTask, ...]:
+    """The tasks of a group that were skipped, in the order of the request, as many as fit into its report."""
+    found = [
+        SkippedTask(group=task.group, task=task.name, reason=task.skip.reason, because=task.skip.because)
+        for task in group.tasks.values()
+        if task.skip is not None and task.order.kind not in WITHOUT_MEMBERS
+    ]
+    return tuple(found[:MAX_SKIPPED])
 
 
 def _close_run(turn: Turn, run: Run) -> None:

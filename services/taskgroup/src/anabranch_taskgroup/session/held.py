@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from anabranch.core.wire.messages import ReleaseHeld
 from anabranch_taskgroup.session.chunks import single_member_chunk
@@ -23,12 +24,15 @@ def release(turn: Turn, run: Run, message: ReleaseHeld) -> None:
     found = [(group, task, indexes) for group, task in _named(run, message) if (indexes := _chosen(task, message))]
     if not found:
         turn.partition.drop("no such member is held")
+    said: dict[str, Any] = {
+        name: value for name, value in (("by", message.by), ("reason", message.reason)) if value
+    }
     for group, task, indexes in found:
         for index in indexes:
             if message.action == "redrive":
-                _redrive(turn, run, task, index)
+                _redrive(turn, run, task, index, said)
             else:
-                _dismiss(turn, run, task, index)
+                _dismiss(turn, run, task, index, said)
         advance(turn, run, group, task)
 
 
@@ -48,7 +52,7 @@ def _chosen(task: Task, message: ReleaseHeld) -> list[int]:
     return sorted(task.held.keys() & set(message.indexes))
 
 
-def _redrive(turn: Turn, run: Run, task: Task, index: int) -> None:
+def _redrive(turn: Turn, run: Run, task: Task, index: int, said: Mapping[str, Any]) -> None:
     """Offer a member again, with new counts of attempts and deliveries. A member that killed workers still runs
     alone."""
     held = task.held.pop(index)
@@ -68,10 +72,11 @@ def _redrive(turn: Turn, run: Run, task: Task, index: int) -> None:
         message=held.failure.message,
         delay=0.0,
         redriven=True,
+        **said,
     )
 
 
-def _dismiss(turn: Turn, run: Run, task: Task, index: int) -> None:
+def _dismiss(turn: Turn, run: Run, task: Task, index: int, said: Mapping[str, Any]) -> None:
     held = task.held.pop(index)
     count_failed(task, index, held.failure)
-    emit_failure(turn, run, task, index, held.failure, dismissed=True)
+    emit_failure(turn, run, task, index, held.failure, dismissed=True, **said)

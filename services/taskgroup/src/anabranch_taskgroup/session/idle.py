@@ -22,7 +22,10 @@ def is_idle(run: Run) -> bool:
         name in run.groups and run.groups[name].is_known for name in run.expected
     ):
         return False
-    activities = {kind_of(step.task).activity(step.task) for step in open_steps(run)}
+    steps = open_steps(run)
+    activities = {
+        kind_of(task).activity(task) if task.judging is None else Activity.WORKING for _, _, task in steps
+    }
     if Activity.WORKING in activities:
         return False
     return run.paused or bool(run.watched) or Activity.RESTING in activities

@@ -7,21 +7,35 @@ steps that one failure skips needs no deeper stack than one step.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+from anabranch.core.wire.messages import ConditionJudged
+from anabranch_taskgroup.session.conditions import WHEN, Judgement, judge
+from anabranch_taskgroup.session.early_decisions import decision_of, shortfall_of
 from anabranch_taskgroup.session.endings import end, fail
+from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import lookup_of, scope_with, set_key
+from anabranch_taskgroup.session.skips import absent_need, other_branch
 from anabranch_taskgroup.session.state import Absent, Group, Run
 from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.steps.kind import Step
 from anabranch_taskgroup.session.steps.registry import kind_of
-from anabranch_taskgroup.session.task_state import Task
-from anabranch_taskgroup.session.turn import Turn, Watch
+from anabranch_taskgroup.session.task_state import Skip, Task
+from anabranch_taskgroup.session.turn import Halt, Turn, Watch
 
 
 def admit(turn: Turn, run: Run, task: Task) -> None:
     """Admit a new step: wait for its dependencies, or begin it where all are there."""
     if run.stopped:
         end(turn, run, task, TaskEvent.TIME_OUT if run.stopped == "timed_out" else TaskEvent.CANCEL)
+        return
+    if turn.undecided:
+        # A step before it, which this record admitted as well, may have decided the group.
+        _decide_groups(turn)
+    if task.state is not TaskState.WAITING:
+        return
+    if run.groups[task.group].decided is not None:
+        end(turn, run, task, TaskEvent.CANCEL, because=GROUP_DECIDED)
         return
     if task.order.needs:
         _await_needs(turn, run, task)
@@ -47,25 +61,110 @@ def _await_needs(turn: Turn, run: Run, task: Task) -> None:
 
 
 def _begin_or_skip(turn: Turn, run: Run, task: Task) -> None:
-    """Skip a step as soon as a required key is absent; begin it once all keys are known."""
+    """Skip a step as soon as its branch is not chosen, or a required key is absent. Once all keys are known,
+    evaluate its condition, and begin it."""
+    order = task.order
+    if order.branch is not None and (skip := other_branch(run, task)) is not None:
+        end(turn, run, task, TaskEvent.BRANCH_NOT_TAKEN, skip=skip)
+        return
     look_up = lookup_of(run, task)
-    for need in task.order.needs:
-        if not need.optional and isinstance(look_up(need.key), Absent):
-            end(turn, run, task, TaskEvent.DEPENDENCY_ABSENT, absent_key=need.key)
+    for need in order.needs:
+        if not need.optional and isinstance(absence := look_up(need.key), Absent):
+            end(turn, run, task, TaskEvent.DEPENDENCY_ABSENT, skip=absent_need(need, absence))
             return
-    if not task.missing:
+    if task.missing:
+        return
+    if order.when is not None:
+        if (found := judge(turn, run, task, WHEN)) is not None:
+            _begin_if_true(turn, run, task, found)
+        return
+    kind_of(task).begin(turn, Step(run, run.groups[task.group], task))
+
+
+def _begin_if_true(turn: Turn, run: Run, task: Task, found: Judgement) -> None:
+    if found.error is not None:
+        fail(turn, run, task, TaskEvent.CONDITION_REFUSED, "ConditionError", found.error)
+    elif found.case < 0:
+        end(turn, run, task, TaskEvent.CONDITION_FALSE, skip=Skip("condition", found.because))
+    else:
         kind_of(task).begin(turn, Step(run, run.groups[task.group], task))
 
 
+def take_judgement(turn: Turn, step: Step, message: ConditionJudged) -> None:
+    """The shell has evaluated conditions of a step whose values are in the store: the first answer counts."""
+    run, _, task = step
+    # A new owner evaluates again, so the answer may be on the log twice.
+    if task.is_over or task.judging != message.purpose or task.iteration != message.iteration:
+        turn.partition.drop("condition evaluated before")
+        return
+    task.judging = None
+    found = Judgement(message.case, message.because, message.error)
+    if message.purpose == WHEN:
+        _begin_if_true(turn, run, task, found)
+    else:
+        kind_of(task).on_judgement(turn, step, message.purpose, found)
+
+
 def settle(turn: Turn) -> None:
-    """Begin or skip the steps that waited for keys which became known, until no further key becomes known."""
-    while turn.known:
-        run, scope, key = turn.known.pop(0)
-        for task in scope.waiters.pop(key, ()):
-            task.missing.discard(key)
-            # A step looks at all its needs: only with its last key or an absent one, not at each of thousands.
-            if task.state is TaskState.WAITING and (not task.missing or isinstance(scope.values[key], Absent)):
-                _begin_or_skip(turn, run, task)
+    """Begin or skip the steps that waited for keys which became known, until no further key becomes known; decide
+    the groups that one of their tasks decides."""
+    while turn.known or turn.undecided or turn.doubtful:
+        if turn.undecided:
+            # Before any key: the winner of a group cancels the steps that would wait for it.
+            _decide_groups(turn)
+        elif turn.known:
+            _release_waiters(turn)
+        else:
+            # Last: a whole group that is skipped needs no completed task.
+            _fail_if_short(turn, *turn.doubtful.pop(0))
+
+
+def _release_waiters(turn: Turn) -> None:
+    run, scope, key = turn.known.pop(0)
+    for task in scope.waiters.pop(key, ()):
+        task.missing.discard(key)
+        if task.state is not TaskState.WAITING:
+            continue
+        branch = task.order.branch
+        # A step looks at all its needs: only with its last key, its branch, or an absent key, not at each of
+        # thousands.
+        if not task.missing or isinstance(scope.values[key], Absent) or (branch is not None and branch.key == key):
+            _begin_or_skip(turn, run, task)
+
+
+GROUP_DECIDED = "another task has decided the group"
+
+
+def _decide_groups(turn: Turn) -> None:
+    """Cancel the other tasks of each group that a task which ended has decided."""
+    while turn.undecided:
+        run, group, task = turn.undecided.pop(0)
+        if group.decided is not None or group.is_reported:
+            continue
+        status = decision_of(group, task)
+        if status is not None:
+            group.decided = status
+            _cancel_others(turn, run, group, f"{task.name} {task.state.lower()} and decided the group")
+        elif group.need is not None:
+            turn.doubtful.append((run, group))
+
+
+def _fail_if_short(turn: Turn, run: Run, group: Group) -> None:
+    """Fail a group as soon as too few of its tasks are left to reach the number that it needs."""
+    if group.decided is not None or group.is_reported or not group.is_known:
+        return
+    if (failure := shortfall_of(group)) is not None:
+        group.decided = "failed"
+        group.conflicts.append(failure)
+        _cancel_others(turn, run, group, failure.message)
+
+
+def _cancel_others(turn: Turn, run: Run, group: Group, because: str) -> None:
+    if group.unfinished:
+        turn.effects.append(Halt(run.run_id, run.session_id, "cancelled", group.name, run.admission))
+        stop_steps(turn, run, group, TaskEvent.CANCEL, because=because)
+    # Its keys with a policy may still wait for tasks of other groups.
+    close_group(turn, run, group)
 
 
 def refuse_value(turn: Turn, run: Run, key: str, reason: str) -> None:
@@ -79,12 +178,13 @@ def refuse_value(turn: Turn, run: Run, key: str, reason: str) -> None:
     set_key(turn, run, run, key, Absent(message))
 
 
-def stop_steps(turn: Turn, run: Run, group: Group, event: TaskEvent) -> None:
-    """End each step of a group that has not ended; values of its completed members are kept for the report."""
+def stop_steps(turn: Turn, run: Run, group: Group, event: TaskEvent, **data: Any) -> None:
+    """End each step of a group that has not ended; values of its completed members are kept for the report. `data`
+    is what their lifecycle events say besides."""
     for task in _open(group.tasks.values()):
         if not task.is_over and not kind_of(task).lingers(turn, Step(run, group, task), event):
             kind_of(task).cancel(turn, Step(run, group, task))
-            end(turn, run, task, event)
+            end(turn, run, task, event, **data)
 
 
 def _open(tasks: Iterable[Task]) -> list[Task]:

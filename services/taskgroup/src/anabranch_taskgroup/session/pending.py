@@ -7,14 +7,17 @@ chunk is yielded with the key of its claim, which the caller reads.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from anabranch.core.names import Names
+from anabranch.core.conditions import fields_of
+from anabranch.core.names import Names, outcome_name
 from anabranch.core.reasons import Fact, Missing
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.steps.kind import Step, Wait
 from anabranch_taskgroup.session.steps.registry import kind_of
 from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.visible import is_under
 
 
 def producers_of(run: Run) -> dict[str, tuple[str, str]]:
@@ -22,7 +25,13 @@ def producers_of(run: Run) -> dict[str, tuple[str, str]]:
     tasks = [task for group in run.groups.values() for task in group.tasks.values()]
     # The last entry of a key wins in a dict, so tasks that have not ended come last.
     tasks.sort(key=lambda task: not task.is_over)
-    return {key: (task.group, task.name) for task in tasks for key in task.order.result_keys}
+    found = {key: (task.group, task.name) for task in tasks for key in task.order.result_keys}
+    for task in tasks:
+        if task.order.error_key is not None:
+            found.setdefault(task.order.error_key, (task.group, task.name))
+        if task.order.announces:
+            found[outcome_name(task.group, task.name)] = (task.group, task.name)
+    return found
 
 
 def waits_of(run: Run, names: Names) -> Iterator[Wait]:
@@ -49,13 +58,30 @@ def waits_of(run: Run, names: Names) -> Iterator[Wait]:
 def _waits_of_task(run: Run, group: Group, task: Task, names: Names) -> Iterator[Wait]:
     if task.state is TaskState.WAITING:
         yield from _waiting(task)
+        if task.judging is not None:
+            detail = "the values that its condition compares are being read"
+            yield Wait(Missing(Fact.NEVER_PRODUCED, task.group, task.name, detail=detail))
     else:
         yield from kind_of(task).pending(Step(run, group, task), names)
 
 
 def _waiting(task: Task) -> Iterator[Wait]:
-    kinds = {need.key: need.kind for need in task.order.needs}
+    needs = {need.key: need for need in task.order.needs}
+    fields = _fields(task)
     for key in sorted(task.missing):
-        produced = kinds.get(key) == "produced"
-        fact = Fact.WAITS_FOR_KEY if produced else Fact.WAITS_FOR_EXTERNAL_KEY
-        yield Wait(Missing(fact, task.group, task.name, key=key))
+        need = needs[key]
+        missing = Missing(Fact.WAITS_FOR_KEY, task.group, task.name, key=key)
+        if need.kind == "task":
+            missing = replace(missing, fact=Fact.WAITS_FOR_TASK, detail=f"the end of {key.strip('{}')}")
+        elif need.kind != "produced":
+            missing = replace(missing, fact=Fact.WAITS_FOR_EXTERNAL_KEY)
+        elif need.optional and is_under(key, fields):
+            missing = replace(missing, fact=Fact.WAITS_FOR_FIELD)
+        yield Wait(missing)
+
+
+def _fields(task: Task) -> list[str]:
+    """The paths that the conditions of a step read before it begins."""
+    conditions = [] if task.order.when is None else [task.order.when]
+    conditions += task.order.switch.cases if task.order.switch is not None else ()
+    return [path for condition in conditions for path in fields_of(condition)]

@@ -7,14 +7,15 @@ which are in the store anyway. It expires a minute before they do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from anabranch.core.json_documents import dumps
-from anabranch.core.wire.messages import Failure, Json, TaskOrder
+from anabranch.core.names import outcome_name
+from anabranch.core.wire.messages import Failure, Json, Need, TaskOrder
 from anabranch.core.wire.results import is_reference
 from anabranch.runtime.ownership.effects import StorePut
 from anabranch_taskgroup.session.keys import lookup_of
@@ -89,7 +90,9 @@ def read_outcome(data: bytes) -> TaskOutcome:
 
 def _without_value(run: Run, task: Task) -> set[str]:
     look_up = lookup_of(run, task)
-    return {need.key for need in task.order.needs if not isinstance(look_up(need.key), Value)}
+    # The ends of other tasks are no values: a retry waits for them again.
+    needs = [need for need in task.order.needs if need.kind != "task"]
+    return {need.key for need in needs if not isinstance(look_up(need.key), Value)}
 
 
 def _fragment(data: bytes) -> orjson.Fragment | None:
@@ -142,24 +145,34 @@ def usable(
     """
     producers: dict[str, list[TaskId]] = {}
     for place, order in orders.items():
-        for key in order.result_keys:
-            producers.setdefault(key, []).append(place)
+        keys = (*order.result_keys, order.error_key, outcome_name(*place))
+        for key in keys if order.error_key is not None or order.announces else order.result_keys:
+            producers.setdefault(key or "", []).append(place)
 
-    def has_same_inputs(place: TaskId, taken: set[TaskId]) -> bool:
-        return all(
-            need.key in outcomes[place].unseen
-            or (need.kind in ("context", "absent"))
-            or (need.kind in ("session", "external") and need.key in outside)
-            or (
-                need.kind == "produced"
-                and all(producer in taken and outcomes[producer].completed for producer in producers[need.key])
-            )
-            for need in orders[place].needs
-        )
+    def has_same_inputs(place: TaskId, unseen: Collection[str], taken: set[TaskId]) -> bool:
+        return all(need.key in unseen or is_same(need, taken) for need in orders[place].needs)
+
+    def is_same(need: Need, taken: set[TaskId]) -> bool:
+        if need.kind in ("session", "external"):
+            return need.key in outside
+        if need.kind == "produced":
+            found = [each in taken and outcomes[each].completed for each in producers[need.key]]
+            # Of several producers of a key without a policy, one has completed, and the others have not run.
+            has_policy = any(need.key in orders[each].shares for each in producers[need.key])
+            return all(found) if has_policy else any(found)
+        return need.kind in ("context", "absent") or need.optional or ends_alike(need, taken)
+
+    def ends_alike(need: Need, taken: set[TaskId]) -> bool:
+        """True if the task that is waited for has the outcome that it had: a switch is evaluated again, over the
+        same values."""
+        [place] = producers[need.key]
+        if orders[place].kind == "switch":
+            return has_same_inputs(place, (), taken)
+        return place in taken and outcomes[place].completed
 
     taken = set(outcomes)
     # Repeated, because each task that is left out makes the ones stale that depend on it.
-    while stale := [place for place in taken if not has_same_inputs(place, taken)]:
+    while stale := [place for place in taken if not has_same_inputs(place, outcomes[place].unseen, taken)]:
         taken.difference_update(stale)
     return taken
 

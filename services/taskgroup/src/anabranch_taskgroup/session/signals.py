@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from anabranch.core.wire.child_messages import ChildMessage
-from anabranch.core.wire.messages import ArrayCounted, Message, WaitsRendered
+from anabranch.core.wire.messages import ArrayCounted, ConditionJudged, Message, WaitsRendered
 from anabranch_taskgroup.session.known_runs import has_admission
+from anabranch_taskgroup.session.lifecycle import take_judgement
 from anabranch_taskgroup.session.steps import sub_run
 from anabranch_taskgroup.session.steps import task as task_kind
 from anabranch_taskgroup.session.steps import wait as wait_kind
@@ -12,9 +13,9 @@ from anabranch_taskgroup.session.steps.kind import Signal, Step
 from anabranch_taskgroup.session.steps.registry import kind_of
 from anabranch_taskgroup.session.turn import Turn
 
-SIGNALS: tuple[type[Message], ...] = (*task_kind.SIGNALS, *wait_kind.SIGNALS, *sub_run.SIGNALS)
+SIGNALS: tuple[type[Message], ...] = (*task_kind.SIGNALS, *wait_kind.SIGNALS, *sub_run.SIGNALS, ConditionJudged)
 """The types of messages that are addressed to one step."""
-_ADMITTED = (ArrayCounted, WaitsRendered, ChildMessage)
+_ADMITTED = (ArrayCounted, WaitsRendered, ChildMessage, ConditionJudged)
 
 
 def deliver(turn: Turn, signal: Signal, segments: tuple[bytes, ...]) -> None:
@@ -28,5 +29,8 @@ def deliver(turn: Turn, signal: Signal, segments: tuple[bytes, ...]) -> None:
     task = group.tasks.get(signal.task) if group is not None else None
     if run is None or group is None or task is None:
         turn.partition.drop("message for a run that is not open")
+        return
+    if isinstance(signal, ConditionJudged):
+        take_judgement(turn, Step(run, group, task), signal)
         return
     kind_of(task).on_signal(turn, Step(run, group, task), signal, segments)

@@ -14,7 +14,7 @@ from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.snapshots import RunTrail
 from anabranch.core.value_objects import value_object
-from anabranch.core.wire.messages import Failure, Json, StopReason
+from anabranch.core.wire.messages import Failure, Json, Status, StopReason
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import Timers
@@ -113,7 +113,18 @@ class Group:
     unsettled: set[str] = field(default_factory=set)
     """Keys with a policy that the group reports and that have no value yet."""
     conflicts: list[Failure] = field(default_factory=list)
-    """Failures of keys with a policy whose contributions conflict."""
+    """Failures that belong to no task: contributions to a key with a policy conflict, or the group cannot reach
+    the number of completed tasks that it needs."""
+    fail_fast: bool = False
+    need: int | None = None
+    """See StartGroup."""
+    decided: Status | None = None
+    """How the group ends, whatever its other tasks would have done: `fail_fast` or `need` has cancelled them."""
+
+    @property
+    def is_decided_early(self) -> bool:
+        """True if the end of one task may decide the group and cancel the others."""
+        return self.fail_fast or self.need is not None
 
     @property
     def is_known(self) -> bool:

@@ -30,6 +30,8 @@ class TaskEvent(StrEnum):
     BRANCH_NOT_TAKEN = "branch not taken"
     CONDITION_FALSE = "condition false"
     CONDITION_REFUSED = "condition cannot be evaluated"
+    CHOSEN = "case chosen"
+    NO_CASE = "no case matched"
     EXPANDED = "members known"
     EMPTY_COMPLETE = "no members: complete"
     EMPTY_FAIL = "no members: fail"
@@ -66,6 +68,9 @@ TRANSITIONS: dict[TaskState, dict[TaskEvent, TaskState]] = {
         TaskEvent.EMPTY_FAIL: TaskState.FAILED,
         TaskEvent.EMPTY_SKIP: TaskState.SKIPPED,
         TaskEvent.EXPANSION_REFUSED: TaskState.FAILED,
+        TaskEvent.CHOSEN: TaskState.COMPLETED,
+        TaskEvent.NO_CASE: TaskState.FAILED,
+        TaskEvent.CONDITION_REFUSED: TaskState.FAILED,
         **_STOPS,
     },
     TaskState.RUNNING: {

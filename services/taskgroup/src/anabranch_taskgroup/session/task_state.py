@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from heapq import heappush
+from typing import Literal
 
 from anabranch.core.ranges import NO_RANGES, Ranges
 from anabranch.core.wire.messages import Failure, Mode, Spans, TaskOrder
@@ -91,6 +92,19 @@ class Large:
     items: tuple[int, ...] | None
 
 
+WITHOUT_MEMBERS = frozenset(("switch", "loop"))
+"""Kinds of steps that only decide about others: they do not count as members, in numbers of completed tasks, or as
+skipped tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Why a task was skipped: `empty` is an expansion without members, and `because` a text for people."""
+
+    reason: Literal["dependency", "condition", "branch", "empty"]
+    because: str
+
+
 @dataclass(slots=True)
 class Task:
     """One step of a group, and the join of its members."""
@@ -159,6 +173,13 @@ class Task:
     """When a worker first returned a chunk because it lacks the agent; None once a member has started."""
     missing_agent_reported: bool = False
     """The event about the missing agent was emitted, and no member has started since."""
+    skip: Skip | None = None
+    judging: str | None = None
+    """The purpose of conditions whose values the shell reads from the store; see `conditions`."""
+    choice: int | None = None
+    """Of a switch that has completed: the number of the chosen case, from 0; -1: none."""
+    because: str = ""
+    """Of a switch: why no case was true."""
     later_attempts: dict[int, int] = field(default_factory=dict)
     """By sampled member that completed in a later attempt than the first: the attempt."""
     waits: OpenWaits | None = None
@@ -178,6 +199,11 @@ class Task:
     @property
     def is_over(self) -> bool:
         return self.state in ENDINGS
+
+    @property
+    def is_handled(self) -> bool:
+        """True if the task failed, and its failure is the value of its `error_key`."""
+        return self.state is TaskState.FAILED and self.order.error_key is not None
 
     @property
     def in_flight(self) -> int:

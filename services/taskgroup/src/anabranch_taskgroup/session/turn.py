@@ -131,6 +131,17 @@ class RenderWaits:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeConditions:
+    """Read the large values that conditions of a step compare, and append the outcome to the log. `purpose` says
+    which conditions; see `conditions`."""
+
+    run_id: str
+    group: str
+    task: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReduceKey:
     """Read the contributions to a key with a policy, and append the reduced value to the log."""
 
@@ -235,6 +246,10 @@ class Turn:
     """The tasks that ended in this turn, and (without a task) the groups."""
     known: list[tuple[Run, Scope, str]] = field(default_factory=list)
     """Keys that became known in this turn and whose waiting steps `lifecycle.settle` has not yet checked."""
+    undecided: list[tuple[Run, Group, Task]] = field(default_factory=list)
+    """Tasks that ended in this turn, of groups that one of them may decide. `lifecycle.settle` checks them."""
+    doubtful: list[tuple[Run, Group]] = field(default_factory=list)
+    """Groups of which a task has ended, and which may lack tasks to complete the number that they need."""
     changes: int = 0
     """Changes of the session's context in this turn so far."""
 

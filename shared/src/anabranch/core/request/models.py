@@ -310,7 +310,9 @@ class Request(Document):
         return schema
 
 
-ControlType = Literal["cancel", "pause", "resume", "redrive", "dismiss", "retry", "subscribe", "unsubscribe"]
+ControlType = Literal[
+    "cancel", "terminate", "pause", "resume", "redrive", "dismiss", "retry", "subscribe", "unsubscribe"
+]
 
 
 class ControlRecord(Document):
@@ -333,6 +335,9 @@ class ControlRecord(Document):
     """Members of ``task``, counted from 0."""
     command_id: Key | None = None
     """Of ``redrive`` and ``dismiss``: a repeated id acts once. Default: the record's position on the log."""
+    by: str | None = Field(default=None, max_length=255)
+    """Who gives the command, and ``reason``: why. Shown in the run's events and view."""
+    reason: str | None = Field(default=None, max_length=1_000)
     failed: bool = False
     """Required by ``retry``: run tasks without a result again, and take over all other results."""
     new_request_id: Key | None = None

@@ -76,6 +76,15 @@ class Failure(Message):
         return self.model_dump(mode="json", exclude={"traceback"} if self.traceback is None else None)
 
 
+class SkippedTask(Message):
+    """A task that was skipped: its reason (`empty`: an expansion without members), and a text for people."""
+
+    group: str
+    task: str
+    reason: Literal["dependency", "condition", "branch", "empty"]
+    because: str
+
+
 class Need(Message):
     """A key that a task waits for, and where its value comes from."""
 

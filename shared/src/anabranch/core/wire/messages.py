@@ -34,11 +34,13 @@ from anabranch.core.wire.message_parts import Message as Message
 from anabranch.core.wire.message_parts import Mode as Mode
 from anabranch.core.wire.message_parts import Need as Need
 from anabranch.core.wire.message_parts import SharedKey as SharedKey
+from anabranch.core.wire.message_parts import SkippedTask as SkippedTask
 from anabranch.core.wire.message_parts import Spans as Spans
 from anabranch.core.wire.message_parts import Status as Status
 from anabranch.core.wire.message_parts import StopReason as StopReason
 from anabranch.core.wire.message_parts import empty_object
 from anabranch.core.wire.snapshot_message import Snapshot as Snapshot
+from anabranch.core.wire.task_order import BranchOrder as BranchOrder
 from anabranch.core.wire.task_order import TaskOrder as TaskOrder
 from anabranch.core.wire.wait_messages import SignalRun as SignalRun
 from anabranch.core.wire.wait_messages import WaitsRendered as WaitsRendered
@@ -84,6 +86,9 @@ class SubmitRun(Message):
     """Of a sub-run."""
     definition: DefinitionRef | None = None
     """The definition that the request is an instance of."""
+    by: str = ""
+    """Of a retry: who asked for it, and why."""
+    reason: str = ""
 
 
 class ControlRun(Message):
@@ -91,7 +96,9 @@ class ControlRun(Message):
 
     type: Literal["control"] = "control"
     run_id: str
-    action: Literal["cancel", "pause", "resume", "redrive", "dismiss", "retry"]
+    action: Literal["cancel", "terminate", "pause", "resume", "redrive", "dismiss", "retry"]
+    by: str = ""
+    """Who gave the command, and why; empty where the record does not say it."""
     reason: str = ""
     group: str | None = None
     task: str | None = None
@@ -132,6 +139,10 @@ class GroupFinished(Message):
     counts: Counts = Counts()
     taken_over: int = 0
     """Members in `counts` whose results were taken over from the run that is retried."""
+    handled_failures: int = 0
+    """Failures of tasks with an `error_key`, which are not among `failures`."""
+    skipped: tuple[SkippedTask, ...] = ()
+    """The first tasks that were skipped, in the order of the request."""
     warnings: tuple[str, ...] = ()
     admission: int | None = None
     """The admission of the run (see OpenRun); None if the sender is of an earlier release."""
@@ -205,6 +216,8 @@ class StopRun(Message):
     run_id: str
     reason: StopReason
     admission: int | None = None
+    terminate: bool = False
+    """The run ends without what it does after a cancellation."""
 
 
 class PauseRun(Message):
@@ -231,6 +244,8 @@ class ReleaseHeld(Message):
     task: str | None = None
     indexes: tuple[int, ...] | None = None
     command_id: str
+    by: str = ""
+    reason: str = ""
 
 
 class ValueFound(Message):
@@ -273,6 +288,25 @@ class ArrayCounted(Message):
     task: str
     count: int = 0
     error: str | None = None
+    admission: int | None = None
+
+
+class ConditionJudged(Message):
+    """Conditions of a task were evaluated over values that are too large for the owner's state."""
+
+    type: Literal["condition_judged"] = "condition_judged"
+    run_id: str
+    group: str
+    task: str
+    iteration: tuple[int, ...] = ()
+    purpose: str
+    """Which conditions of the task: `when`, or those of its kind."""
+    case: int = -1
+    """The number of the first condition that is true, from 0; -1: none."""
+    because: str = ""
+    """Why none is true."""
+    error: str | None = None
+    """Why they cannot be evaluated."""
     admission: int | None = None
 
 
@@ -468,6 +502,7 @@ OnGroups = Annotated[
     | ValueFound
     | ArrayCounted
     | WaitsRendered
+    | ConditionJudged
     | KeyReduced
     | ValuePage
     | TakenPage

@@ -15,7 +15,7 @@ from anabranch.core.errors import Problem
 from anabranch.core.names import reference_address, split_reference
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.core.wire.messages import Counts, DefinitionRef, Failure, ParentLink
+from anabranch.core.wire.messages import Counts, DefinitionRef, Failure, ParentLink, SkippedTask
 
 FinalStatus = Literal["completed", "failed", "cancelled", "timed_out"]
 RunStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", "rejected"]
@@ -117,6 +117,18 @@ _OF_SOME_RUNS = ("parent", "definition")
 _OF_POLICIES = ("policy", "writers")
 
 
+class StoppedBy(BaseModel):
+    """A command that stopped a run; ``by`` and ``reason`` are null if its record does not say them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    action: Literal["cancel", "terminate"]
+    by: str | None = None
+    reason: str | None = None
+    at: str
+    """RFC 3339, UTC."""
+
+
 class RunFinal(ResultBody):
     """The outcome of a run, with its results. One for each run, possibly delivered several times."""
 
@@ -141,6 +153,12 @@ class RunFinal(ResultBody):
     """Run id of the run whose results this one took over."""
     taken_over: int = 0
     """Number of ``executions.completed`` that were taken over from that run."""
+    handled_failures: int = 0
+    """Failures that an ``error_key`` has as its value: they are not among ``failures``, and fail no run."""
+    skipped: tuple[SkippedTask, ...] = ()
+    """The first tasks that were skipped, with the reason."""
+    stopped_by: StoppedBy | None = None
+    """The command that stopped the run, if it was cancelled or terminated by one."""
     parent: ParentLink | None = None
     """Of a sub-run: the member of a task whose work it is."""
     definition: DefinitionRef | None = None

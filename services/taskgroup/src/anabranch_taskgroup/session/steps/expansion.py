@@ -6,29 +6,19 @@ the count comes back as a message, so it is part of the fold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion.members import Expanded, as_list, expand, lookup_path, sources
 from anabranch_taskgroup.session.endings import complete, end, fail
-from anabranch_taskgroup.session.keys import lookup_of
 from anabranch_taskgroup.session.merge import empty_join, predicted_problem
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.states import TaskEvent
 from anabranch_taskgroup.session.steps.joins import run_members
-from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.task_state import Skip, Task
 from anabranch_taskgroup.session.turn import Turn
-
-
-def visible_values(run: Run, task: Task) -> dict[str, Value]:
-    """The values of a task's dependencies, by key; absent ones are left out."""
-    found: dict[str, Value] = {}
-    look_up = lookup_of(run, task)
-    for need in task.order.needs:
-        if isinstance(value := look_up(need.key), Value):
-            found[need.key] = value
-    return found
+from anabranch_taskgroup.session.visible import is_under, visible_values
 
 
 def has_large_array(run: Run, task: Task) -> bool:
@@ -45,11 +35,7 @@ def array_paths(task: Task) -> list[str]:
 def _array_values(run: Run, task: Task) -> list[Value]:
     """The values that hold the arrays of an expansion."""
     paths = array_paths(task)
-    return [value for key, value in visible_values(run, task).items() if _is_under(key, paths)]
-
-
-def _is_under(key: str, paths: Iterable[str]) -> bool:
-    return any(path == key or path.startswith(f"{key}.") for path in paths)
+    return [value for key, value in visible_values(run, task).items() if is_under(key, paths)]
 
 
 def expand_in_memory(turn: Turn, run: Run, task: Task) -> None:
@@ -110,7 +96,7 @@ def has_members(turn: Turn, run: Run, task: Task, count: int) -> bool:
     if expansion.on_empty == "complete":
         complete(turn, run, task, TaskEvent.EMPTY_COMPLETE, empty_join(task))
     elif expansion.on_empty == "skip":
-        end(turn, run, task, TaskEvent.EMPTY_SKIP)
+        end(turn, run, task, TaskEvent.EMPTY_SKIP, skip=Skip("empty", "the expansion has no members"))
     else:
         message = "the expansion has no members, and on_empty says fail"
         fail(turn, run, task, TaskEvent.EMPTY_FAIL, "ExpansionError", message)

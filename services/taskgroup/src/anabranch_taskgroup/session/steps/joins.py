@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from anabranch_taskgroup.session.chunks import schedule, schedule_group
+from anabranch_taskgroup.session.early_decisions import NEED_NOT_REACHED, is_member_race
 from anabranch_taskgroup.session.endings import complete, end, fail
 from anabranch_taskgroup.session.merge import is_separate, join_problem, join_task
 from anabranch_taskgroup.session.retry_import import schedule_gaps
 from anabranch_taskgroup.session.state import Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.task_state import Task
-from anabranch_taskgroup.session.turn import Turn
+from anabranch_taskgroup.session.turn import Halt, Turn
 from anabranch_taskgroup.session.value_references import as_published
 
 
@@ -19,8 +20,9 @@ def run_members(turn: Turn, run: Run, task: Task) -> None:
     if task.imported_total is not None:
         schedule_gaps(turn, run, task)
     # The join is checked after it: a retry may have imported every member, so that none is offered.
-    schedule(turn, run, run.groups[task.group], task)
-    if task.ended:
+    group = run.groups[task.group]
+    schedule(turn, run, group, task)
+    if task.ended or group.need is not None:
         close_if_ended(turn, run, task)
 
 
@@ -34,7 +36,9 @@ def advance(turn: Turn, run: Run, group: Group, task: Task) -> None:
 
 
 def close_if_ended(turn: Turn, run: Run, task: Task) -> None:
-    """Join a task if each of its members has ended."""
+    """Join a task if each of its members has ended, or so many have completed as its group needs."""
+    if run.groups[task.group].need is not None and _end_race(turn, run, task):
+        return
     if task.state is not TaskState.RUNNING or task.ended < task.total:
         return
     if task.failed and len(task.failed) > tolerated(task):
@@ -43,6 +47,31 @@ def close_if_ended(turn: Turn, run: Run, task: Task) -> None:
         fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", problem)
     else:
         complete(turn, run, task, TaskEvent.JOINED, join_task(turn, run, task))
+
+
+def _end_race(turn: Turn, run: Run, task: Task) -> bool:
+    """End a task whose group needs a number of its members, once that is reached or out of reach. Returns False
+    where the task goes on, or joins as any other."""
+    group = run.groups[task.group]
+    if task.state is not TaskState.RUNNING or not is_member_race(group):
+        return False
+    assert group.need is not None
+    completed, lost = len(task.completed), len(task.failed)
+    is_won = completed >= group.need
+    if not is_won and task.total - lost >= group.need:
+        return False
+    if task.chunks:
+        turn.effects.append(Halt(run.run_id, run.session_id, "cancelled", group.name, run.admission))
+    if is_won:
+        complete(turn, run, task, TaskEvent.JOINED, join_task(turn, run, task))
+        return True
+    report_partial(turn, run, task)
+    message = (
+        f"group {group.name!r} needs {group.need:,} completed members of {task.total:,}: {completed:,} completed, "
+        f"{lost:,} failed"
+    )
+    fail(turn, run, task, TaskEvent.BROKEN, NEED_NOT_REACHED, message)
+    return True
 
 
 def tolerated(task: Task) -> int:

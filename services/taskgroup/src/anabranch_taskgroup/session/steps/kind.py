@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from anabranch.core.names import Names
 from anabranch.core.reasons import Missing
 from anabranch.runtime.ownership.effects import Effect
+from anabranch_taskgroup.session.conditions import Judgement
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskEvent
 from anabranch_taskgroup.session.task_state import Task
@@ -81,6 +82,10 @@ class StepKind(Protocol):
     def on_signal(self, turn: Turn, step: Step, signal: Signal, segments: tuple[bytes, ...]) -> None:
         """Decide about a message that is addressed to the step, which may have ended."""
         turn.partition.drop("signal that this kind of step does not know")
+
+    def on_judgement(self, turn: Turn, step: Step, purpose: str, found: Judgement) -> None:
+        """The shell has evaluated conditions of the step for a purpose of the kind: see `conditions`."""
+        turn.partition.drop("conditions that this kind of step does not have")
 
     def due(self, turn: Turn, step: Step, timer: TimerKind, now: float) -> None:
         """A timer of the step, which has not ended, is due at `now`."""

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.steps.kind import Step, StepKind
 from anabranch_taskgroup.session.steps.sub_run import RunKind
+from anabranch_taskgroup.session.steps.switch import SwitchKind
 from anabranch_taskgroup.session.steps.task import TaskKind
 from anabranch_taskgroup.session.steps.wait import WaitKind
 from anabranch_taskgroup.session.task_state import Task
 
-STEP_KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in (TaskKind(), WaitKind(), RunKind())}
+KINDS = (TaskKind(), SwitchKind(), WaitKind(), RunKind())
+STEP_KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in KINDS}
 
 
 def kind_of(task: Task) -> StepKind:

@@ -31,6 +31,7 @@ from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen,
 from anabranch_taskgroup.session.steps.expansion import expand_in_memory, has_large_array, has_members
 from anabranch_taskgroup.session.steps.joins import advance, report_partial, run_members
 from anabranch_taskgroup.session.steps.kind import Activity, Signal, Step, StepKind, Wait
+from anabranch_taskgroup.session.steps.member_race import first_winners
 from anabranch_taskgroup.session.steps.member_waits import member_waits
 from anabranch_taskgroup.session.store_keys import stored_key
 from anabranch_taskgroup.session.suspects import chunk_broken, worker_gone
@@ -69,7 +70,8 @@ class TaskKind(StepKind):
         schedule(turn, *step)
 
     def cancel(self, turn: Turn, step: Step) -> None:
-        if step.task.state is TaskState.RUNNING:
+        # What the losers of a race have is not part of its results.
+        if step.task.state is TaskState.RUNNING and step.group.decided != "completed":
             report_partial(turn, step.run, step.task)
 
     def pending(self, step: Step, names: Names) -> Iterator[Wait]:
@@ -122,6 +124,8 @@ def _members_reported(turn: Turn, step: Step, message: MembersReported, segments
         turn.partition.drop("report of a chunk with two workers")
         requeue(task, chunk)
     else:
+        if group.need is not None:
+            message, segments = first_winners(group, task, message, segments)
         apply_report(turn, run, task, chunk, message, segments)
         spill_if_large(turn, run, task)
     advance(turn, run, group, task)
