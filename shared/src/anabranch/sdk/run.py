@@ -178,5 +178,8 @@ def result_of(body: Body, results: Mapping[str, Any], run: Run) -> RunResult:
         errors=tuple(body.get("errors") or ()),
         retry_of=body.get("retry_of"),
         taken_over=int(body.get("taken_over") or 0),
+        skipped=tuple(body.get("skipped") or ()),
+        handled_failures=int(body.get("handled_failures") or 0),
+        stopped_by=body.get("stopped_by"),
         origin=origin_of(body),
     )

@@ -25,6 +25,10 @@ class RunResult:
         errors: reasons of a rejection, `{code, path, message, hint}`; else empty.
         duration_seconds: from acceptance to the end of the run.
         retry_of: run id of the run whose results this run imported; None if it is not a retry.
+        skipped: `{group, task, reason, because}` of the first tasks that were skipped; `reason` is `dependency`,
+            `condition`, `branch` or `empty`.
+        handled_failures: failures that an `error_key` has as its value. They are not among `failures`.
+        stopped_by: `{action, by, reason, at}` of the command that stopped the run; None if none did.
         taken_over: members among `executions` that completed in that run, and did not run again.
         origin: `parent` of a sub-run, `definition` that the run was admitted with, `forked_from` of a fork.
     """
@@ -41,6 +45,9 @@ class RunResult:
     errors: Sequence[Mapping[str, str]] = ()
     retry_of: str | None = None
     taken_over: int = 0
+    skipped: Sequence[Mapping[str, Any]] = ()
+    handled_failures: int = 0
+    stopped_by: Mapping[str, Any] | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -62,7 +69,7 @@ class RunResult:
 
     def to_document(self) -> dict[str, Any]:
         """The document of `anabranch run --json`. A rejected request has `errors`, and null for ids that it lacks;
-        a retry has `retry_of` and `taken_over`."""
+        a retry has `retry_of` and `taken_over`, a run that a command stopped `stopped_by`."""
         document = {
             "run_id": self.run_id or None,
             "request_id": self.request_id or None,
@@ -71,9 +78,13 @@ class RunResult:
             "results": dict(self.results),
             "failures": [dict(failure) for failure in self.failures],
             "executions": dict(self.executions),
+            "skipped": [dict(task) for task in self.skipped],
+            "handled_failures": self.handled_failures,
             "warnings": list(self.warnings),
             "duration_seconds": round(self.duration_seconds, 6),
         }
+        if self.stopped_by is not None:
+            document["stopped_by"] = dict(self.stopped_by)
         if self.retry_of is not None:
             document |= {"retry_of": self.retry_of, "taken_over": self.taken_over}
         document |= self.origin

@@ -65,6 +65,7 @@ def _run_of(control: ControlRecord) -> str | None:
 
 def control_run(record: Incoming, control: ControlRecord, run_id: str) -> ControlRun:
     """The message for the owner of the run. Ids that the record omits are derived from its position."""
+    said = {"by": control.by or "", "reason": control.reason or ""}
     if control.type in ("redrive", "dismiss"):
         return ControlRun(
             run_id=run_id,
@@ -73,6 +74,7 @@ def control_run(record: Incoming, control: ControlRecord, run_id: str) -> Contro
             task=control.task,
             indexes=control.indexes,
             command_id=control.command_id or origin_of(record),
+            **said,
         )
     if control.type == "retry":
         # A record that is delivered again has the same position, and so starts the same retry and not a second
@@ -84,9 +86,10 @@ def control_run(record: Incoming, control: ControlRecord, run_id: str) -> Contro
             new_request_id=control.new_request_id or default,
             origin=origin_of(record),
             traceparent=header_of(record, "traceparent"),
+            **said,
         )
     # By the origin, the owner of the run drops a pause that is published again after its resume.
-    return ControlRun(run_id=run_id, action=control.type, origin=origin_of(record))
+    return ControlRun(run_id=run_id, action=control.type, origin=origin_of(record), **said)
 
 
 def _control_problems(error: ValidationError, document: Mapping[str, Any]) -> tuple[Problem, ...]:

@@ -32,6 +32,7 @@ from anabranch_agency.owner.snapshots import run_snapshots
 from anabranch_agency.owner.stale_records import admitted_runs
 from anabranch_agency.run.actor import decide_delivered
 from anabranch_agency.run.children import AdmitChild
+from anabranch_agency.run.control import early_command
 from anabranch_agency.run.faults import abandon
 from anabranch_agency.run.state import PartitionState
 from anabranch_agency.run.turn import DeadLetterOriginal, DecisionConfig, EventOf, Resubmit, RunLimits, Turn
@@ -116,11 +117,11 @@ class RunsHandler:
         if tombstone is not None:
             state.remember(run_id, RunRecord.from_document(tombstone))
         if stop is not None:
-            state.stop_early(run_id)
+            state.stop_early(run_id, early_command(stop))
         if pause is not None:
             # Noted like one that was read, so that the same record is dropped if it is published again.
             state.observe_control(run_id, pause.get("origin", ""))
-            state.pause_early(run_id, paused=pause["action"] == "pause")
+            state.pause_early(run_id, early_command(pause))
 
     def decide(
         self, state: PartitionState, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]

@@ -48,6 +48,8 @@ def retry_of(first: SubmitRun, control: ControlRun) -> SubmitRun:
             "retry_of": first.run_id,
             # The parent of a sub-run has taken its first outcome for good.
             "parent": None,
+            "by": control.by,
+            "reason": control.reason,
         }
     )
 

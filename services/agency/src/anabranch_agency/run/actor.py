@@ -45,7 +45,7 @@ from anabranch_agency.run.ending import (
     publish_final,
     republish_end,
 )
-from anabranch_agency.run.final import ORIGIN
+from anabranch_agency.run.final import MAX_SKIPPED, ORIGIN
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.opening import open_run, start_groups
 from anabranch_agency.run.snapshots import STATE_VERSION
@@ -166,11 +166,16 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
     # A session that is named after its run belongs to the project in the record of the run.
     if run.session_id != run.run_id:
         turn.store_project(run.session_id, planned.plan.project, run.deadline)
-    turn.event(run.run_id, run.tombstone, "run.accepted", **_accepted_data(run, planned))
+    turn.event(run.run_id, run.tombstone, "run.accepted", **_accepted_data(run, planned), **_said(submit))
     _accept(turn, run.run_id, run.tombstone, run.traceparent)
     if submit.parent is not None:
         answer_start(turn, run.run_id, submit.parent)
     _start(turn, submit, planned, run)
+
+
+def _said(submit: SubmitRun) -> dict[str, str]:
+    """Who asked for a retry, and why, where its command says it."""
+    return {name: value for name, value in (("by", submit.by), ("reason", submit.reason)) if value}
 
 
 def _accepted_data(run: Run, planned: PlannedRequest) -> dict[str, Any]:
@@ -242,11 +247,11 @@ def _start(turn: Turn, submit: SubmitRun, planned: PlannedRequest, run: Run) -> 
         turn.publish_encoded(groups, run.session_id, start)
     # Applied after the messages that open the run: the session's owner drops the pause of a run that is not
     # open.
-    early = turn.partition.pop_early(submit.run_id)
-    if "pause" in early:
-        pause(turn, run, paused=True)
-    if "stop" in early:
-        stop(turn, run, "cancelled")
+    early_stop, early_pause = turn.partition.pop_early(submit.run_id)
+    if early_pause is not None:
+        pause(turn, run, early_pause)
+    if early_stop is not None:
+        stop(turn, run, "cancelled", early_stop)
 
 
 def _accept(turn: Turn, run_id: str, known: RunRecord, traceparent: str | None) -> None:
@@ -332,6 +337,8 @@ def _group_finished(turn: Turn, message: GroupFinished) -> None:
         run.failure_pages[message.group] = message.failure_pages
     run.counts += message.counts
     run.taken_over += message.taken_over
+    run.handled_failures += message.handled_failures
+    run.skipped += message.skipped[: max(0, MAX_SKIPPED - len(run.skipped))]
     run.warnings = tuple(dict.fromkeys((*run.warnings, *message.warnings)))
     if not run.waiting:
         finish(turn, run)

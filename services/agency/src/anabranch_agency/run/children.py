@@ -13,6 +13,7 @@ from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.child_answers import answer_cancelled, answer_end, answer_final, answer_start, link_in
 from anabranch_agency.run.control import control_run, stop
 from anabranch_agency.run.ending import end_if_lost
+from anabranch_agency.run.state import Command
 from anabranch_agency.run.turn import Turn
 
 CONFLICT = "its request id was used before, by a run that is no sub-run of this member"
@@ -49,10 +50,13 @@ def control_child(turn: Turn, message: ControlChild) -> None:
         control_run(turn, ControlRun(run_id=run_id, action=message.action, origin=origin))
         return
     known = _record_of(turn, run_id)
+    action = "terminate" if message.action == "terminate" else "cancel"
+    command = Command(action, f"run {link.run_id}", "the run of which it is a part ends", turn.at)
     if known is None and message.action != "check":
         if not is_stopped_early(turn, run_id):
-            turn.partition.stop_early(run_id)
-            turn.store_early(ControlRun(run_id=run_id, action="cancel"), "stop")
+            turn.partition.stop_early(run_id, command)
+            control = ControlRun(run_id=run_id, action="cancel", by=command.by, reason=command.reason)
+            turn.store_early(control, "stop")
         answer_cancelled(turn, run_id, link)
     elif known is None:
         is_stopped = is_stopped_early(turn, run_id)
@@ -61,7 +65,7 @@ def control_child(turn: Turn, message: ControlChild) -> None:
         run = turn.partition.runs.get(run_id)
         if message.action != "check" and run is not None and link_in(known.accepted) == link:
             # The end of the child is the answer.
-            stop(turn, run, "cancelled")
+            stop(turn, run, "cancelled", command)
         else:
             _answer_known(turn, run_id, known, link)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from anabranch.core.admissions import offset_of
 from anabranch.core.errors import Code, Problem
@@ -10,7 +11,7 @@ from anabranch.core.names import run_id_for
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.messages import ControlRun, PauseRun, ReleaseHeld, StopReason, StopRun, SubmitRun
 from anabranch.core.wire.run_record import RunRecord
-from anabranch_agency.run.state import Run
+from anabranch_agency.run.state import Command, Run
 from anabranch_agency.run.turn import Resubmit, Turn, refuse
 
 
@@ -33,30 +34,42 @@ def control_run(turn: Turn, control: ControlRun) -> None:
         if control.run_id not in turn.partition.tombstones:
             _remember(turn, control)
         turn.partition.drop("control of a run that is not open")
-    elif control.action == "cancel":
-        stop(turn, run, "cancelled")
+    elif control.action in ("cancel", "terminate"):
+        stop(turn, run, "cancelled", command_of(turn, control))
     elif control.action == "redrive" or control.action == "dismiss":
         _release(turn, run, control, control.action)
     else:
-        pause(turn, run, paused=control.action == "pause")
+        pause(turn, run, command_of(turn, control))
+
+
+def command_of(turn: Turn, control: ControlRun) -> Command:
+    """The command in a control record that is applied now."""
+    return Command(control.action, control.by, control.reason, turn.at)
+
+
+def early_command(document: Mapping[str, Any]) -> Command:
+    """The command that `Turn.store_early` stored; one of an earlier release does not say who gave it."""
+    get = document.get
+    return Command(document["action"], get("by", ""), get("reason", ""), get("at", 0.0))
 
 
 def _remember(turn: Turn, control: ControlRun) -> None:
     """Remember a control record for a run that is not submitted yet: it may overtake its request, because the two
     can be in different partitions of `requests`."""
-    if control.action == "cancel":
-        turn.partition.stop_early(control.run_id)
+    if control.action in ("cancel", "terminate"):
+        turn.partition.stop_early(control.run_id, command_of(turn, control))
         turn.store_early(control, "stop")
     elif control.action in ("pause", "resume"):
-        turn.partition.pause_early(control.run_id, paused=control.action == "pause")
+        turn.partition.pause_early(control.run_id, command_of(turn, control))
         turn.store_early(control, "pause")
 
 
-def pause(turn: Turn, run: Run, *, paused: bool) -> None:
+def pause(turn: Turn, run: Run, command: Command) -> None:
     """Pause or resume a run. A paused run starts no further members. Repeating a pause or resume has no effect."""
+    paused = command.action == "pause"
     if run.paused != paused:
         run.paused = paused
-        turn.event(run.run_id, run.tombstone, "run.paused" if paused else "run.resumed")
+        turn.event(run.run_id, run.tombstone, "run.paused" if paused else "run.resumed", **command.shown())
     # By the cause, the session's owner drops a message that arrives after a later one.
     message = PauseRun(run_id=run.run_id, paused=paused, cause=turn.offset, admission=run.admission)
     turn.publish(turn.config.names.groups, run.session_id, message)
@@ -71,6 +84,8 @@ def _release(turn: Turn, run: Run, control: ControlRun, action: Literal["redrive
         task=control.task,
         indexes=control.indexes,
         command_id=control.command_id,
+        by=control.by,
+        reason=control.reason,
     )
     turn.publish(turn.config.names.groups, run.session_id, message)
 
@@ -132,11 +147,18 @@ def _refuse_retry(turn: Turn, control: ControlRun, problem: Problem, project: st
     refuse(turn, submit, [problem], ())
 
 
-def stop(turn: Turn, run: Run, reason: StopReason) -> None:
-    """Ask the session's owner to stop the members of a run. The first reason is kept."""
+def stop(turn: Turn, run: Run, reason: StopReason, command: Command | None = None) -> None:
+    """Ask the session's owner to stop the members of a run. The first reason is kept; only a `terminate` adds to
+    an earlier stop."""
+    terminates = command is not None and command.action == "terminate" and not run.terminated
+    if run.stopping is None or terminates:
+        run.terminated = terminates
+        run.stopped_by = command or run.stopped_by
     if run.stopping is None:
         run.stopping, run.stopped_at = reason, turn.at
         # `Run.due` has changed: it is now the end of the wait for the groups.
         turn.partition.arm(run)
-        message = StopRun(run_id=run.run_id, reason=reason, admission=run.admission)
-        turn.publish(turn.config.names.groups, run.session_id, message)
+    elif not terminates:
+        return
+    order = StopRun(run_id=run.run_id, reason=run.stopping, admission=run.admission, terminate=run.terminated)
+    turn.publish(turn.config.names.groups, run.session_id, order)

@@ -121,6 +121,9 @@ def _reason(failures: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _note_end(turn: Turn, run_id: str, ended: RunRecord, body: dict[str, Any]) -> None:
     shown = {name: body[name] for name in ("status", "executions", "failure_count")} | _reason(body["failures"])
+    command = body.get("stopped_by")
+    if command is not None:
+        shown |= {name: value for name, value in command.items() if value is not None and name != "at"}
     turn.event(run_id, ended, f"run.{body['status']}", **shown)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -13,7 +14,7 @@ from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, failures_key
 from anabranch.core.outputs import reference_count
 from anabranch.core.wire.cloudevents import rfc3339
-from anabranch.core.wire.messages import Counts, Failure
+from anabranch.core.wire.messages import Counts, Failure, SkippedTask
 from anabranch.core.wire.results import has_mark, is_reference, reference_document
 from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.state import Run
@@ -26,6 +27,9 @@ BODY_BYTES = 1_000_000
 share the rest."""
 FAILURES_SHARE = 4
 """Failures use at most one such part of the body."""
+MAX_SKIPPED = 1_000
+SKIPPED_BYTES, SKIPPED_SHARE = 100_000, 10
+"""Bytes of skipped tasks in the body, and the part of it that they use at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ def final_body(
 ) -> tuple[dict[str, Any], list[StoredValue]]:
     """The body of the final record, of at most `limit` bytes, and the values to store before it is published."""
     # 4,000 bytes are for all other fields: ids, the name, counts and times have limits of their own.
-    bytes_left = min(limit, BODY_BYTES) - len(orjson.dumps([run.labels, run.warnings])) - 4_000
+    skipped = fit_skipped(run.skipped, min(SKIPPED_BYTES, limit // SKIPPED_SHARE))
+    bytes_left = min(limit, BODY_BYTES) - len(orjson.dumps([run.labels, run.warnings, skipped])) - 4_000
     fitting = fit_failures(run.failures, min(FAILURES_BYTES, bytes_left, limit // FAILURES_SHARE))
     failures = [failure.to_document() for failure in fitting]
     results, stored = fit_results(names, run, min(RESULTS_BYTES, bytes_left - len(orjson.dumps(failures))))
@@ -74,12 +79,40 @@ def final_body(
         "warnings": list(run.warnings),
         "retry_of": run.retry_of,
         "taken_over": run.taken_over,
+        "handled_failures": run.handled_failures,
+        "skipped": skipped,
+        "stopped_by": stopped_by(run),
     }
     accepted = run.tombstone.accepted
     for name in ORIGIN:
         if name in accepted:
             body[name] = accepted[name]
     return body, [*stored, *failure_pages]
+
+
+def fit_skipped(skipped: Sequence[SkippedTask], limit: int) -> list[dict[str, Any]]:
+    """The first skipped tasks, as many as fit into `limit` bytes of JSON."""
+    found = []
+    for each in skipped:
+        document = each.model_dump()
+        limit -= len(orjson.dumps(document)) + 1
+        if limit < 0:
+            break
+        found.append(document)
+    return found
+
+
+def stopped_by(run: Run) -> dict[str, Any] | None:
+    """The command that stopped a run, as its final record has it; None if none did."""
+    command = run.stopped_by
+    if command is None or final_status(run) != "cancelled":
+        return None
+    return {
+        "action": command.action,
+        "by": command.by or None,
+        "reason": command.reason or None,
+        "at": rfc3339(command.at),
+    }
 
 
 def final_without_results(names: Names, run: Run, at: float) -> dict[str, Any]:
@@ -111,6 +144,9 @@ def final_of_lost(known: RunRecord, failure: Failure, at: float) -> dict[str, An
         "warnings": list(accepted.get("warnings", ())),
         "retry_of": accepted.get("retry_of"),
         "taken_over": 0,
+        "handled_failures": 0,
+        "skipped": [],
+        "stopped_by": None,
     }
     return body | {name: accepted[name] for name in ORIGIN if name in accepted}
 

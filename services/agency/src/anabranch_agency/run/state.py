@@ -11,7 +11,7 @@ import orjson
 
 from anabranch.core.admissions import admission_at, parts_of
 from anabranch.core.snapshots import PartitionTrail, RunTrail
-from anabranch.core.wire.messages import Counts, Failure, Json, Snapshot, Status, StopReason
+from anabranch.core.wire.messages import Counts, Failure, Json, SkippedTask, Snapshot, Status, StopReason
 from anabranch.core.wire.run_record import RunRecord
 
 MAX_REMEMBERED = 20_000
@@ -22,6 +22,20 @@ STOP_SECONDS = 60.0
 """Seconds between the deadline of a run (or its stop, if that is later) and its end, whatever its groups do."""
 TOMBSTONE_BYTES = 64_000
 """Bytes of run records, as JSON, that a partition keeps in memory between batches. The store has all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A control record that was applied: its action, who gave it, why, and its time in seconds since the epoch."""
+
+    action: str
+    by: str = ""
+    reason: str = ""
+    at: float = 0.0
+
+    def shown(self) -> dict[str, str]:
+        """Its fields in a lifecycle event: `by` and `reason` where they are given."""
+        return {name: value for name, value in (("by", self.by), ("reason", self.reason)) if value}
 
 
 @dataclass(slots=True)
@@ -53,6 +67,12 @@ class Run:
     paused: bool = False
     retry_of: str | None = None
     taken_over: int = 0
+    handled_failures: int = 0
+    skipped: list[SkippedTask] = field(default_factory=list)
+    stopped_by: Command | None = None
+    """The command that stopped the run."""
+    terminated: bool = False
+    """The run ends without what it does after a cancellation."""
     origin: str = ""
     """`topic/partition/offset` of the record on the requests topic."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
@@ -104,9 +124,9 @@ class PartitionState:
     sizes: OrderedDict[str, int] = field(default_factory=OrderedDict)
     """Bytes of each record in `tombstones`."""
     cached_bytes: int = 0
-    early_stops: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    early_stops: OrderedDict[str, Command] = field(default_factory=OrderedDict)
     """Runs that were cancelled before they were submitted."""
-    early_pauses: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    early_pauses: OrderedDict[str, Command] = field(default_factory=OrderedDict)
     """Runs that were paused and not resumed before they were submitted."""
     observed: OrderedDict[str, dict[str, int]] = field(default_factory=OrderedDict)
     """By run: the offset of its last pause or resume in each partition of `requests`."""
@@ -203,16 +223,16 @@ class PartitionState:
         self.tombstones.pop(run_id, None)
         self.cached_bytes -= self.sizes.pop(run_id, 0)
 
-    def stop_early(self, run_id: str) -> None:
-        self.early_stops[run_id] = None
+    def stop_early(self, run_id: str, command: Command) -> None:
+        self.early_stops[run_id] = command
         while len(self.early_stops) > MAX_REMEMBERED:
             self.early_stops.popitem(last=False)
 
-    def pause_early(self, run_id: str, *, paused: bool) -> None:
+    def pause_early(self, run_id: str, command: Command) -> None:
         # A resume removes the pause, and a repeated pause makes the entry the youngest.
         self.early_pauses.pop(run_id, None)
-        if paused:
-            self.early_pauses[run_id] = None
+        if command.action == "pause":
+            self.early_pauses[run_id] = command
         while len(self.early_pauses) > MAX_REMEMBERED:
             self.early_pauses.popitem(last=False)
 
@@ -234,12 +254,10 @@ class PartitionState:
         last[partition] = max(int(offset), last.get(partition, -1))
         return is_new
 
-    def pop_early(self, run_id: str) -> set[str]:
-        """Remove and return the early requests for a run, "stop" or "pause". They apply to this run only, not to a
-        later one with the same id."""
-        early = {"stop": self.early_stops, "pause": self.early_pauses}
-        # All values are None, so the dict itself serves as the default that says that there is no entry.
-        return {kind for kind, runs in early.items() if runs.pop(run_id, runs) is None}
+    def pop_early(self, run_id: str) -> tuple[Command | None, Command | None]:
+        """Remove and return the early commands for a run: its stop and its pause. They apply to this run only, not
+        to a later one with the same id."""
+        return self.early_stops.pop(run_id, None), self.early_pauses.pop(run_id, None)
 
     def drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1

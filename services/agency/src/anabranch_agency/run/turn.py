@@ -117,7 +117,8 @@ class Turn:
     def store_early(self, control: ControlRun, kind: str) -> None:
         """Store a control record that arrived before its run, for later owners of the partition."""
         key = self.config.names.early(control.run_id, kind)
-        value = dumps({"action": control.action, "offset": self.position, "origin": control.origin})
+        about = {"offset": self.position, "origin": control.origin, "by": control.by, "reason": control.reason}
+        value = dumps({"action": control.action, **about, "at": self.at})
         self.effects.append(StorePut(control.run_id, key, value, self.config.result_ttl))
 
     def publish_result(

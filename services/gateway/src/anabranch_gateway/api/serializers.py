@@ -107,6 +107,9 @@ def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Seque
         duration_seconds=float(body.get("duration_seconds") or 0.0),
         retry_of=body.get("retry_of"),
         taken_over=int(body.get("taken_over") or 0),
+        skipped=tuple(body.get("skipped") or ()),
+        handled_failures=int(body.get("handled_failures") or 0),
+        stopped_by=body.get("stopped_by"),
         origin=origin_of(body),
     ).to_document()
 

@@ -130,6 +130,9 @@ async def result_of(api: Api, document: Document, warnings: tuple[str, ...] = ()
         duration_seconds=document["duration_seconds"],
         retry_of=document.get("retry_of"),
         taken_over=int(document.get("taken_over") or 0),
+        skipped=tuple(document.get("skipped") or ()),
+        handled_failures=int(document.get("handled_failures") or 0),
+        stopped_by=document.get("stopped_by"),
         origin=origin_of(document),
     )
 
