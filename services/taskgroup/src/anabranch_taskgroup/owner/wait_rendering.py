@@ -14,9 +14,10 @@ from anabranch.core.wire.messages import WaitsRendered
 from anabranch.ports import StateStore
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.session.state import Run
-from anabranch_taskgroup.session.steps.expansion import arrays_of, visible_values
+from anabranch_taskgroup.session.steps.expansion import arrays_of
 from anabranch_taskgroup.session.steps.wait_opening import MAX_IN_TURN, renderer_of
 from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.visible import visible_values
 
 Page = tuple[WaitsRendered, Sequence[bytes]]
 

@@ -99,9 +99,10 @@ skipped tasks."""
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Why a task was skipped: `empty` is an expansion without members, and `because` a text for people."""
+    """Why a task was skipped: `empty` is an expansion without members, `wait` the end of its wait; `because` is a
+    text for people."""
 
-    reason: Literal["dependency", "condition", "branch", "empty"]
+    reason: Literal["dependency", "condition", "branch", "empty", "wait"]
     because: str
 
 

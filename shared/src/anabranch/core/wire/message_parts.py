@@ -77,11 +77,12 @@ class Failure(Message):
 
 
 class SkippedTask(Message):
-    """A task that was skipped: its reason (`empty`: an expansion without members), and a text for people."""
+    """A task that was skipped: its reason, and a text for people. `empty` is an expansion without members, `wait`
+    the end of its wait."""
 
     group: str
     task: str
-    reason: Literal["dependency", "condition", "branch", "empty"]
+    reason: Literal["dependency", "condition", "branch", "empty", "wait"]
     because: str
 
 

@@ -23,6 +23,7 @@ from anabranch.core.wire.child_messages import ChildValue as ChildValue
 from anabranch.core.wire.child_messages import ControlChild as ControlChild
 from anabranch.core.wire.child_messages import ParentLink as ParentLink
 from anabranch.core.wire.child_messages import SubmitChild as SubmitChild
+from anabranch.core.wire.condition_messages import ConditionJudged as ConditionJudged
 from anabranch.core.wire.message_parts import Counts as Counts
 from anabranch.core.wire.message_parts import DefinitionRef as DefinitionRef
 from anabranch.core.wire.message_parts import Failure as Failure
@@ -288,25 +289,6 @@ class ArrayCounted(Message):
     task: str
     count: int = 0
     error: str | None = None
-    admission: int | None = None
-
-
-class ConditionJudged(Message):
-    """Conditions of a task were evaluated over values that are too large for the owner's state."""
-
-    type: Literal["condition_judged"] = "condition_judged"
-    run_id: str
-    group: str
-    task: str
-    iteration: tuple[int, ...] = ()
-    purpose: str
-    """Which conditions of the task: `when`, or those of its kind."""
-    case: int = -1
-    """The number of the first condition that is true, from 0; -1: none."""
-    because: str = ""
-    """Why none is true."""
-    error: str | None = None
-    """Why they cannot be evaluated."""
     admission: int | None = None
 
 

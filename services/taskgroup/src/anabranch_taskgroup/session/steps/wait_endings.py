@@ -19,7 +19,7 @@ from anabranch_taskgroup.session.merge import is_separate, keep_results, spill_i
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.steps.joins import close_if_ended
-from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.task_state import Skip, Task
 from anabranch_taskgroup.session.turn import Turn
 from anabranch_taskgroup.session.wait_state import OpenWaits
 
@@ -60,7 +60,8 @@ def skip(turn: Turn, run: Run, task: Task, spans: Spans, ended_by: str) -> None:
     waits = waits_of(task)
     waits.ended |= spans
     if task.order.expansion is None:
-        end(turn, run, task, TaskEvent.WAIT_SKIPPED, reason=f"its wait ended by {ended_by}", ended_by=ended_by)
+        because = Skip("wait", f"its wait ended by {ended_by}")
+        end(turn, run, task, TaskEvent.WAIT_SKIPPED, skip=because, ended_by=ended_by)
         return
     count = sum(stop - start for start, stop in spans)
     waits.skipped += count

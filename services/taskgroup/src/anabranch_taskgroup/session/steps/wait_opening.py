@@ -22,13 +22,13 @@ from anabranch_taskgroup.session.steps.expansion import (
     expanded_in_memory,
     has_large_array,
     has_members,
-    visible_values,
 )
 from anabranch_taskgroup.session.steps.wait_endings import close, fail_member, satisfy, time_out, waits_of
 from anabranch_taskgroup.session.steps.wait_signals import give_kept
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import Timer, TimerKind
 from anabranch_taskgroup.session.turn import CountArrays, RenderWaits, Turn
+from anabranch_taskgroup.session.visible import visible_values
 from anabranch_taskgroup.session.wait_state import OpenWaits
 
 MAX_IN_TURN = 10_000
