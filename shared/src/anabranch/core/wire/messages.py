@@ -40,6 +40,9 @@ from anabranch.core.wire.message_parts import Spans as Spans
 from anabranch.core.wire.message_parts import Status as Status
 from anabranch.core.wire.message_parts import StopReason as StopReason
 from anabranch.core.wire.message_parts import empty_object
+from anabranch.core.wire.retry_messages import MembersTaken as MembersTaken
+from anabranch.core.wire.retry_messages import RunTaken as RunTaken
+from anabranch.core.wire.retry_messages import TakenPage as TakenPage
 from anabranch.core.wire.snapshot_message import Snapshot as Snapshot
 from anabranch.core.wire.task_order import BranchOrder as BranchOrder
 from anabranch.core.wire.task_order import TaskOrder as TaskOrder
@@ -383,44 +386,6 @@ class Nudge(Message):
     type: Literal["nudge"] = "nudge"
     run_id: str
     silent_for: float
-
-
-class TakenPage(Message):
-    """A page of a large value that is taken over, sent before its MembersTaken. Payload: the page."""
-
-    type: Literal["taken_page"] = "taken_page"
-    run_id: str
-    group: str
-    task: str
-    index: int
-    key: str
-    page: int
-
-
-class MembersTaken(Message):
-    """Members that completed in the run that is retried. Payload and `items`: see MembersReported."""
-
-    type: Literal["members_taken"] = "members_taken"
-    run_id: str
-    group: str
-    task: str
-    total: int
-    """Number of members of the task in that run."""
-    completed: Spans
-    items: tuple[int, ...] = ()
-    large: tuple[LargeValue, ...] = ()
-    failed: tuple[MemberFailed, ...] = ()
-    """Of a completed task: members that failed and were tolerated."""
-    unseen: tuple[str, ...] = ()
-    """Dependencies without a value in that run, which the remaining members do not get either."""
-
-
-class RunTaken(Message):
-    """Every result that could be taken over has been: the tasks of the run start."""
-
-    type: Literal["run_taken"] = "run_taken"
-    run_id: str
-    warnings: tuple[str, ...] = ()
 
 
 # --- tasks: round robin --------------------------------------------------------------------------

@@ -1,0 +1,45 @@
+"""The messages by which a retry takes over the outcomes of the run before. Import them from `messages`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from anabranch.core.wire.message_parts import LargeValue, MemberFailed, Message, Spans
+
+
+class TakenPage(Message):
+    """A page of a large value that is taken over, sent before its MembersTaken. Payload: the page."""
+
+    type: Literal["taken_page"] = "taken_page"
+    run_id: str
+    group: str
+    task: str
+    index: int
+    key: str
+    page: int
+
+
+class MembersTaken(Message):
+    """Members that completed in the run that is retried. Payload and `items`: see MembersReported."""
+
+    type: Literal["members_taken"] = "members_taken"
+    run_id: str
+    group: str
+    task: str
+    total: int
+    """Number of members of the task in that run."""
+    completed: Spans
+    items: tuple[int, ...] = ()
+    large: tuple[LargeValue, ...] = ()
+    failed: tuple[MemberFailed, ...] = ()
+    """Of a completed task: members that failed and were tolerated."""
+    unseen: tuple[str, ...] = ()
+    """Dependencies without a value in that run, which the remaining members do not get either."""
+
+
+class RunTaken(Message):
+    """Every result that could be taken over has been: the tasks of the run start."""
+
+    type: Literal["run_taken"] = "run_taken"
+    run_id: str
+    warnings: tuple[str, ...] = ()
