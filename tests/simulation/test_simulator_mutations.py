@@ -6,6 +6,7 @@ import pytest
 
 from anabranch.testing.simulator import World
 from anabranch.testing.simulator.edges import EDGES_FROM
+from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
 
@@ -22,6 +23,7 @@ BEGIN = {
     "snapshot-pin": LONG_FROM + 100,
     "snapshot-field": LONG_FROM,
     "no-snapshots-read": LONG_FROM,
+    **dict.fromkeys(("undo-again", "undo-forward", "end-early", "stop-all", "retrier-budget"), ENDINGS_FROM),
 }
 """Where the seeds begin that find it: edge seeds, and few seeds find `cut-short`."""
 

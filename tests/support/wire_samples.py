@@ -7,7 +7,7 @@ from typing import Any
 
 from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
 from anabranch.core.wire import messages as m
-from anabranch.core.wire.task_order import BranchOrder
+from anabranch.core.wire.task_order import BranchOrder, UndoneTask
 
 RUN, SESSION, REQUEST = "1730a2fb-229a-5d78-a020-51a0b15f671c", "shop.eu", "order-17"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -53,6 +53,7 @@ ORDER = m.TaskOrder(
     loop_names=("item", "last"),
     retriers=(RetryPolicy(strategy="fixed", errors=("TimeoutError",)),),
     compensate=Compensation(agent="unfetch", inputs={"url": "{page.url}"}),
+    undoes=UndoneTask(group="fetch", task="page ü", inputs={"page": "{page}"}),
 )
 
 SAMPLES: Mapping[type[m.Message], Sample] = {
@@ -171,6 +172,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             reserved_keys=("a_text",),
             shared={"notes": m.SharedKey(policy="append", producers=(("write", "a"), ("fetch", "page ü")))},
             alternatives={"summary": 2},
+            phases=("compensate", "finally"),
             submitted_at=AT,
             admission=1_204,
             inline_limit=32_768,
@@ -180,6 +182,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         ),
         (),
     ),
+    m.PhaseBegan: (m.PhaseBegan(run_id=RUN, phase="compensate", until=AT, admission=1_204), ()),
     m.StartGroup: (
         m.StartGroup(
             run_id=RUN,

@@ -22,6 +22,7 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "run.accepted": ("The run has begun.", "`name`, `labels`, `task_groups`, `tasks`; for a retry `retry_of`"),
     "run.paused": ("No further members start.", ""),
     "run.resumed": ("Members start again.", ""),
+    "run.compensating": ("The run did not complete, and its completed tasks are being undone.", ""),
     "run.completed": ("The run has ended: completed.", "`status`, `executions`, `failure_count`"),
     "run.failed": ("The run has ended: failed.", "`status`, `executions`, `failure_count`"),
     "run.cancelled": ("The run has ended: cancelled.", "`status`, `executions`, `failure_count`"),

@@ -124,6 +124,7 @@ def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
         m.ControlRun,
         m.GroupResults,
         m.GroupFinished,
+        m.PhaseBegan,
         m.FailRun,
         m.RunUnknown,
         m.RunOverdue,

@@ -41,6 +41,7 @@ class Fact(StrEnum):
     WAITS_FOR_KEY = "waits_for_key"
     WAITS_FOR_TASK = "waits_for_task"
     WAITS_FOR_FIELD = "waits_for_field"
+    WAITS_FOR_GROUPS = "waits_for_groups"
     WAITS_FOR_TIME = "waits_for_time"
     WAITS_FOR_CONDITION = "waits_for_condition"
     WAITS_FOR_EVENT = "waits_for_event"
@@ -118,6 +119,10 @@ MEANINGS: Mapping[Fact, Meaning] = {
     Fact.WAITS_FOR_TASK: Meaning(
         "another task of the run has to end first: the task is after it, or belongs to one of its cases",
         "check the task that it waits for, which is listed above",
+    ),
+    Fact.WAITS_FOR_GROUPS: Meaning(
+        "the task is in `finally`: it runs once all other groups of the run have ended, and all compensations",
+        "check the tasks that have not ended, which are listed as well",
     ),
     Fact.WAITS_FOR_FIELD: Meaning(
         "the condition of the task reads the key, and the task that produces the key has not ended",

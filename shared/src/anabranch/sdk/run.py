@@ -182,4 +182,5 @@ def result_of(body: Body, results: Mapping[str, Any], run: Run) -> RunResult:
         handled_failures=int(body.get("handled_failures") or 0),
         stopped_by=body.get("stopped_by"),
         origin=origin_of(body),
+        compensation=body.get("compensation"),
     )

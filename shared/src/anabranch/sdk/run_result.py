@@ -28,6 +28,7 @@ class RunResult:
         skipped: `{group, task, reason, because}` of the first tasks that were skipped; `reason` is `dependency`,
             `condition`, `branch` or `empty`.
         handled_failures: failures that an `error_key` has as its value. They are not among `failures`.
+        compensation: `complete`, or `incomplete` if a compensation failed for good; None if there was none.
         stopped_by: `{action, by, reason, at}` of the command that stopped the run; None if none did.
         taken_over: members among `executions` that completed in that run, and did not run again.
         origin: `parent` of a sub-run, `definition` that the run was admitted with, `forked_from` of a fork.
@@ -49,6 +50,7 @@ class RunResult:
     handled_failures: int = 0
     stopped_by: Mapping[str, Any] | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
+    compensation: str | None = None
 
     @property
     def completed(self) -> bool:
@@ -83,6 +85,8 @@ class RunResult:
             "warnings": list(self.warnings),
             "duration_seconds": round(self.duration_seconds, 6),
         }
+        if self.compensation is not None:
+            document["compensation"] = self.compensation
         if self.stopped_by is not None:
             document["stopped_by"] = dict(self.stopped_by)
         if self.retry_of is not None:

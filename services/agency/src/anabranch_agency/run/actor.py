@@ -11,6 +11,7 @@ from typing import Any
 
 from anabranch.core.admissions import parts_of
 from anabranch.core.errors import Problem, RequestRefused
+from anabranch.core.request.models import COMPENSATE
 from anabranch.core.request.request_hash import has_other_body, request_id_conflict, request_id_ended
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.delivered_message import DeliveredMessage as DeliveredMessage
@@ -24,6 +25,7 @@ from anabranch.core.wire.messages import (
     GroupFinished,
     GroupResults,
     Message,
+    PhaseBegan,
     RunOverdue,
     RunUnknown,
     Snapshot,
@@ -48,6 +50,7 @@ from anabranch_agency.run.ending import (
 from anabranch_agency.run.final import MAX_SKIPPED, ORIGIN
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.opening import open_run, start_groups
+from anabranch_agency.run.phases import begin_phase, note_compensation
 from anabranch_agency.run.snapshots import STATE_VERSION
 from anabranch_agency.run.state import PartitionState, Run
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
@@ -183,7 +186,7 @@ def _accepted_data(run: Run, planned: PlannedRequest) -> dict[str, Any]:
         "project": planned.plan.project,
         "name": run.name,
         "labels": run.labels,
-        "task_groups": len(run.waiting),
+        "task_groups": len(planned.plan.groups),
         "tasks": planned.plan.tasks,
         "deadline": run.deadline,
     }
@@ -198,7 +201,7 @@ def _accepted_data(run: Run, planned: PlannedRequest) -> dict[str, Any]:
 def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
     plan, free = planned.plan, planned.free
     deadline = turn.at + plan.timeout
-    groups = {group.name for group in plan.groups}
+    groups = set(plan.group_names)
     accepted = {
         "request_id": submit.request_id,
         "run_id": submit.run_id,
@@ -209,7 +212,7 @@ def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
         "labels": dict(free.labels),
         "accepted_at": rfc3339(turn.at),
         "deadline": rfc3339(deadline),
-        "task_groups": len(groups),
+        "task_groups": len(plan.groups),
         "tasks": plan.tasks,
         "warnings": list(submit.warnings),
         "retry_of": submit.retry_of,
@@ -237,6 +240,7 @@ def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
         traceparent=submit.traceparent,
         retry_of=submit.retry_of,
         origin=submit.origin,
+        phases=plan.phases,
     )
 
 
@@ -295,7 +299,7 @@ def _timer_due(turn: Turn, timer: TimerDue) -> None:
     due, now = run.due, min(timer.at, turn.at)
     if due > now:
         return
-    if run.stopping is None:
+    if run.stopping is None and run.phase is None:
         stop(turn, run, "timed_out")
     else:
         end_overdue(turn, run)
@@ -335,13 +339,24 @@ def _group_finished(turn: Turn, message: GroupFinished) -> None:
     run.failure_count += message.failure_count
     if message.failure_pages:
         run.failure_pages[message.group] = message.failure_pages
-    run.counts += message.counts
+    if message.group == COMPENSATE and COMPENSATE in run.phases:
+        note_compensation(run, message)
+    else:
+        run.counts += message.counts
     run.taken_over += message.taken_over
     run.handled_failures += message.handled_failures
     run.skipped += message.skipped[: max(0, MAX_SKIPPED - len(run.skipped))]
     run.warnings = tuple(dict.fromkeys((*run.warnings, *message.warnings)))
     if not run.waiting:
         finish(turn, run)
+
+
+def _phase_began(turn: Turn, message: PhaseBegan) -> None:
+    run = turn.partition.runs.get(message.run_id)
+    if run is None or not has_admission(run, message):
+        turn.partition.drop("phase of a run that is not open")
+        return
+    begin_phase(turn, run, message)
 
 
 def _failed(turn: Turn, message: FailRun) -> None:
@@ -394,6 +409,7 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
     TimerDue: _timer_due,
     GroupResults: _group_results,
     GroupFinished: _group_finished,
+    PhaseBegan: _phase_began,
     FailRun: _failed,
     RunUnknown: _unknown,
     RunOverdue: _overdue,

@@ -49,7 +49,10 @@ def end_overdue(turn: Turn, run: Run) -> None:
     message = f"the owner of the session did not answer the stop of the run in time; not ended: {groups}"
     note_failure(run, "StopUnanswered", message)
     # The groups that did not answer have no status, and without one the stop would not decide that of the run.
-    run.statuses.add("timed_out" if run.stopping == "timed_out" else "cancelled")
+    if run.stopping is not None:
+        run.statuses.add("timed_out" if run.stopping == "timed_out" else "cancelled")
+    else:
+        run.statuses.add("failed")
     finish(turn, run)
 
 

@@ -79,6 +79,7 @@ def final_body(
         "warnings": list(run.warnings),
         "retry_of": run.retry_of,
         "taken_over": run.taken_over,
+        **({} if run.compensation is None else {"compensation": run.compensation}),
         "handled_failures": run.handled_failures,
         "skipped": skipped,
         "stopped_by": stopped_by(run),

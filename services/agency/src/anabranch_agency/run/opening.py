@@ -24,7 +24,7 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLi
         run_id=submit.run_id,
         request_id=submit.request_id,
         session_id=submit.session_id,
-        groups=tuple([group.name for group in plan.groups]),
+        groups=plan.group_names,
         context=planned.visible_context(),
         deadline=run.deadline,
         traceparent=submit.traceparent,
@@ -32,6 +32,7 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLi
         reserved_keys=plan.reserved_keys,
         shared=dict(plan.shared),
         alternatives=dict(plan.alternatives),
+        phases=plan.phases,
         submitted_at=run.tombstone.accepted_at,
         admission=run.admission,
         # On the log with the run, so that a restart with other settings does not change how its records are

@@ -15,11 +15,11 @@ import orjson
 
 from anabranch.core.names import outcome_name
 from anabranch.core.request.flow_outline import FIELDS
-from anabranch.core.request.models import FINALLY, TaskGroup
+from anabranch.core.request.models import COMPENSATE, FINALLY, TaskGroup
 from anabranch.core.request.planning import Plan, PlannedTask
 from anabranch.core.request.shape import Stencil
 from anabranch.core.wire.codec import header_of
-from anabranch.core.wire.messages import Need, SharedKey, StartGroup, TaskOrder
+from anabranch.core.wire.messages import Need, PhaseName, SharedKey, StartGroup, TaskOrder
 from anabranch.core.wire.task_order import BranchOrder
 
 MAX_CHUNKS = 4_096
@@ -65,6 +65,10 @@ class CompiledPlan:
     reserved_keys: tuple[str, ...]
     shared: Mapping[str, SharedKey]
     alternatives: Mapping[str, int]
+    phases: tuple[PhaseName, ...]
+    """The groups of the run's end; see OpenRun. `groups` has that of `finally`, which is started like others."""
+    group_names: tuple[str, ...]
+    """The groups that end before the run does."""
 
     @property
     def size(self) -> int:
@@ -85,18 +89,25 @@ def compiled(planned: Plan, *, with_gaps: bool) -> CompiledPlan:
     for task in planned.tasks:
         order = order_of(task, numbers).model_dump(mode="json", exclude_defaults=True)
         by_group[task.group].append(orjson.dumps(order))
+    phases: tuple[PhaseName, ...] = (FINALLY,) if planned.request.finally_ else ()
+    if [task for task in planned.tasks if task.spec.compensate is not None]:
+        phases = (COMPENSATE, *phases)
     return CompiledPlan(
         project=planned.request.project,
         timeout=planned.request.timeout,
         tasks=len(planned.tasks),
         groups=tuple(
-            _group(each, by_group[each.name], with_gaps, number >= len(planned.request.task_groups))
-            for number, each in enumerate(groups)
+            [
+                _group(each, by_group[each.name], with_gaps, number >= len(planned.request.task_groups))
+                for number, each in enumerate(groups)
+            ]
         ),
         produced=planned.produced,
         reserved_keys=tuple(reserved_keys(planned)),
         shared=shared,
         alternatives=planned.alternatives,
+        phases=phases,
+        group_names=tuple(by_group) if COMPENSATE not in phases else (*by_group, COMPENSATE),
     )
 
 

@@ -6,12 +6,22 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from typing import Literal
 
 import orjson
 
 from anabranch.core.admissions import admission_at, parts_of
 from anabranch.core.snapshots import PartitionTrail, RunTrail
-from anabranch.core.wire.messages import Counts, Failure, Json, SkippedTask, Snapshot, Status, StopReason
+from anabranch.core.wire.messages import (
+    Counts,
+    Failure,
+    Json,
+    PhaseName,
+    SkippedTask,
+    Snapshot,
+    Status,
+    StopReason,
+)
 from anabranch.core.wire.run_record import RunRecord
 
 MAX_REMEMBERED = 20_000
@@ -20,6 +30,9 @@ SPARE_DEADLINES = 64
 would keep the deadlines of all later runs in memory."""
 STOP_SECONDS = 60.0
 """Seconds between the deadline of a run (or its stop, if that is later) and its end, whatever its groups do."""
+ENDING_SECONDS = 900.0
+"""The same for a run with phases of its end, from the longest time of the last one that has begun. It is more,
+because compensations and `finally` run whatever happens, also if the owner of the session is away for a while."""
 TOMBSTONE_BYTES = 64_000
 """Bytes of run records, as JSON, that a partition keeps in memory between batches. The store has all of them."""
 
@@ -73,6 +86,14 @@ class Run:
     """The command that stopped the run."""
     terminated: bool = False
     """The run ends without what it does after a cancellation."""
+    phases: tuple[PhaseName, ...] = ()
+    """The groups of its end; see OpenRun."""
+    phase: PhaseName | None = None
+    """The group of its end that has started last."""
+    ends_by: float = 0.0
+    """When that phase has ended at the latest, in seconds since the epoch."""
+    compensation: Literal["complete", "incomplete"] | None = None
+    """Whether each compensation has completed; None if there was none, or it has not ended."""
     origin: str = ""
     """`topic/partition/offset` of the record on the requests topic."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
@@ -96,7 +117,10 @@ class Run:
     def due(self) -> float:
         """When the run is to be stopped; if it is being stopped, when it ends without its groups. Seconds since
         the epoch."""
-        return self.deadline if self.stopping is None else max(self.deadline, self.stopped_at) + STOP_SECONDS
+        if self.stopping is None and self.phase is None:
+            return self.deadline
+        wait = ENDING_SECONDS if self.phases and not self.terminated else STOP_SECONDS
+        return max(self.deadline, self.stopped_at, self.ends_by) + wait
 
 
 @dataclass(slots=True)

@@ -29,7 +29,15 @@ MAX_FAILURES = 10
 MAX_TRACEBACKS = 1
 """Maximum failures in the document of a task that have a traceback."""
 
-RUN_RANKS = {"accepted": 1, "running": 2, "completed": 3, "failed": 3, "cancelled": 3, "timed_out": 3}
+RUN_RANKS = {
+    "accepted": 1,
+    "running": 2,
+    "compensating": 3,
+    "completed": 4,
+    "failed": 4,
+    "cancelled": 4,
+    "timed_out": 4,
+}
 GROUP_RANKS = {"waiting": 0, "running": 1, "completed": 2, "failed": 2, "cancelled": 2, "timed_out": 2}
 # "completed" outranks "failed", because a failed task may complete after a redrive.
 TASK_RANKS = {"waiting": 0, "running": 1, "cancelled": 2, "skipped": 2, "failed": 3, "completed": 4}
@@ -187,6 +195,9 @@ def _apply_to_run(draft: Draft, action: str, entry: EventEntry) -> None:
         _accept(draft, entry)
     elif action in ("paused", "resumed"):
         run["paused"] = action == "paused"
+    elif action == "compensating":
+        if _raise(run, action, RUN_RANKS):
+            run["paused"] = False
     elif action in RUN_RANKS and _raise(run, action, RUN_RANKS):
         run["ended_at"] = entry.time
         if "error_type" in entry.data:  # the run failed, but none of its tasks did

@@ -23,11 +23,14 @@ from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Clock, StateStore, Telemetry, Write
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.reading import values
+from anabranch_taskgroup.owner.undo_slices import undo_slices
 from anabranch_taskgroup.session.chunks import concurrency_limit
+from anabranch_taskgroup.session.phase_values import names_of_phase
 from anabranch_taskgroup.session.state import Group, Run, Value
 from anabranch_taskgroup.session.steps.expansion import arrays_of
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig
+from anabranch_taskgroup.session.undone_values import results_of_only_member
 from anabranch_taskgroup.session.visible import is_under, visible_values
 from anabranch_taskgroup.worker.offered import Offered
 
@@ -82,7 +85,7 @@ class Offers:
         # it.
         shared = await self._shared_parts(run, task, again=chunk.fence > task.first_fence)
         inline = shared.document if shared.inline else b""
-        items = _slices(shared, chunk)
+        items = _slices(shared, chunk) if task.order.undoes is None else await self._undo(run, task, chunk, shared)
         items_key = await self._store_large_items(run, task, chunk, items, len(inline))
         offer = self._offer(
             run, group, task, chunk, run.deadline, None if shared.inline else shared.key, items_key
@@ -101,6 +104,12 @@ class Offers:
             return (await self.make(run, group, task, chunk)).with_deadline(deadline)
         offer = self._offer(run, group, task, chunk, deadline, None, None)
         return Offered(offer, (b"", b""), self._document(run, task, task.order, None))
+
+    async def _undo(self, run: Run, task: Task, chunk: Chunk, shared: _SharedParts) -> bytes:
+        """The slices of an offer of a compensation: the items and the results of the members that it undoes."""
+        if task.order.expansion is None:
+            return b""
+        return dumps(await undo_slices(self._store, self._config.names, run, task, chunk, shared.arrays))
 
     def _offer(
         self,
@@ -215,6 +224,8 @@ class Offers:
         self, run: Run, task: Task, order: TaskOrder, arrays: dict[str, list[Any]] | None
     ) -> TaskDocument:
         found = visible_values(run, task) if order.needs else {}
+        if order.undoes is not None and order.expansion is None:
+            found = {**found, **results_of_only_member(run, task)}
         references = tuple([key for key, value in found.items() if value.is_reference]) if found else ()
         context = {key: value.data for key, value in found.items()} if found else {}
         shared = {key: run.context[key] for key in order.context_keys if key in run.context} if run.context else {}
@@ -229,7 +240,17 @@ class Offers:
             traceparent=run.traceparent,
             trace_every=every(task.total) if self._telemetry.wants(trace_of(run.run_id, run.traceparent)) else 0,
             arrays=arrays,
+            **(_names_of_phase(run, task) if run.outcome is not None else {}),
         )
+
+
+def _names_of_phase(run: Run, task: Task) -> dict[str, Any]:
+    """What templates of a task of the run's end see besides, as fields of its document."""
+    found = names_of_phase(run, task)
+    return {
+        "loop": {name: value.data for name, value in found.items()},
+        "loop_references": tuple(name for name, value in found.items() if value.is_reference),
+    }
 
 
 def _retrier_attempts(task: Task, chunk: Chunk) -> dict[int, tuple[int, ...]]:

@@ -35,7 +35,7 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.core.wire.results import is_reference
 from anabranch_taskgroup.session.context_merge import apply_reduced
-from anabranch_taskgroup.session.derive import derive
+from anabranch_taskgroup.session.derive import derive, halts
 from anabranch_taskgroup.session.groups import close_group, group_status, report_group
 from anabranch_taskgroup.session.held import release
 from anabranch_taskgroup.session.keys import is_from_outside, set_key
@@ -52,6 +52,14 @@ from anabranch_taskgroup.session.known_runs import (
 from anabranch_taskgroup.session.lifecycle import admit, refuse_value, settle, stop_steps
 from anabranch_taskgroup.session.overdue import ask_about_overdue, first_question
 from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.phase_table import Phase
+from anabranch_taskgroup.session.phases import (
+    report_phase,
+    run_phases,
+    start_tasks,
+    terminate,
+    time_out_task,
+)
 from anabranch_taskgroup.session.restoring import restore
 from anabranch_taskgroup.session.retry_import import finish_import, request_import
 from anabranch_taskgroup.session.retry_import import has_all_groups as is_whole
@@ -77,6 +85,8 @@ def decide(config: DecisionConfig, partition: PartitionState, delivery: Delivere
     turn = Turn(config, partition, delivery.offset, delivery.at)
     _HANDLERS[type(delivery.message)](turn, delivery.message, delivery.segments)
     settle(turn)
+    if turn.ending:
+        run_phases(turn)
     run_id = getattr(delivery.message, "run_id", "")
     run = partition.runs.get(run_id)
     if run is not None:
@@ -140,6 +150,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         reserved_keys=frozenset(message.reserved_keys),
         shared={key: MergedKey(each.policy, each.producers) for key, each in message.shared.items()},
         alternatives=dict(message.alternatives),
+        phases=message.phases,
         submitted_at=message.submitted_at or 0.0,
         depth=message.depth,
         project=message.project,
@@ -179,9 +190,11 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
     # Counted before the first step is admitted, which may end at once and must not close the group without the
     # others.
     group.unfinished += len(tasks)
-    if run.importing_from is not None and not run.stopped:
+    if group.is_ending and run.may_start(group):
+        start_tasks(turn, run, group, tasks)
+    elif run.importing_from is not None and not run.stopped:
         request_import(turn, run)
-    else:
+    elif not group.is_ending or run.terminated:
         for task in tasks:
             admit(turn, run, task)
     if not group.unfinished:
@@ -201,7 +214,9 @@ def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
         if each.producers and each.home == group.name:
             group.unsettled.add(key)
     run.groups[message.group] = group
-    turn.event(run, "group.started", group=group.name)
+    group.is_ending = group.name in run.phases
+    if run.may_start(group):
+        turn.event(run, "group.started", group=group.name)
     return group
 
 
@@ -210,16 +225,32 @@ def _stop_run(turn: Turn, message: StopRun, segments: tuple[bytes, ...]) -> None
     if run is None:
         remember_early_stop(turn, message)
         return
-    if run.stopped:
-        if not is_whole(run):
-            abandon_incomplete(turn, run)
+    if run.stopped or run.phase is not Phase.RUNNING:
+        _stop_again(turn, run, message)
         return
     run.stopped = message.reason
     run.timers.bring_forward(OVERDUE, first_question(turn.at))
-    turn.effects.append(Halt(run.run_id, run.session_id, message.reason, admission=run.admission))
+    turn.effects += halts(run, message.reason)
     event = TaskEvent.TIME_OUT if message.reason == "timed_out" else TaskEvent.CANCEL
     for group in list(run.groups.values()):
-        stop_steps(turn, run, group, event)
+        if not group.is_ending:
+            stop_steps(turn, run, group, event)
+    if message.terminate:
+        terminate(turn, run)
+    elif run.phases and run.paused:
+        # Nothing resumes a stopped run, and its end has to go on.
+        run.paused, run.pause_cause = False, run.pause_cause + 1
+        turn.effects.append(Pause(run.run_id, run.session_id, False, run.deadline))
+
+
+def _stop_again(turn: Turn, run: Run, message: StopRun) -> None:
+    """A second stop, or one of a run that is ending: only a `terminate` ends a phase."""
+    if message.terminate and run.phases and not run.terminated:
+        terminate(turn, run)
+    elif run.stopped and not is_whole(run):
+        abandon_incomplete(turn, run)
+    else:
+        turn.partition.drop("stop of a run that is ending")
 
 
 def _check_run(turn: Turn, message: CheckRun, segments: tuple[bytes, ...]) -> None:
@@ -325,7 +356,11 @@ def _time_out_group(turn: Turn, run: Run, timer: Timer, now: float) -> None:
 def _step_due(turn: Turn, run: Run, timer: Timer, now: float) -> None:
     group = run.groups[timer.group]
     task = group.tasks[timer.task]
-    if not task.is_over:
+    if task.is_over:
+        return
+    if timer.kind is TimerKind.TASK_TIMEOUT:
+        time_out_task(turn, run, group, task)
+    else:
         kind_of(task).due(turn, Step(run, group, task), timer.kind, now)
 
 
@@ -345,6 +380,7 @@ def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:
         turn.publish(turn.config.names.runs, message.run_id, RunUnknown(run_id=message.run_id))
         return
     turn.effects += derive(run)
+    report_phase(turn, run)
     for group in run.groups.values():
         if group.is_reported:
             report_group(turn, run, group, group_status(group))

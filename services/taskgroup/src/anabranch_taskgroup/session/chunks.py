@@ -68,7 +68,7 @@ def chunk_size(
 
 
 def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
-    if run.paused or run.stopped or task.state is not TaskState.RUNNING:
+    if run.paused or (run.stopped and not group.is_ending) or task.state is not TaskState.RUNNING:
         return None
     if not _has_window(turn.config, group, task):
         return None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from anabranch.core.conditions import evaluate, fields_of, why_false
 from anabranch.core.errors import ConditionError
 from anabranch.core.wire.messages import Json
+from anabranch_taskgroup.session.phase_values import names_of_phase
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import JudgeConditions, Turn
@@ -66,7 +67,8 @@ def judge(turn: Turn, run: Run, task: Task, purpose: str) -> Judgement | None:
 
 def condition_values(run: Run, task: Task) -> dict[str, Value]:
     """The values that conditions of a step may read, by key; absent ones are left out."""
-    return visible_values(run, task)
+    found = visible_values(run, task)
+    return found if run.outcome is None else found | names_of_phase(run, task)
 
 
 def references_in(values: Mapping[str, Value], conditions: Sequence[Json]) -> list[str]:

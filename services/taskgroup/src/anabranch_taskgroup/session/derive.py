@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from anabranch.core.wire.messages import StopReason
 from anabranch.runtime.ownership.effects import Effect
 from anabranch_taskgroup.session.context_merge import pending_reductions
 from anabranch_taskgroup.session.retry_import import has_all_groups
@@ -65,8 +66,19 @@ def derive(run: Run) -> Iterator[Effect]:
     if run.paused:
         yield Pause(run.run_id, run.session_id, True, run.deadline)
     if run.stopped:
-        yield Halt(run.run_id, run.session_id, run.stopped, admission=run.admission)
+        yield from halts(run, run.stopped)
     for group in run.groups.values():
         if group.timed_out or group.decided is not None:
             reason = "timed_out" if group.timed_out else "cancelled"
             yield Halt(run.run_id, run.session_id, reason, group.name, run.admission)
+
+
+def halts(run: Run, reason: StopReason) -> Iterator[Halt]:
+    """The stops of a run for its workers. A run with phases stops its groups one by one, so that the workers run
+    the groups of its end."""
+    if not run.phases:
+        yield Halt(run.run_id, run.session_id, reason, admission=run.admission)
+        return
+    for name in run.expected:
+        if run.terminated or name not in run.phases:
+            yield Halt(run.run_id, run.session_id, reason, name, run.admission)

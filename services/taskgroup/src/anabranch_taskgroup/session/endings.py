@@ -163,6 +163,8 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     group = run.groups[task.group]
     turn.ended.append((run, group, task))
     group.unfinished -= 1
+    if task.order.compensate is not None and _has_completed(task):
+        run.undo.append((task.group, task.name))
     if task.order.announces:
         _announce(turn, run, task)
     if group.need is not None or group.fail_fast:
@@ -176,6 +178,11 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
             close_group(turn, run, home)
     if not group.unfinished:
         close_group(turn, run, group)
+
+
+def _has_completed(task: Task) -> bool:
+    """True if the task has a completed member; a kind of step without members is one itself."""
+    return bool(task.completed) or (task.state is TaskState.COMPLETED and task.order.expansion is None)
 
 
 def _announce(turn: Turn, run: Run, task: Task) -> None:

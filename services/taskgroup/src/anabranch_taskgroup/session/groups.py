@@ -41,6 +41,18 @@ def close_group(turn: Turn, run: Run, group: Group) -> None:
     run.finished_groups += 1
     if run.finished_groups == len(run.expected):
         _close_run(turn, run)
+    elif run.phases:
+        turn.ending.append(run)
+
+
+def close_unused(turn: Turn, run: Run, group: Group) -> None:
+    """Close and report the group of a phase that has nothing to do. It has no events."""
+    group.is_reported = True
+    run.groups[group.name] = group
+    report_group(turn, run, group, "completed")
+    run.finished_groups += 1
+    if run.finished_groups == len(run.expected):
+        _close_run(turn, run)
 
 
 def group_status(group: Group) -> Status:
@@ -55,7 +67,8 @@ def group_status(group: Group) -> Status:
             status = "timed_out"
         elif task.state is TaskState.FAILED and status == "completed" and not task.is_handled:
             status = "failed"
-    return status
+    # A phase that took too long does not make the run one that timed out.
+    return "failed" if group.is_ending and status == "timed_out" else status
 
 
 def report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from anabranch.core.wire.events import EventEntry
 from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.retry_import import has_all_groups
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.steps.kind import Activity
 from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
@@ -18,9 +19,7 @@ from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
 
 def is_idle(run: Run) -> bool:
     """True if nothing of the run is under way, for a known reason."""
-    if run.importing_from is not None or not all(
-        name in run.groups and run.groups[name].is_known for name in run.expected
-    ):
+    if run.importing_from is not None or not has_all_groups(run):
         return False
     steps = open_steps(run)
     activities = {

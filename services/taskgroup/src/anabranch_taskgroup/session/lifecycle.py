@@ -15,6 +15,7 @@ from anabranch_taskgroup.session.early_decisions import decision_of, shortfall_o
 from anabranch_taskgroup.session.endings import end, fail
 from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import lookup_of, scope_with, set_key
+from anabranch_taskgroup.session.phase_limits import limit_task
 from anabranch_taskgroup.session.skips import absent_need, other_branch
 from anabranch_taskgroup.session.state import Absent, Group, Run
 from anabranch_taskgroup.session.states import TaskEvent, TaskState
@@ -26,7 +27,7 @@ from anabranch_taskgroup.session.turn import Halt, Turn, Watch
 
 def admit(turn: Turn, run: Run, task: Task) -> None:
     """Admit a new step: wait for its dependencies, or begin it where all are there."""
-    if run.stopped:
+    if run.stopped and (run.terminated or not run.groups[task.group].is_ending):
         end(turn, run, task, TaskEvent.TIME_OUT if run.stopped == "timed_out" else TaskEvent.CANCEL)
         return
     if turn.undecided:
@@ -78,7 +79,18 @@ def _begin_or_skip(turn: Turn, run: Run, task: Task) -> None:
         if (found := judge(turn, run, task, WHEN)) is not None:
             _begin_if_true(turn, run, task, found)
         return
-    kind_of(task).begin(turn, Step(run, run.groups[task.group], task))
+    # As `_begin`, without a further call for each step.
+    group = run.groups[task.group]
+    kind_of(task).begin(turn, Step(run, group, task))
+    if group.is_ending:
+        limit_task(turn, run, group, task)
+
+
+def _begin(turn: Turn, run: Run, task: Task) -> None:
+    group = run.groups[task.group]
+    kind_of(task).begin(turn, Step(run, group, task))
+    if group.is_ending:
+        limit_task(turn, run, group, task)
 
 
 def _begin_if_true(turn: Turn, run: Run, task: Task, found: Judgement) -> None:
@@ -87,7 +99,7 @@ def _begin_if_true(turn: Turn, run: Run, task: Task, found: Judgement) -> None:
     elif found.case < 0:
         end(turn, run, task, TaskEvent.CONDITION_FALSE, skip=Skip("condition", found.because))
     else:
-        kind_of(task).begin(turn, Step(run, run.groups[task.group], task))
+        _begin(turn, run, task)
 
 
 def take_judgement(turn: Turn, step: Step, message: ConditionJudged) -> None:

@@ -56,7 +56,9 @@ def waits_of(run: Run, names: Names) -> Iterator[Wait]:
 
 
 def _waits_of_task(run: Run, group: Group, task: Task, names: Names) -> Iterator[Wait]:
-    if task.state is TaskState.WAITING:
+    if not run.may_start(group):
+        yield Wait(Missing(Fact.WAITS_FOR_GROUPS, task.group, task.name))
+    elif task.state is TaskState.WAITING:
         yield from _waiting(task)
         if task.judging is not None:
             detail = "the values that its condition compares are being read"

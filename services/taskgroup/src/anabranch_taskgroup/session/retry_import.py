@@ -11,6 +11,7 @@ from anabranch.core.wire.messages import MembersTaken, RunTaken, TakenPage
 from anabranch_taskgroup.session.chunks import FIRST_LIMIT, new_chunk
 from anabranch_taskgroup.session.dead_letters import admit_traceback, emit_failure, failure_of
 from anabranch_taskgroup.session.merge import add_results, page_prefix, spill_if_large
+from anabranch_taskgroup.session.phase_table import COMPENSATE
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import stored_key
@@ -29,7 +30,10 @@ def request_import(turn: Turn, run: Run) -> None:
 
 def has_all_groups(run: Run) -> bool:
     """True if each group of the run is known with all of its tasks."""
-    return len(run.groups) == len(run.expected) and all(group.is_known for group in run.groups.values())
+    # The group of compensations has no record: it is made when it starts.
+    made_here = COMPENSATE in run.phases and COMPENSATE not in run.groups
+    expected = len(run.expected) - made_here
+    return len(run.groups) == expected and all(group.is_known for group in run.groups.values())
 
 
 def import_page(turn: Turn, run: Run, task: Task, message: TakenPage, page: bytes) -> None:
@@ -70,7 +74,8 @@ def finish_import(run: Run, message: RunTaken) -> list[Task]:
     same values as the imported ones."""
     run.importing_from = None
     run.warnings += message.warnings
-    tasks = [task for group in run.groups.values() for task in group.tasks.values()]
+    groups = [group for group in run.groups.values() if not group.is_ending]
+    tasks = [task for group in groups for task in group.tasks.values()]
     waiting = [task for task in tasks if task.state is TaskState.WAITING]
     for task in waiting:
         if task.unseen:

@@ -19,6 +19,7 @@ from anabranch.core.wire.messages import Failure, Json, Need, TaskOrder
 from anabranch.core.wire.results import is_reference
 from anabranch.runtime.ownership.effects import StorePut
 from anabranch_taskgroup.session.keys import lookup_of
+from anabranch_taskgroup.session.phase_table import COMPENSATE
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import stored_key
@@ -55,13 +56,24 @@ def store_outcomes(turn: Turn, run: Run) -> None:
     """Store the outcomes that a retry can import, at the end of a run."""
     names = turn.config.names
     ttl = max(1.0, turn.config.result_ttl - AHEAD_SECONDS)
-    for group in run.groups.values():
+    undone = undone_tasks(run) if run.phases else ()
+    # The groups of the end run again, after a retry as after its first run.
+    for group in [group for group in run.groups.values() if not group.is_ending]:
         for task in group.tasks.values():
+            if (group.name, task.name) in undone:
+                continue
             if task.completed or (task.failed and task.state is TaskState.COMPLETED):
                 key = names.outcome(run.session_id, run.run_id, group.name, task.name)
                 turn.effects.append(StorePut(run.session_id, key, dumps(outcome_of(run, task)), ttl))
     key = names.outcome(run.session_id, run.run_id)
     turn.effects.append(StorePut(run.session_id, key, dumps(outside_values(run)), ttl))
+
+
+def undone_tasks(run: Run) -> set[tuple[str, str]]:
+    """(group, task) of the tasks whose compensation has begun: a retry runs them again."""
+    group = run.groups.get(COMPENSATE)
+    tasks = group.tasks.values() if group is not None else ()
+    return {(task.order.undoes.group, task.order.undoes.task) for task in tasks if task.order.undoes is not None}
 
 
 def outcome_of(run: Run, task: Task) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.snapshots import RunTrail
 from anabranch.core.value_objects import value_object
-from anabranch.core.wire.messages import Failure, Json, Status, StopReason
+from anabranch.core.wire.messages import Failure, Json, PhaseName, Status, StopReason
+from anabranch_taskgroup.session.phase_table import GROUP_OF, Phase
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import Timers
@@ -121,6 +122,9 @@ class Group:
     decided: Status | None = None
     """How the group ends, whatever its other tasks would have done: `fail_fast` or `need` has cancelled them."""
 
+    is_ending: bool = False
+    """The group of a phase of the run's end: it starts last, and a stop of the run does not stop it."""
+
     @property
     def is_decided_early(self) -> bool:
         """True if the end of one task may decide the group and cancel the others."""
@@ -190,6 +194,16 @@ class Run:
     from_outside: set[str] = field(default_factory=set)
     """Keys that tasks declare as external dependencies, in contrast to keys that an earlier run of the session
     set."""
+    phases: tuple[PhaseName, ...] = ()
+    """The groups of its end; see OpenRun."""
+    phase: Phase = Phase.RUNNING
+    outcome: Status | None = None
+    """How the groups of the request ended as a whole; None before."""
+    undo: list[tuple[str, str]] = field(default_factory=list)
+    """(group, task) of the tasks with `compensate` that ended with completed members, in the order of their
+    ends."""
+    terminated: bool = False
+    """It ends without compensations and `finally`."""
     stopped: StopReason | None = None
     paused: bool = False
     pause_cause: int = -1
@@ -224,3 +238,7 @@ class Run:
     def task(self, group: str, name: str) -> Task | None:
         found = self.groups.get(group)
         return found.tasks.get(name) if found else None
+
+    def may_start(self, group: Group) -> bool:
+        """False for a group of a phase that has not begun: its tasks are admitted later."""
+        return not group.is_ending or GROUP_OF.get(self.phase) == group.name

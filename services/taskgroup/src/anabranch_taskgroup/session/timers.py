@@ -30,6 +30,8 @@ class TimerKind(IntEnum):
     """Of a step: a parked chunk or a retry is due."""
     WAIT = 4
     """Of a step that waits: the time of a member has come."""
+    TASK_TIMEOUT = 5
+    """Of a task of `finally`: its timeout is over."""
 
 
 class Timer(NamedTuple):
@@ -41,7 +43,7 @@ class Timer(NamedTuple):
 
 
 OVERDUE = Timer(TimerKind.OVERDUE)
-STEP_TIMERS = (TimerKind.AGENT_MISSING, TimerKind.REOFFER, TimerKind.WAIT)
+STEP_TIMERS = (TimerKind.AGENT_MISSING, TimerKind.REOFFER, TimerKind.WAIT, TimerKind.TASK_TIMEOUT)
 
 
 class Timers(DueQueue[Timer]):

@@ -249,6 +249,8 @@ class Turn:
     undecided: list[tuple[Run, Group, Task]] = field(default_factory=list)
     """Tasks that ended in this turn, of groups that one of them may decide. `lifecycle.settle` checks them."""
     doubtful: list[tuple[Run, Group]] = field(default_factory=list)
+    ending: list[Run] = field(default_factory=list)
+    """Runs with phases of which a group ended in this turn; see `phases`."""
     """Groups of which a task has ended, and which may lack tasks to complete the number that they need."""
     changes: int = 0
     """Changes of the session's context in this turn so far."""

@@ -18,7 +18,7 @@ from typing import Any
 from anabranch.core.error_records import error_record
 from anabranch.core.errors import AttemptTimeout, ExpansionError
 from anabranch.core.expansion.members import Member, member_name
-from anabranch.core.templates import member_scope
+from anabranch.core.templates import Scope, member_scope
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch.runtime.process.loops import is_interrupt
@@ -122,7 +122,8 @@ class ChunkRun:
     """None if no member has a span."""
     scope: TaskScope = field(init=False)
     """What all its members' tasks share."""
-    retries: Retries = field(init=False)
+    retries: Retries | None = None
+    """Made at the first failed attempt, because nearly no chunk has any."""
     system_names: Mapping[str, Any] = field(init=False)
     """The names that templates of all members see."""
 
@@ -139,7 +140,6 @@ class ChunkRun:
             context=self.prepared.context,
             listener=self.buffer,
         )
-        self.retries = Retries(offer, self.prepared.retry, self.prepared.retriers)
         self.system_names = {"run_id": offer.run_id, "session_id": offer.session_id, "task_name": offer.task}
 
     def halt(self) -> None:
@@ -331,6 +331,8 @@ class ChunkRun:
                 {"index": shown},
                 self.system_names,
             )
+            if prepared.undone_inputs is not None:
+                scope = Scope({"inputs": prepared.undone_inputs.render(scope)}, scope)
             message = templates.message.render(scope)
             instructions = templates.instructions.render(scope)
             inputs = templates.inputs.render(scope)
@@ -430,6 +432,8 @@ class ChunkRun:
             raise error
         self.buffer.note_left_out(index, attempt)
         offer, record = self.offer, error_record(error)
+        if self.retries is None:
+            self.retries = Retries(offer, self.prepared.retry, self.prepared.retriers)
         delay, retrier = self.retries.decide(index, attempt, record)
         errors, now = self.prepared.errors, self.clock.monotonic()
         failure = errors.failure_of(record, now)

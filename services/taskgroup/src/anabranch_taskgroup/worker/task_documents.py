@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -13,6 +13,7 @@ from anabranch.core.errors import AnabranchError
 from anabranch.core.expansion.members import Member, expand
 from anabranch.core.names import Names
 from anabranch.core.request.models import Expansion, RetryPolicy
+from anabranch.core.templates import Template, compile_template
 from anabranch.core.wire.messages import Json, Offer, TaskOrder
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import StateStore
@@ -23,6 +24,7 @@ from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.task_templates import TaskTemplates, TemplateCache
 from anabranch_taskgroup.worker.template_memory import WEIGHTLESS, Weight
 from anabranch_taskgroup.worker.tracing import TaskTrace
+from anabranch_taskgroup.worker.undone_members import undone_members
 
 CACHE_SIZE = 256
 """Maximum documents that a worker caches."""
@@ -61,6 +63,8 @@ class Prepared:
     """The size of its rendered templates."""
     document_bytes: int
     """Bytes of the document, as an upper bound of the values of one member."""
+    undone_inputs: Template | None = None
+    """Of a compensation: the inputs of the task that it undoes."""
     _errors: AttemptErrors | None = None
 
     @property
@@ -79,11 +83,17 @@ def prepare(
     trace: TaskTrace,
     make_errors: Callable[[], AttemptErrors],
     document_bytes: int,
+    loop: Mapping[str, Json],
 ) -> Prepared:
-    """Prepare a document. Retry policy and timeout of the request override those of the agent's declaration."""
+    """Prepare a document. Retry policy and timeout of the request override those of the agent's declaration.
+
+    Args:
+        loop: the names of its loops that the task sees.
+    """
     order = document.order
-    # Values of dependencies take precedence over the context of the request under the same key.
-    template_context = {**document.template_context, **context}
+    # Values of dependencies take precedence over the context of the request under the same key, and names of loops
+    # over both.
+    template_context = {**document.template_context, **context, **loop}
     compiled = (templates.message, templates.instructions, templates.inputs)
     return Prepared(
         order=order,
@@ -99,6 +109,7 @@ def prepare(
         make_errors=make_errors,
         weight=Weight.of(compiled, template_context) if templates.inserts_text else WEIGHTLESS,
         document_bytes=document_bytes,
+        undone_inputs=None if order.undoes is None else compile_template(order.undoes.inputs, typed=True),
     )
 
 
@@ -111,7 +122,11 @@ def members_of(
         slices: for an array expansion, the items of only these members.
     """
     expansion = prepared.order.expansion
-    return iter(ONLY_MEMBER) if expansion is None else _expanded_members(prepared, expansion, offer, slices)
+    if expansion is None:
+        return iter(ONLY_MEMBER)
+    if prepared.order.undoes is not None and slices is not None:
+        return undone_members(expansion, prepared.arrays, offer, slices)
+    return _expanded_members(prepared, expansion, offer, slices)
 
 
 def _expanded_members(
@@ -171,9 +186,10 @@ class TaskDocuments:
             if not offered.segments[0]:
                 return None
             document = _parsed(offered.segments[0])
-        if document.references:
+        if document.references or document.loop_references:
             return None
-        return self._prepared(offer, document, document.context, len(offered.segments[0]) or LOCAL_BYTES)
+        size = len(offered.segments[0]) or LOCAL_BYTES
+        return self._prepared(offer, document, document.context, document.loop, size)
 
     async def get(self, offered: Offered) -> Prepared:
         """The prepared task of an offer.
@@ -191,16 +207,23 @@ class TaskDocuments:
         if document is None:
             data = offered.segments[0] or await self._load(offer)
             document, size = _parsed(data), len(data)
-        return self._prepared(offer, document, await self._context(document), size)
+        context = await self._resolved(document, document.context, document.references)
+        loop = await self._resolved(document, document.loop, document.loop_references)
+        return self._prepared(offer, document, context, loop, size)
 
     def _prepared(
-        self, offer: Offer, document: TaskDocument, context: Mapping[str, Json], document_bytes: int
+        self,
+        offer: Offer,
+        document: TaskDocument,
+        context: Mapping[str, Json],
+        loop: Mapping[str, Json],
+        document_bytes: int,
     ) -> Prepared:
         agent = self._registry.get(offer.agent)
         assert agent is not None, "offers of unknown agents are handed back before"
         templates = self._templates.of(document.order)
         prepared = prepare(
-            document, context, agent, templates, self._trace(document), self._errors, document_bytes
+            document, context, agent, templates, self._trace(document), self._errors, document_bytes, loop
         )
         if offer.expanded:  # any other task has one chunk, and its document is not needed again
             self._cache[_id_of(offer)] = prepared
@@ -214,11 +237,15 @@ class TaskDocuments:
             raise DocumentMissing(f"{offer.document_key} is not in the store")
         return found
 
-    async def _context(self, document: TaskDocument) -> Mapping[str, Json]:
-        context = dict(document.context)
-        for key in document.references:
-            context[key] = await values.resolve(self._store, self._names, context[key], within=document.session_id)
-        return context
+    async def _resolved(
+        self, document: TaskDocument, found: Mapping[str, Json], references: Iterable[str]
+    ) -> Mapping[str, Json]:
+        resolved = dict(found)
+        for key in references:
+            resolved[key] = await values.resolve(
+                self._store, self._names, resolved[key], within=document.session_id
+            )
+        return resolved
 
     async def items(self, offered: Offered) -> bytes:
         """The slices of arrays of an offer: those in it, or those that the store has for it.

@@ -21,6 +21,7 @@ class RunStatus(StrEnum):
 
     ACCEPTED = "accepted"
     RUNNING = "running"
+    COMPENSATING = "compensating"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"

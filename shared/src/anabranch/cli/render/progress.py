@@ -249,7 +249,7 @@ class RunProgress:
     def waits_for(self, unstarted: float | None) -> str | None:
         """The missing worker or agent that the run waits for; `unstarted` is how many seconds `is_unstarted` was
         true."""
-        if self.status not in ("submitted", "running"):
+        if self.status not in ("submitted", "running", "compensating"):
             return None
         return reason((task.lacks_agent for task in self.tasks if task.lacks_agent is not None), unstarted)
 

@@ -71,6 +71,7 @@ _STYLES = {
     "completed": "green",
     "failed": "red",
     "running": "cyan",
+    "compensating": "yellow",
     "skipped": "yellow",
     "cancelled": "yellow",
     "timed_out": "yellow",

@@ -14,6 +14,7 @@ from anabranch.core.request.flow import LOOP_NAMES
 from anabranch.core.request.flow_links import FlowLinks
 from anabranch.core.request.flow_outline import Declared, Target
 from anabranch.core.request.graph import Graph
+from anabranch.core.request.models import COMPENSATE
 from anabranch.core.request.outline import TaskOutline
 from anabranch.core.request.validation import MAX_SUGGESTED, Pointer, suggestion
 
@@ -29,6 +30,7 @@ def flow_problems(graph: Graph, policies: Collection[str], pointer: Pointer) -> 
     yield from _names_in_loops(graph, links, pointer)
     yield from _error_keys(graph, policies, pointer)
     yield from _finally(graph, links, pointer)
+    yield from _compensations(graph, links, pointer)
 
 
 def _unknown_tasks(graph: Graph, links: FlowLinks, pointer: Pointer) -> Iterator[Problem]:
@@ -148,3 +150,16 @@ def _finally(graph: Graph, links: FlowLinks, pointer: Pointer) -> Iterator[Probl
                 message = f"{task.label} waits for {graph.tasks[target].label}, which runs after all others"
                 path = graph.origin(index, target) or task.path
                 yield Problem(Code.CYCLE, pointer(path), message, "move it into `finally`, or drop the dependency")
+
+
+def _compensations(graph: Graph, links: FlowLinks, pointer: Pointer) -> Iterator[Problem]:
+    """Compensations that would never run, and a group with the name that the group of compensations has."""
+    compensated = [each for each in graph.tasks if each.flow is not None and each.flow.compensation is not None]
+    for task in compensated:
+        if links.is_final[graph.tasks.index(task)]:
+            message = f"{task.label} has `compensate`, and runs after all compensations"
+            yield Problem(Code.SCHEMA, pointer((*task.path, "compensate")), message, "leave it out")
+    taken = next((each for each in graph.tasks if each.group == COMPENSATE), None) if compensated else None
+    if taken is not None:
+        message = f"the group {COMPENSATE!r} is that of the compensations of this request"
+        yield Problem(Code.DUPLICATE_NAME, pointer((*taken.path[:2], "name")), message, "give it another name")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Discriminator, Field, GetJsonSchemaHandler, Tag, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -51,8 +51,10 @@ RESERVED_IN_REQUEST = frozenset({"priority", "deadline", "not_before"})
 RESERVED_IN_TASK = frozenset({"pool"})
 
 DAY = 86_400.0
-FINALLY = "finally"
+FINALLY: Final = "finally"
 """The name of the group of the tasks in ``finally``."""
+COMPENSATE: Final = "compensate"
+"""The name of the group of compensations."""
 
 TaskKind = Literal["task", "wait", "run", "switch", "loop"]
 

@@ -6,7 +6,7 @@ validates the request and builds the plan.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -258,7 +258,7 @@ def assemble(request: Request, graph: Graph, members: Sequence[MemberForecast]) 
             group=group,
             name=spec.name,
             spec=spec,
-            needs=graph.needs[index],
+            needs=graph.needs[index] if group != FINALLY else _optional_results(graph.needs[index]),
             level=levels[index],
             members=members[index].count,
             context_keys=undeclared.of(index, spec),
@@ -276,6 +276,14 @@ def assemble(request: Request, graph: Graph, members: Sequence[MemberForecast]) 
     several = {key: len(found) for key, found in alternatives.items()}
     warnings = tuple(undeclared.warnings)
     return Plan(request, tasks, _by_level(tasks), executions, edges, warnings, several, graph.flow)
+
+
+def _optional_results(needs: Iterable[Dependency]) -> tuple[Dependency, ...]:
+    """The needs of a task in `finally`. It runs whatever happened: it requires no result of other groups."""
+    return tuple(
+        need if need.kind == "task" or (need.producer or ("",))[0] == FINALLY else need._replace(optional=True)
+        for need in needs
+    )
 
 
 def _branch(

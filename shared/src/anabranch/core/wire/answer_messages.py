@@ -1,11 +1,11 @@
-"""Messages about runs that a service cannot continue or does not know, and fragments of messages. Import them from
+"""Messages about runs that a service cannot continue or does not know, phases, and fragments. Import them from
 `messages`."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from anabranch.core.wire.message_parts import Message
+from anabranch.core.wire.message_parts import Message, PhaseName
 
 
 class Fragment(Message):
@@ -62,3 +62,14 @@ class CheckRun(Message):
     type: Literal["check_run"] = "check_run"
     run_id: str
     admission: int
+
+
+class PhaseBegan(Message):
+    """A group of a run's end has started, because all groups before it have ended."""
+
+    type: Literal["phase_began"] = "phase_began"
+    run_id: str
+    phase: PhaseName
+    until: float
+    """When the phase has ended at the latest, in seconds since the epoch."""
+    admission: int | None = None

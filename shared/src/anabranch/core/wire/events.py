@@ -24,6 +24,7 @@ EVENT_TYPES = (
     "run.accepted",
     "run.paused",
     "run.resumed",
+    "run.compensating",
     "run.completed",
     "run.failed",
     "run.cancelled",

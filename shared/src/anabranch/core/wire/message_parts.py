@@ -14,6 +14,8 @@ Json = Any
 
 Status = Literal["completed", "failed", "cancelled", "timed_out"]
 StopReason = Literal["cancelled", "timed_out"]
+PhaseName = Literal["compensate", "finally"]
+"""The groups of a run's end, in their order."""
 Mode = Literal["fast", "careful", "alone"]
 """How members run. `fast`: starts are reported in batches; `careful`: each start is recorded before the call;
 `alone`: as `careful`, and beside no other suspect (a member whose chunk a worker died with)."""

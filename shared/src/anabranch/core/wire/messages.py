@@ -15,6 +15,7 @@ from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.answer_messages import CheckRun as CheckRun
 from anabranch.core.wire.answer_messages import FailRun as FailRun
 from anabranch.core.wire.answer_messages import Fragment as Fragment
+from anabranch.core.wire.answer_messages import PhaseBegan as PhaseBegan
 from anabranch.core.wire.answer_messages import RunOverdue as RunOverdue
 from anabranch.core.wire.answer_messages import RunUnknown as RunUnknown
 from anabranch.core.wire.child_messages import ChildEnded as ChildEnded
@@ -34,6 +35,7 @@ from anabranch.core.wire.message_parts import MemberRetry as MemberRetry
 from anabranch.core.wire.message_parts import Message as Message
 from anabranch.core.wire.message_parts import Mode as Mode
 from anabranch.core.wire.message_parts import Need as Need
+from anabranch.core.wire.message_parts import PhaseName as PhaseName
 from anabranch.core.wire.message_parts import SharedKey as SharedKey
 from anabranch.core.wire.message_parts import SkippedTask as SkippedTask
 from anabranch.core.wire.message_parts import Spans as Spans
@@ -175,6 +177,9 @@ class OpenRun(Message):
     """Keys with a policy, and their producers."""
     alternatives: dict[str, int] = empty_object()
     """Keys without a policy that several tasks produce, of which at most one runs: the number of these tasks."""
+    phases: tuple[PhaseName, ...] = ()
+    """Those of `groups` that start once all others have ended: `compensate`, which the session's owner makes and
+    starts if something is to be undone, then `finally`."""
     submitted_at: float | None = None
     """Time of admission in seconds since the epoch. None from an earlier release if no key has a policy."""
     admission: int = 0
@@ -429,6 +434,7 @@ OnRuns = Annotated[
     | ControlRun
     | GroupResults
     | GroupFinished
+    | PhaseBegan
     | FailRun
     | RunUnknown
     | RunOverdue

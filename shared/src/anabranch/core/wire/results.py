@@ -113,7 +113,7 @@ def _without_absent(document: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None or name not in _OF_SOME_RUNS}
 
 
-_OF_SOME_RUNS = ("parent", "definition")
+_OF_SOME_RUNS = ("parent", "definition", "compensation")
 _OF_POLICIES = ("policy", "writers")
 
 
@@ -157,6 +157,8 @@ class RunFinal(ResultBody):
     """Failures that an ``error_key`` has as its value: they are not among ``failures``, and fail no run."""
     skipped: tuple[SkippedTask, ...] = ()
     """The first tasks that were skipped, with the reason."""
+    compensation: Literal["complete", "incomplete"] | None = None
+    """Whether each compensation of a run that did not complete has completed; absent if there was none."""
     stopped_by: StoppedBy | None = None
     """The command that stopped the run, if it was cancelled or terminated by one."""
     parent: ParentLink | None = None

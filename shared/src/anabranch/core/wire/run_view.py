@@ -155,7 +155,7 @@ class RunView:
     """A run.
 
     Attributes:
-        status: `accepted`, `running`, `completed`, `failed`, `cancelled` or `timed_out`.
+        status: `accepted`, `running`, `compensating`, `completed`, `failed`, `cancelled` or `timed_out`.
         request_id: None if not even the acceptance of the run is known here yet.
         last_fact_at: the time of the latest event.
         retry_of: the run id of the run that this one retries.

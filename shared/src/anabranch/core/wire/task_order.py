@@ -21,6 +21,14 @@ class BranchOrder(Message):
     reason: Literal["branch", "condition"] = "branch"
 
 
+class UndoneTask(Message):
+    """The completed task that a compensation undoes, and the template of its inputs."""
+
+    group: str
+    task: str
+    inputs: Json = None
+
+
 class TaskOrder(Message):
     """A task for the session's owner: its dependencies, its agent and members, and how to join the outcomes."""
 
@@ -65,3 +73,5 @@ class TaskOrder(Message):
     wait: Wait | None = None
     run: SubRun | None = None
     compensate: Compensation | None = None
+    undoes: UndoneTask | None = None
+    """Of a compensation, whose order the session's owner makes."""

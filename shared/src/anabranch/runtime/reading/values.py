@@ -156,6 +156,19 @@ async def member_value(
     return None, False
 
 
+async def member_values(
+    store: StateStore, names: Names, session_id: str, run_id: str, key: str, manifest: Mapping[str, Any]
+) -> dict[int, Json]:
+    """Load the values of members whose pages a manifest names, which need not be in the store, by their index.
+
+    Raises:
+        ValueGone: a page is no longer in the store.
+        ServerUnavailable: the store cannot be reached.
+    """
+    source = _Source(store, names, session_id, run_id, key)
+    return {index: value async for index, value in _members(source, manifest)}
+
+
 def _parts(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return [manifest] if manifest["format"] == "same" else manifest["parts"]
 

@@ -16,6 +16,7 @@ from anabranch.runtime.reading.values import public_value, resolve
 from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.accounts import Account
 from anabranch.testing.simulator.deadlines import wrong_times
+from anabranch.testing.simulator.endings import has_endings
 from anabranch.testing.simulator.faults import HORIZON
 from anabranch.testing.simulator.sharing import SESSION, SHARED, combined
 from anabranch.testing.simulator.workload import Expected
@@ -99,6 +100,10 @@ async def check_results(world: World) -> None:
             results = await _resolved(world, account, final["results"], may_be_gone=not is_last)
             if world.lost_at < account.ended[final["accepted_at"]] and world.keeps_results:
                 _check_store(world, final)
+            order = world.observer.endings.get(final["run_id"])
+            if has_endings(str(world.seed)) and order is not None and account.expected is not None:
+                for problem in order.problems(account.expected, final):
+                    world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")
             problems = _problems(account, final, results, may_be_lost=world.edges.loses_log)
             for problem in (*problems, *_wrong_times(world, account, final)):
                 world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")

@@ -18,6 +18,7 @@ from anabranch.core.wire.fragments import Assembler
 from anabranch.core.wire.results import MARK, has_mark, is_reference
 from anabranch.ports import Fence, HistoryEntry, Incoming, Write
 from anabranch.testing.simulator.accounts import Account
+from anabranch.testing.simulator.endings import COMPENSATE, EndingOrder
 from anabranch.testing.simulator.sharing import SHARED
 from anabranch.testing.simulator.workload import Expected
 
@@ -43,6 +44,7 @@ class Observer:
         self._put: set[str] = set()
         self._epochs: dict[str, int] = {}
         self._events: set[tuple[str, str]] = set()
+        self.endings: dict[str, EndingOrder] = {}
         self._by_topic = {
             names.results: self._result,
             names.groups: self._on_groups,
@@ -202,15 +204,27 @@ class Observer:
         may_differ = account is not None and account.may_be_lost
         if self._published_bodies.setdefault(identity, header) != header and not may_differ:
             self.violated(f"{identity} finished twice: {self._published_bodies[identity]} and {header}")
-        if (run_id, group) not in self._events:
+        # A run that completed has nothing to undo: its group of compensations has no events.
+        is_unused = group == COMPENSATE and not header.get("counts", {}).get("total")
+        if (run_id, group) not in self._events and not is_unused:
             self.violated(f"{identity} was reported as finished before its event was on the log")
 
     def _event(self, record: Incoming) -> None:
         header = _header(record.value)
+        self._check_endings(header)
         for entry in header.get("entries", ()):
             kind = str(entry.get("type", ""))
             if kind.startswith("group.") and kind != "group.started":
                 self._events.add((header["run_id"], entry["group"]))
+
+    def _check_endings(self, header: Mapping[str, Any]) -> None:
+        account = self.accounts.get(header["run_id"])
+        if header.get("source") != "groups" or account is None or account.expected is None:
+            return
+        order = self.endings.setdefault(header["run_id"], EndingOrder())
+        groups = [group["name"] for group in account.expected.request["task_groups"]]
+        for problem in order.read(header.get("entries", ()), groups):
+            self.violated(f"{header['run_id']}: {problem}")
 
     # --- the store -----------------------------------------------------------------------------------
 
@@ -243,9 +257,19 @@ class Observer:
         expected = account.expected if account else None
         if account is None or expected is None:
             return
+        if task.group == COMPENSATE:
+            self._check_undone(task)
         for key in task.context:
             if key in expected.producers or key == SHARED:
                 self._check_dependency(task, key, account, expected)
+
+    def _check_undone(self, task: Any) -> None:
+        """Check that a compensation sees the result of the member that it undoes."""
+        order = self.endings.get(task.run_id, EndingOrder())
+        for (_, name), members in order.completed.items():
+            wanted = None if task.index is None else sorted(members, reverse=True)[task.index : task.index + 1]
+            if name == task.task_name and wanted not in (None, [task.inputs["undoes"]]):
+                self.violated(f"{task.name} undoes {task.inputs['undoes']}, expected {wanted}")
 
     def _check_dependency(self, task: Any, key: str, account: Account, expected: Expected) -> None:
         for producer in expected.writers if key == SHARED else (expected.producers[key],):

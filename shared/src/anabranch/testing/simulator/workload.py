@@ -16,6 +16,7 @@ from zlib import crc32
 import orjson
 
 from anabranch.testing.simulator.edges import Edges
+from anabranch.testing.simulator.endings import add_endings, attempts_of, evaluate_endings, has_endings
 from anabranch.testing.simulator.extremes import add_extremes, is_refused, nested, resubmission
 from anabranch.testing.simulator.long_runs import prolong
 from anabranch.testing.simulator.lookalikes import add_lookalikes
@@ -33,6 +34,7 @@ class Expected:
         values: values that dependents may see, by key.
         broken: number of failed tasks.
         totals: number of members of each task that has some, by `group/task`.
+        done: how many of them complete.
         producers: `group/task` that produces a key.
         writers: `group/task` of the tasks that write the shared key.
         is_exact: False if the run may be cut short (a cancel, a timeout, a member that kills its worker); then
@@ -48,6 +50,7 @@ class Expected:
     completed: int = 0
     broken: int = 0
     totals: dict[str, int] = field(default_factory=dict)
+    done: dict[str, int] = field(default_factory=dict)
     producers: dict[str, str] = field(default_factory=dict)
     writers: tuple[str, ...] = ()
     is_exact: bool = True
@@ -137,6 +140,8 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
         add_extremes(edges, expected.request, number, workload)
         if "snapshots" in edges:
             prolong(edges.random, expected.request, number, workload)
+        if has_endings(edges.seed):
+            add_endings(edges.random, expected)
         evaluate(expected, _outside_of(workload, number))
         workload.runs.append(expected)
         _send_again(edges, expected, number, workload)
@@ -300,6 +305,7 @@ def evaluate(expected: Expected, outside: Mapping[str, Any]) -> None:
         expected.producers[key] = place
         found[key] = _outcome(expected, place, task, key, found)
     expected.values = {key: value for key, value in found.items() if value is not ABSENT and key not in outside}
+    evaluate_endings(expected, answer)
     if expected.broken:
         expected.status = "failed"
 
@@ -357,6 +363,7 @@ def _single(expected: Expected, place: str, task: Mapping[str, Any], key: str, s
         expected.broken += 1
         return ABSENT
     expected.completed += 1
+    expected.done[place] = 1
     expected.results[key] = value
     return value
 
@@ -384,6 +391,7 @@ def _joined(
     failed = len(items) - len(results)
     expected.failed += failed
     expected.completed += len(results)
+    expected.done[place] = len(results)
     value = _formatted(config["output_format"], results, len(items))
     if failed <= _tolerated(task, len(items)):
         if config["output_format"] == "separate":
@@ -413,8 +421,7 @@ def _succeeds(task: Mapping[str, Any], index: int) -> bool:
     inputs = task["inputs"]
     if index in inputs.get("fails", ()):
         return False
-    attempts = task["retry"]["max_attempts"] if "retry" in task else 1
-    return bool(inputs.get("flaky", {}).get(str(index), 0) < attempts)
+    return bool(inputs.get("flaky", {}).get(str(index), 0) < attempts_of(task))
 
 
 def _tolerated(task: Mapping[str, Any], count: int) -> int:

@@ -51,6 +51,10 @@ class TaskKind(StepKind):
         if task.order.expansion is None:
             task.total = 1
             run_members(turn, run, task)
+        elif task.order.undoes is not None:
+            # Its members are those of the task that it undoes: no array is counted.
+            turn.event(run, "task.expanded", group=task.group, task=task, count=task.total)
+            run_members(turn, run, task)
         elif has_large_array(run, task):
             turn.effects.append(CountArrays(run.run_id, task.group, task.name))
         else:

@@ -25,6 +25,7 @@ const APPEARANCES = {
   queued: appearance("Queued", "idle", DOTTED, true),
   running: appearance("Running", "running", HALF, true),
   retrying: appearance("Retrying", "running", HALF, true),
+  compensating: appearance("Compensating", "held", HALF, true),
   paused: appearance("Paused", "held", BARS, true),
   held: appearance("Held", "held", SHIELD, true),
   completed: appearance("Completed", "good", DISC_CHECK, false),
@@ -48,7 +49,7 @@ export function appearanceOf(status) {
 /** All tones. */
 export const TONES = ["idle", "running", "held", "good", "bad", "stopped", "late"];
 
-export const RUN_STATUSES = ["accepted", "running", "completed", "failed", "cancelled", "timed_out"];
+export const RUN_STATUSES = ["accepted", "running", "compensating", "completed", "failed", "cancelled", "timed_out"];
 
 /** True if a run with this status may still change. @param {string | null | undefined} status */
 export const isOpen = (status) => appearanceOf(status).open;
