@@ -163,7 +163,7 @@ def test_a_file_that_is_no_request_exits_with_2_and_a_document(
 
 
 def test_a_refused_request_is_a_rejected_run(command: Command) -> None:
-    done = command("run", wrong(steps=[]), "--json", "--embedded")
+    done = command("run", wrong(priority=3), "--json", "--embedded")
 
     assert done.code == 2
     document = done.document

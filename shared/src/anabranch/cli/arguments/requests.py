@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -69,6 +69,10 @@ def plan(
     file: RequestFile,
     expand: Annotated[bool, typer.Option("--expand", help="List every member with its rendered inputs.")] = False,
     strict: Strict = False,
+    graph: Annotated[
+        Literal["mermaid", "dot"] | None,
+        typer.Option("--graph", help="Print the graph of the tasks as the text of a diagram."),
+    ] = None,
     output: Output = None,
     json: Json = False,
 ) -> None:
@@ -76,4 +80,5 @@ def plan(
     with errors_as_exit(json or output == "json"):
         from anabranch.cli.commands.plan import plan as show_plan
 
-        raise typer.Exit(show_plan(file, settings(), form=form_of(output, json), expand=expand, strict=strict))
+        form = form_of(output, json)
+        raise typer.Exit(show_plan(file, settings(), form=form, expand=expand, strict=strict, graph=graph))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli import request_files
@@ -12,14 +12,18 @@ from anabranch.cli.render.output import (
     count,
     foreign_output_to_stderr,
     print_json,
+    print_text,
     say,
     short,
     wide_console,
 )
 from anabranch.cli.render.tables import Form, fields, print_csv
 from anabranch.core.errors import RequestRefused
-from anabranch.core.request.admission import Limits, read_request
+from anabranch.core.request.admission import Limits, ValidationResult, read_request
+from anabranch.core.request.drawing import Drawing, draw
+from anabranch.core.request.flow import WAIT_KINDS
 from anabranch.core.request.planning import refused_document
+from anabranch.core.request.task_spelling import MADE_UP
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
@@ -27,12 +31,22 @@ if TYPE_CHECKING:
 SHOWN_MEMBERS = 20
 
 
-def plan(file: str, settings: Settings, *, form: Form, expand: bool, strict: bool = False) -> int:
-    """Print the plan; returns the exit code: 2 if the request is invalid.
+def plan(
+    file: str,
+    settings: Settings,
+    *,
+    form: Form,
+    expand: bool,
+    strict: bool = False,
+    graph: Drawing | None = None,
+) -> int:
+    """Print the plan, or with `graph` its diagram; returns the exit code: 2 if the request is invalid.
 
     Raises:
         Misconfigured: a module with agents cannot be loaded.
     """
+    if graph is not None:
+        return _draw(file, settings, graph, strict=strict)
     with foreign_output_to_stderr(form is not Form.TABLE):
         document = plan_document(file, settings, expand=expand, strict=strict)
     if form is Form.JSON:
@@ -47,16 +61,32 @@ def plan(file: str, settings: Settings, *, form: Form, expand: bool, strict: boo
 def plan_document(file: str, settings: Settings, *, expand: bool, strict: bool = False) -> dict[str, Any]:
     """The document of `--json`. With `strict`, placeholders without a value are errors."""
     try:
-        document = request_files.load(file)
+        return _validated(file, settings, strict=strict).to_document(expand=expand)
     except RequestRefused as refused:
         return refused_document(refused.errors, refused.warnings, task_groups=0, tasks=0, document_bytes=0)
-    validation = read_request(
-        document,
+
+
+def _validated(file: str, settings: Settings, *, strict: bool) -> ValidationResult:
+    """Raises RequestRefused: the file is no document."""
+    return read_request(
+        request_files.load(file),
         limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
         agents=_agents(settings.agents),
         strict=strict,
     )
-    return validation.to_document(expand=expand)
+
+
+def _draw(file: str, settings: Settings, form: Drawing, *, strict: bool) -> int:
+    with foreign_output_to_stderr(True):
+        try:
+            validation = _validated(file, settings, strict=strict)
+        except RequestRefused as refused:
+            validation = ValidationResult(errors=refused.errors)
+    if validation.plan is None:
+        _show(validation.to_document())
+        return WRONG
+    print_text(draw(validation.plan, form).rstrip("\n"))
+    return COMPLETED
 
 
 def _agents(modules: Sequence[str]) -> Collection[str] | None:
@@ -117,9 +147,38 @@ def _line(label: str, task: dict[str, Any]) -> str:
     if task["members"] is None:
         members = " × length of its array, not known yet"
     else:
-        members = "" if task["members"] == 1 else f" × {task['members']:,}"
-    needs = f"  after {', '.join(task['dependencies'])}" if task["dependencies"] else ""
-    return f"{label} [{task['agent']}]{members}{needs}  → {', '.join(task['result_keys'])}"
+        members = "" if task["members"] == 1 or task.get("kind") in MADE_UP else f" × {task['members']:,}"
+    before = [*task["dependencies"], *task.get("after", ()), *task.get("follows", ())]
+    needs = f"  after {', '.join(before)}" if before else ""
+    results = f"  → {', '.join(task['result_keys'])}" if task["result_keys"] else ""
+    return f"{label} [{task['agent'] or task['kind']}]{members}{needs}{''.join(_flow(task))}{results}"
+
+
+def _flow(task: dict[str, Any]) -> Iterator[str]:
+    """What controls a task, in words."""
+    if "in_loop" in task:
+        yield f"  in {task['in_loop']}"
+    if "loop" in task:
+        yield f"  {task['bound']}"
+    if "switch" in task:
+        cases = [*task["switch"]["cases"], *(["else"] if task["switch"]["has_default"] else [])]
+        yield f"  cases {'; '.join(f'{number}: {case}' for number, case in enumerate(cases))}"
+    if "branch" in task:
+        yield f"  in case {task['branch']['case']} of {task['branch']['switch']}"
+    if "when_text" in task:
+        yield f"  when {task['when_text']}"
+    if "wait" in task:
+        yield f"  {_waited(task['wait'])}"
+    if "error_key" in task:
+        yield f"  its failure → {task['error_key']}"
+    if task.get("will_skip"):
+        yield "  (will be skipped)"
+
+
+def _waited(wait: dict[str, Any]) -> str:
+    name = next((name for name in WAIT_KINDS if name in wait), "")
+    value = wait.get(name)
+    return f"{name}: {value if isinstance(value, (str, int, float)) else short(value)}"
 
 
 def _members(expanded: Sequence[dict[str, Any]]) -> list[str]:

@@ -51,7 +51,7 @@ def _check_name(value: object) -> object:
 def _check_agent(value: object) -> object:
     if value is MISSING:
         raise PydanticKnownError("missing")
-    return _check_name(value)
+    return _named(value, names.name_problem(value)) if isinstance(value, str) else value
 
 
 def _check_key(value: object) -> object:

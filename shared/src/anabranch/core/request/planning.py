@@ -17,11 +17,14 @@ from anabranch.core.names import leading_keys
 from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import json_pointer
 from anabranch.core.request.flow import LOOP_NAMES
+from anabranch.core.request.flow_document import flow_document
 from anabranch.core.request.flow_links import ROOT, RUN_NAME, FlowLinks
+from anabranch.core.request.foresight import Foresight, foresee
 from anabranch.core.request.graph import Dependency, Graph, SessionKeys, build_graph
 from anabranch.core.request.member_counts import AT_RUN_TIME, ORDINARY, MemberForecast, forecast_members
 from anabranch.core.request.models import FINALLY, Request, TaskSpec
 from anabranch.core.request.outline import GroupOutline, TaskOutline, outline_of, read_outline
+from anabranch.core.request.task_spelling import MADE_UP
 from anabranch.core.request.templates_of_task import templates_of
 from anabranch.core.request.validation import cycles, unknown_keys
 from anabranch.core.templates import RenderBudget, RenderedTooLarge, Scope, member_scope, placeholders, render
@@ -42,7 +45,8 @@ class PlannedBranch(NamedTuple):
 class PlannedTask:
     """One task of the plan.
 
-    ``level`` counts from 0. ``members`` is 1 for an ordinary task and None if not known before the run.
+    ``level`` counts from 0. ``members`` is 1 for an ordinary task, 0 for a switch or a loop, and None if not known
+    before the run.
     ``context_keys`` are the keys of the request's context that the templates mention without declaring them:
     they are replaced as well.
     """
@@ -77,7 +81,7 @@ class PlannedTask:
         return {
             "group": self.group,
             "name": self.name,
-            "agent": self.spec.agent,
+            "agent": self.spec.agent or None,
             "dependencies": [need.key for need in self.needs if need.kind != "task"],
             "result_keys": list(self.spec.result_keys),
             "members": self.members,
@@ -99,6 +103,8 @@ class Plan:
     alternatives: Mapping[str, int] = field(default_factory=dict)
     """Keys that at most one of several tasks produces, with the number of these tasks."""
     flow: FlowLinks | None = None
+    sources: tuple[tuple[int, ...], ...] = ()
+    """For each task, the indexes of the tasks that it waits for."""
 
     def to_document(
         self,
@@ -111,10 +117,11 @@ class Plan:
         """The document of ``plan --json``. With ``expand`` each task lists its first ``limit`` members, rendered
         within ``budget``."""
         context = self.visible_context() if expand else {}
+        foresight = foresee(self) if self.flow is not None else None
         return {
             "valid": True,
             "errors": [],
-            "warnings": list(self.warnings),
+            "warnings": [*self.warnings, *(_failing(self, foresight) if foresight is not None else ())],
             "counts": {
                 "task_groups": len(self.request.task_groups),
                 "tasks": len(self.tasks),
@@ -124,8 +131,9 @@ class Plan:
             "levels": [list(level) for level in self.levels],
             "tasks": [
                 task.to_document()
+                | ({} if foresight is None else flow_document(self, index, foresight))
                 | ({"expanded": list(self._members(task, context, limit, budget))} if expand else {})
-                for task in self.tasks
+                for index, task in enumerate(self.tasks)
             ],
         }
 
@@ -177,6 +185,12 @@ class Plan:
         if self.request.session_id is not None:
             names["session_id"] = self.request.session_id
         return names
+
+
+def _failing(plan: Plan, foresight: Foresight) -> Iterator[str]:
+    """Warnings about conditions that cannot be evaluated with the values of the context."""
+    for index, error in foresight.errors.items():
+        yield f"{plan.tasks[index].label} will fail: {error}"
 
 
 def _shown(
@@ -260,7 +274,7 @@ def assemble(request: Request, graph: Graph, members: Sequence[MemberForecast]) 
             spec=spec,
             needs=graph.needs[index] if group != FINALLY else _optional_results(graph.needs[index]),
             level=levels[index],
-            members=members[index].count,
+            members=0 if graph.flow is not None and spec.kind in MADE_UP else members[index].count,
             context_keys=undeclared.of(index, spec),
             expanded=members[index].expanded,
             announces=index in announcing,
@@ -275,7 +289,8 @@ def assemble(request: Request, graph: Graph, members: Sequence[MemberForecast]) 
     alternatives = graph.flow.alternatives.get(ROOT, {}) if graph.flow is not None else {}
     several = {key: len(found) for key, found in alternatives.items()}
     warnings = tuple(undeclared.warnings)
-    return Plan(request, tasks, _by_level(tasks), executions, edges, warnings, several, graph.flow)
+    levels_of_labels = _by_level(tasks)
+    return Plan(request, tasks, levels_of_labels, executions, edges, warnings, several, graph.flow, graph.edges)
 
 
 def _optional_results(needs: Iterable[Dependency]) -> tuple[Dependency, ...]:
