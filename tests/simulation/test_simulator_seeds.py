@@ -12,6 +12,7 @@ from anabranch.core.policies import Contribution, Fold, RunsValue
 from anabranch.testing.simulator import FAULTS, PromiseBroken, World, simulate
 from anabranch.testing.simulator.__main__ import main
 from anabranch.testing.simulator.edges import EDGES_FROM
+from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch_taskgroup.session.state import MergedKey
@@ -86,7 +87,16 @@ def _no_collections() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "first", [*range(0, SEEDS, BLOCK), SHARED_FROM, EDGES_FROM, EDGES_FROM + BLOCK, LONG_FROM, LONG_FROM + BLOCK]
+    "first",
+    [
+        *range(0, SEEDS, BLOCK),
+        SHARED_FROM,
+        EDGES_FROM,
+        EDGES_FROM + BLOCK,
+        LONG_FROM,
+        LONG_FROM + BLOCK,
+        ENDINGS_FROM,
+    ],
 )
 def test_every_promise_is_kept_under_every_fault(first: int) -> None:
     broken = {}

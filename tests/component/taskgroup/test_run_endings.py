@@ -12,6 +12,7 @@ from small_requests import array, request, task
 
 from anabranch import Task
 from anabranch.core.errors import RequestRefused
+from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System
 
 Start = Callable[..., System]
@@ -108,6 +109,14 @@ def test_a_compensation_runs_once_for_each_completed_member_in_reverse_order_of_
         "run.compensating",
         "run.failed",
     ]
+
+
+def test_an_expansion_without_members_has_nothing_to_undo(anabranch_system: Start) -> None:
+    book = Book()
+    empty = task("e", "do", "{item}", expansion_config=array([]), compensate={"agent": "undo"})
+    result = anabranch_system(agents=book.agents).run(request(empty, task("c", "broken")))
+
+    assert (result.status, result.compensation, book.lines) == ("failed", None, [])
 
 
 def test_a_completed_run_is_not_compensated_and_does_not_say_so(anabranch_system: Start) -> None:
@@ -308,10 +317,33 @@ def test_names_and_tasks_of_the_end_of_a_run_are_checked(anabranch_system: Start
     undone = {"agent": "undo"}
     groups = [{"name": "compensate", "tasks": [task("a", compensate=undone)]}]
     last = [{"name": "clean", "agent": "tell", "compensate": undone}]
+    body = {"name": "L", "loop": {"each": [1, 2]}, "result_keys": ["x"]}
+    groups.append({"name": "h", "tasks": [body, task("x", in_loop="L", compensate=undone)]})
     with pytest.raises(RequestRefused) as refused:
         s.run({"task_groups": groups, "finally": last})
 
     assert [(each.code, each.path) for each in refused.value.errors] == [
+        ("schema", "/task_groups/1/tasks/1/compensate"),
         ("schema", "/finally/0/compensate"),
         ("duplicate_name", "/task_groups/0/name"),
     ]
+
+
+def test_a_run_is_shown_as_compensating_meanwhile(anabranch_system: Start) -> None:
+    book = Book()
+
+    async def undo_slowly(task: Task) -> None:
+        await asyncio.sleep(60)
+
+    s = anabranch_system(agents={**book.agents, "undo": undo_slowly})
+    run = s.submit(request(done("a"), task("b", "broken", dependencies=["a"])))
+    s.advance(20)
+    view = s.wait(load_view(s.embedded.store, s.embedded.names, run.run_id))
+
+    assert view is not None
+    assert (view.status, view.has_ended) == ("compensating", False)
+    assert run.result().status == "failed"
+    s.advance(5)
+    view = s.wait(load_view(s.embedded.store, s.embedded.names, run.run_id))
+    assert view is not None
+    assert view.status == "failed"

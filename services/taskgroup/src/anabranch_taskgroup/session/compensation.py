@@ -31,7 +31,7 @@ def add_compensations(turn: Turn, run: Run) -> bool:
     group = Group(COMPENSATE, parts=1, seen={0}, is_ending=True, max_chunks=MAX_CHUNKS, opened_at=turn.at)
     run.groups[COMPENSATE] = group
     previous: str | None = None
-    for place in reversed(run.undo):
+    for place in dict.fromkeys(reversed(run.undo)):
         undone = run.groups[place[0]].tasks[place[1]]
         name = _name(group, undone)
         task = Task(_order(run, undone, name, previous), COMPENSATE, first_fence(run.admission))

@@ -159,6 +159,12 @@ def _compensations(graph: Graph, links: FlowLinks, pointer: Pointer) -> Iterator
         if links.is_final[graph.tasks.index(task)]:
             message = f"{task.label} has `compensate`, and runs after all compensations"
             yield Problem(Code.SCHEMA, pointer((*task.path, "compensate")), message, "leave it out")
+        elif task.flow is not None and task.flow.in_loop is not None:
+            message = (
+                f"{task.label} has `compensate` in a loop, whose earlier iterations leave nothing to undo them by"
+            )
+            hint = "undo within the iteration, by a task that depends on the error_key of another"
+            yield Problem(Code.SCHEMA, pointer((*task.path, "compensate")), message, hint)
     taken = next((each for each in graph.tasks if each.group == COMPENSATE), None) if compensated else None
     if taken is not None:
         message = f"the group {COMPENSATE!r} is that of the compensations of this request"
