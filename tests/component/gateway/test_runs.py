@@ -402,3 +402,18 @@ async def test_a_definition_is_stored_once_and_started_by_name(running: Running)
     assert "hey!" in answer.json()["results"].values()
     assert answer.json()["definition"]["version"] == "1"
     assert (refused.status_code, refused.json()["errors"][0]["path"]) == (422, "/input/word")
+
+
+async def test_a_fork_takes_over_what_does_not_depend_on_the_change(running: Running) -> None:
+    first = (await running.submit(HELLO)).json()
+    path = f"/v1/runs/{first['run_id']}/fork"
+
+    started = await running.http.post(path, json={"from": "letter", "request_id": "again"})
+    empty = await running.http.post(path, json={})
+    unknown = await running.http.post(path, json={"form": "letter"})
+
+    assert (started.status_code, started.json()["run_id"]) == (202, run_id_for("again"))
+    assert (empty.status_code, unknown.status_code) == (422, 422)
+    outcome = await running.get(f"/v1/runs/{run_id_for('again')}/result", wait="20s")
+    assert outcome["results"] == first["results"]
+    assert outcome["forked_from"] == first["run_id"]

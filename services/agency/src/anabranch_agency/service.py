@@ -12,6 +12,7 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.topics import RETENTION_SECONDS
 from anabranch.runtime.reading.definitions import DefinitionTable
 from anabranch_agency.intake.children import ChildRequests
+from anabranch_agency.intake.forks import ForkRequests
 from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.request_consumer import RequestConsumer
 from anabranch_agency.intake.sessions import Sessions
@@ -67,7 +68,9 @@ class AgencyService:
         store, names = self._resources.store, self._resources.names
         sessions = Sessions(store, names, RETENTION_SECONDS)
         definitions = DefinitionTable(log, names)
-        self._handler.set_children(ChildRequests(context, log, sessions, definitions))
+        self._handler.set_intake(
+            ChildRequests(context, log, sessions, definitions), ForkRequests(context, log, sessions)
+        )
         await self._owner.start()
         self._consumer = RequestConsumer(context, self._resources, sessions, definitions)
         await self._consumer.start()

@@ -8,7 +8,7 @@ raises an error with every problem; the Agency then accepts or rejects the reque
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 from uuid import UUID
@@ -35,7 +35,7 @@ from anabranch.runtime.process.settings import Settings, servers_named
 from anabranch.runtime.process.topics import ensure_topics
 from anabranch.runtime.reading.definitions import DefinitionTable
 from anabranch.sdk.client_ports import ClientPorts
-from anabranch.sdk.control import retry, send_control
+from anabranch.sdk.control import fork, retry, send_control
 from anabranch.sdk.local_system import LocalSystem, local_system
 from anabranch.sdk.request_file import read_document
 from anabranch.sdk.run import Run
@@ -282,6 +282,30 @@ class Client:
             ServerUnavailable: a server does not answer.
         """
         return await retry(self, run_or_request_id, request_id or self.links.ids.run_scoped())
+
+    async def fork(
+        self,
+        run_or_request_id: str,
+        *,
+        tasks: Sequence[str] = (),
+        values: Mapping[str, Any] | None = None,
+        request: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+    ) -> Run:
+        """Start a run that takes over what an ended run has, except what depends on a change.
+
+        Args:
+            tasks: the tasks to run again, as `task` or `group/task`.
+            values: values that replace those of the context.
+            request: a request in place of that of the run: its tasks with the same definition are taken over.
+            request_id: request id of the new run. A repeated id does not start a second run. None: a new id.
+
+        Raises:
+            RequestRefused: there is no such run, it is still open, or nothing is to be run again.
+            ServerUnavailable: a server does not answer.
+        """
+        fork_id = request_id or self.links.ids.run_scoped()
+        return await fork(self, run_or_request_id, fork_id, tasks, values or {}, request)
 
     async def control(
         self, action: Control, *, run_id: str | None = None, request_id: str | None = None, **more: Any

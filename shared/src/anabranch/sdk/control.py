@@ -6,7 +6,7 @@ run decides in any case.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -59,14 +59,40 @@ async def retry(client: Client, run_or_request_id: str, request_id: str) -> Run:
     return run
 
 
-def why_not_retried(run: str, known: RunRecord | None) -> Problem | None:
+async def fork(
+    client: Client,
+    run_or_request_id: str,
+    request_id: str,
+    tasks: Sequence[str],
+    values: Mapping[str, Any],
+    request: Mapping[str, Any] | None,
+) -> Run:
+    """See `Client.fork`."""
+    before = await client.run_id_of(run_or_request_id)
+    run_id = run_id_for(request_id)
+    known, existing = await load_run_records(client.store, client.names, (before, run_id))
+    problem = why_not_retried(run_or_request_id, known, is_fork=True)
+    if existing is not None and existing.accepted.get("forked_from") != before:
+        problem = problem or _conflict(before, existing)
+    if problem is not None:
+        raise RequestRefused([problem])
+    assert known is not None
+    run = await client.watch(run_id, request_id, known.session_id, None)
+    record = {"type": "fork", "run_id": before, "new_request_id": request_id, "request": request}
+    # Empty fields are left out: the record is checked as if a user had written it.
+    more = {"from": list(tasks) or None, "set": dict(values) or None}
+    await send_control(client.links, record | more)
+    return run
+
+
+def why_not_retried(run: str, known: RunRecord | None, *, is_fork: bool = False) -> Problem | None:
     """The reason why a run cannot be retried, from its tombstone; None if it can."""
     if known is None:
         hint = "see: anabranch list; a run whose record has expired has to be submitted again"
         return Problem(Code.NOT_RETRYABLE, "/run_id", f"there is no run {run}", hint)
     if known.final is None:
         return Problem(Code.NOT_RETRYABLE, "/run_id", f"run {run} is still open", "wait for its end, or cancel it")
-    if known.final_status == "completed":
+    if known.final_status == "completed" and not is_fork:
         hint = "submit it with a new request id to run it again"
         return Problem(Code.NOT_RETRYABLE, "/run_id", f"run {run} completed: nothing failed", hint)
     return None

@@ -128,6 +128,15 @@ class Run:
         """Request cancellation of the run; `result` returns once it has ended. Raises ServerUnavailable."""
         await self._client.control("cancel", run_id=self.run_id)
 
+    async def fork(
+        self,
+        tasks: Sequence[str] = (),
+        values: Mapping[str, Any] | None = None,
+        request: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Start a fork of the run, which has ended; see `Client.fork`."""
+        return await self._client.fork(self.run_id, tasks=tasks, values=values, request=request)
+
     async def pause(self) -> None:
         """Request a pause: no further members start. Raises ServerUnavailable."""
         await self._client.control("pause", run_id=self.run_id)

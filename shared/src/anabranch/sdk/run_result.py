@@ -91,6 +91,8 @@ class RunResult:
             document["stopped_by"] = dict(self.stopped_by)
         if self.retry_of is not None:
             document |= {"retry_of": self.retry_of, "taken_over": self.taken_over}
+        elif "forked_from" in self.origin:
+            document["taken_over"] = self.taken_over
         document |= self.origin
         return document | ({"errors": [dict(e) for e in self.errors]} if self.status == "rejected" else {})
 

@@ -76,14 +76,17 @@ def control_run(record: Incoming, control: ControlRecord, run_id: str) -> Contro
             command_id=control.command_id or origin_of(record),
             **said,
         )
-    if control.type == "retry":
+    if control.type == "retry" or control.type == "fork":
         # A record that is delivered again has the same position, and so starts the same retry and not a second
         # one.
         default = request_id_for(record.topic, record.partition, record.offset)
         return ControlRun(
             run_id=run_id,
-            action="retry",
+            action=control.type,
             new_request_id=control.new_request_id or default,
+            fork_from=(control.from_,) if isinstance(control.from_, str) else control.from_,
+            fork_set=control.set,
+            fork_request=control.request,
             origin=origin_of(record),
             traceparent=header_of(record, "traceparent"),
             **said,

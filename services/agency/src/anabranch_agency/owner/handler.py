@@ -25,6 +25,7 @@ from anabranch.runtime.ownership.handler import Recall
 from anabranch.runtime.ownership.snapshots import delivered, is_snapshot
 from anabranch.runtime.process.resources import Resources
 from anabranch_agency.intake.children import ChildRequests
+from anabranch_agency.intake.forks import ForkRequests
 from anabranch_agency.owner.metrics import counts_of, spans_of
 from anabranch_agency.owner.original_records import Origin, originals
 from anabranch_agency.owner.resubmit import resubmitted
@@ -34,6 +35,7 @@ from anabranch_agency.run.actor import decide_delivered
 from anabranch_agency.run.children import AdmitChild
 from anabranch_agency.run.control import early_command
 from anabranch_agency.run.faults import abandon
+from anabranch_agency.run.forks import Fork
 from anabranch_agency.run.state import PartitionState
 from anabranch_agency.run.turn import DeadLetterOriginal, DecisionConfig, EventOf, Resubmit, RunLimits, Turn
 
@@ -49,6 +51,7 @@ class RunsHandler:
         self._names = config.names
         self._config = config
         self._children: ChildRequests | None = None
+        self._forks: ForkRequests | None = None
         self.topic = config.names.runs
         self.group = config.names.agency_runs
         self.snapshots = run_snapshots(self._names)
@@ -57,9 +60,9 @@ class RunsHandler:
         """Set the limits of the log and of the settings. Called before the first decision."""
         self._config = replace(self._config, result_bytes=result_bytes, limits=limits)
 
-    def set_children(self, children: ChildRequests) -> None:
-        """Set what validates the requests of sub-runs. Called before the first decision."""
-        self._children = children
+    def set_intake(self, children: ChildRequests, forks: ForkRequests) -> None:
+        """Set what validates the requests of sub-runs and forks. Called before the first decision."""
+        self._children, self._forks = children, forks
 
     def fence_key(self, scope: str) -> str:
         return self._names.run_fence(scope)
@@ -214,7 +217,7 @@ class RunsHandler:
         return False
 
     async def make_durable(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
-        refusals, retries, children = [], [], []
+        refusals, retries, children, forks = [], [], [], []
         for effect in effects:
             if isinstance(effect, DeadLetterOriginal) and effect.origin:
                 refusals.append(effect)
@@ -222,11 +225,16 @@ class RunsHandler:
                 retries.append(effect)
             elif isinstance(effect, AdmitChild):
                 children.append(effect.message)
+            elif isinstance(effect, Fork):
+                forks.append(effect)
         if refusals:
             await self._dead_letter_originals(refusals)
         if children:
             assert self._children is not None
             await self._children.submit(children)
+        for fork in forks:
+            assert self._forks is not None
+            await self._forks.submit(state.number, fork)
         for retry in retries:
             await self._log.publish(await resubmitted(self._log, self._names, state.number, retry))
 

@@ -50,6 +50,8 @@ def retry_of(first: SubmitRun, control: ControlRun) -> SubmitRun:
             "parent": None,
             "by": control.by,
             "reason": control.reason,
+            "forked_from": None,
+            "taken": (),
         }
     )
 
@@ -60,6 +62,11 @@ async def _record_at(log: EventLog, topic: str, partition: int, offset: int) -> 
         async for batch in reader:
             return batch[0]
     raise AssertionError("a reader waits at the end of the log")
+
+
+async def submission_at(log: EventLog, topic: str, partition: int, offset: int, run_id: str) -> SubmitRun | None:
+    """The request of a run by its offset; None if it is no longer on the log. Raises ServerUnavailable."""
+    return _submission(await _record_at(log, topic, partition, offset), run_id)
 
 
 def _submission(record: Incoming, run_id: str) -> SubmitRun | None:

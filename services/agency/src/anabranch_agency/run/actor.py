@@ -219,6 +219,8 @@ def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
     }
     if submit.parent is not None:
         accepted["parent"] = submit.parent.model_dump(mode="json")
+    if submit.forked_from is not None:
+        accepted["forked_from"] = submit.forked_from
     if submit.definition is not None:
         accepted["definition"] = submit.definition.model_dump(mode="json")
     tombstone = RunRecord(

@@ -11,6 +11,7 @@ from anabranch.core.names import run_id_for
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.messages import ControlRun, PauseRun, ReleaseHeld, StopReason, StopRun, SubmitRun
 from anabranch.core.wire.run_record import RunRecord
+from anabranch_agency.run.forks import Fork
 from anabranch_agency.run.state import Command, Run
 from anabranch_agency.run.turn import Resubmit, Turn, refuse
 
@@ -18,8 +19,8 @@ from anabranch_agency.run.turn import Resubmit, Turn, refuse
 def control_run(turn: Turn, control: ControlRun) -> None:
     """Apply a control record. Most are forwarded to the session's owner of an open run; a retry needs an ended
     run."""
-    if control.action == "retry":
-        _retry(turn, control)
+    if control.action == "retry" or control.action == "fork":
+        _start_again(turn, control)
         return
     # Only these two undo each other. A repeated cancel has no effect, and decisions on held members have a
     # command id.
@@ -90,17 +91,18 @@ def _release(turn: Turn, run: Run, control: ControlRun, action: Literal["redrive
     turn.publish(turn.config.names.groups, run.session_id, message)
 
 
-def _retry(turn: Turn, control: ControlRun) -> None:
-    """Start a run that imports the completed results of an ended run, unless nothing is left to run."""
+def _start_again(turn: Turn, control: ControlRun) -> None:
+    """Start a run that imports results of an ended run: a retry, unless nothing is left to run, or a fork."""
     known = turn.partition.tombstones.get(control.run_id)
-    problem = _why_not_retried(turn, control.run_id, known)
+    problem = _why_not_retried(turn, control.run_id, known, is_fork=control.action == "fork")
     if problem is not None:
         _refuse_retry(turn, control, problem, _project_of(turn, control.run_id, known))
         return
     assert known is not None
     offset = offset_of(known.offset, turn.partition.generation)
     assert offset is not None
-    turn.effects.append(Resubmit(control, offset, _project_of(turn, control.run_id, known)))
+    kind = Fork if control.action == "fork" else Resubmit
+    turn.effects.append(kind(control, offset, _project_of(turn, control.run_id, known)))
 
 
 def _project_of(turn: Turn, run_id: str, known: RunRecord | None) -> str:
@@ -113,13 +115,13 @@ def _project_of(turn: Turn, run_id: str, known: RunRecord | None) -> str:
 _SUBMIT_AGAIN = "submit the request again: the topic `runs` was deleted and recreated"
 
 
-def _why_not_retried(turn: Turn, run_id: str, known: RunRecord | None) -> Problem | None:
+def _why_not_retried(turn: Turn, run_id: str, known: RunRecord | None, *, is_fork: bool) -> Problem | None:
     if run_id in turn.partition.runs:
         return _not_retryable(f"run {run_id} is still open", "wait for its end, or cancel it")
     if known is None or known.final is None:
         hint = "it never existed, or ended too long ago: submit the request again"
         return _not_retryable(f"run {run_id} is not known", hint)
-    if known.final_status == "completed":
+    if known.final_status == "completed" and not is_fork:
         hint = "submit the request under a new id to run it again"
         return _not_retryable(f"run {run_id} completed: nothing failed", hint)
     if offset_of(known.offset, turn.partition.generation) is None:

@@ -41,6 +41,8 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLi
         member_limit=limits.members if limits is not None else None,
         depth=submit.parent.depth if submit.parent is not None else 0,
         project=plan.project,
+        forked_from=submit.forked_from,
+        taken=submit.taken,
     )
 
 

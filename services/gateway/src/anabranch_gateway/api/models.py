@@ -379,6 +379,20 @@ class ClosedModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class ForkBody(ClosedModel):
+    from_: str | list[str] = Field(
+        default_factory=list, alias="from", description="Tasks to run again: `task` or `group/task`"
+    )
+    set: dict[str, Any] = Field(default_factory=dict, description="Values that replace those of the context")
+    request: dict[str, Any] | None = Field(default=None, description="A request in place of that of the run")
+    request_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="Request id of the new run; if it is sent twice, one run starts",
+    )
+
+
 class RetryBody(ClosedModel):
     request_id: str | None = Field(
         default=None, description="Request id of the new run; if it is sent twice, one run starts"

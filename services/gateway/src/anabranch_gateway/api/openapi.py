@@ -58,6 +58,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/runs/{run}/retry", "post"): Operation(
         {202: models.Accepted}, models.RetryBody, (*_RUN, 409, *_BODY), is_body_required=False
     ),
+    ("/v1/runs/{run}/fork", "post"): Operation({202: models.Accepted}, models.ForkBody, (*_RUN, 409, *_BODY)),
     ("/v1/runs/{run}/events", "get"): Operation({200: models.EventPage}, None, _RUN, streams=True),
     ("/v1/runs/{run}/members", "get"): Operation({200: models.MemberPage}, None, (*_RUN, 409, 410)),
     ("/v1/runs/{run}/heatmap", "get"): Operation({200: models.Heatmap}, None, (*_RUN, 409, 410)),
@@ -117,6 +118,7 @@ _REQUEST = {
 }
 _EXAMPLES: Mapping[type[BaseModel], Any] = {
     RunRequest: _REQUEST,
+    models.ForkBody: {"from": ["prices"], "set": {"currency": "EUR"}},
     models.RetryBody: {"request_id": "order-4711-again"},
     models.LetterChoice: {"signature": "007a743ed38c6358"},
     models.SubscriptionBody: {"kind": "webhook", "url": "https://example.com/hook", "types": ["run.*"]},

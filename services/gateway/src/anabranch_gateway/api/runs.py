@@ -6,10 +6,13 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import ValidationError
 
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code, RequestRefused
 from anabranch.core.json_documents import Format
+from anabranch.core.request.envelope import json_pointer
+from anabranch.core.request.schema_errors import schema_problems
 from anabranch.core.run_filter import RunFilter
 from anabranch.core.waiting import waits_for
 from anabranch.core.wire.results import is_reference
@@ -20,11 +23,12 @@ from anabranch.sdk.run import Run
 from anabranch_gateway.access.callers import Caller, Submitter, Viewer, authorize
 from anabranch_gateway.access.leases import Lease
 from anabranch_gateway.api import serializers
+from anabranch_gateway.api.models import ForkBody
 from anabranch_gateway.api.parameters import RunPath
 from anabranch_gateway.context import GatewayContext, WithContext
 from anabranch_gateway.http.parsing import SMALL_BODY_BYTES, BodyReservation
 from anabranch_gateway.http.problems import Refusal, request_refusal
-from anabranch_gateway.http.request_body import read_body, read_object, text_field
+from anabranch_gateway.http.request_body import read_any_object, read_body, read_object, text_field
 from anabranch_gateway.http.responses import encoded_response, json_response
 from anabranch_gateway.runs.lookup import FoundRun, require_open
 from anabranch_gateway.runs.query import list_runs
@@ -225,9 +229,31 @@ async def retry(run: RunPath, request: Request, context: WithContext, caller: Su
     request_id = text_field(body, "request_id", 255)
     found = await context.lookup.find(caller, run)
     started = await context.client.retry(found.run_id, request_id=request_id)
+    return await _started_again(request, context, caller, found, started, "retry")
+
+
+@router.post("/runs/{run}/fork", status_code=202)
+async def fork(run: RunPath, request: Request, context: WithContext, caller: Submitter) -> Response:
+    """Start a run that takes over what an ended one has, except what depends on a change."""
+    body = await read_any_object(request, context.parsing, context.limits.request_bytes)
+    try:
+        wanted = ForkBody.model_validate(body)
+    except ValidationError as error:
+        raise RequestRefused(tuple(schema_problems(error, body, json_pointer))) from error
+    found = await context.lookup.find(caller, run)
+    tasks = [wanted.from_] if isinstance(wanted.from_, str) else wanted.from_
+    started = await context.client.fork(
+        found.run_id, tasks=tasks, values=wanted.set, request=wanted.request, request_id=wanted.request_id
+    )
+    return await _started_again(request, context, caller, found, started, "fork")
+
+
+async def _started_again(
+    request: Request, context: GatewayContext, caller: Caller, found: FoundRun, started: Run, action: str
+) -> Response:
     await context.submitter.add_retry(found, started)
     context.audit.record(
-        request, caller, "retry", project=found.project, run_id=started.run_id, request_id=started.request_id
+        request, caller, action, project=found.project, run_id=started.run_id, request_id=started.request_id
     )
     document: dict[str, Any] = {
         "run_id": started.run_id,

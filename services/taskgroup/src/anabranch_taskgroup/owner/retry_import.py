@@ -25,11 +25,14 @@ from anabranch.core.wire.messages import (
     Spans,
     TakenPage,
     TaskOrder,
+    TaskTaken,
 )
+from anabranch.core.wire.results import is_reference
 from anabranch.ports import Outgoing
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.reading import values
 from anabranch.runtime.reading.public_values import PublicValue
+from anabranch.runtime.reading.run_records import load_run_records
 from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.owner.key_watcher import OutsideKey
 from anabranch_taskgroup.session.retry_snapshot import (
@@ -116,11 +119,15 @@ class RetryImports:
 
     async def _append_outcomes(self, run: Run, before: str) -> tuple[str, ...]:
         session = run.session_id
+        if run.forked_from is not None and (results := await self._results_of_completed(run)) is not None:
+            return await self._append_values_of_tasks(run, results)
         # Stored with every outcome: if it is gone, the outcomes have expired as well.
         [stored] = await self._store.get([self._names.outcome(session, before)])
         if stored is None:
             return (f"the outcomes of run {before} have expired: every task ran again",)
         orders = {(g.name, task.name): task.order for g in run.groups.values() for task in g.tasks.values()}
+        if run.forked_from is not None:
+            orders = {place: order for place, order in orders.items() if place in set(run.taken)}
         found = await self._outcomes(session, before, list(orders))
         complete = {
             place: each
@@ -171,6 +178,40 @@ class RetryImports:
                     "retry import: value from outside the run has expired, its tasks wait for a new one: %s", gone
                 )
         return resolved
+
+    # --- forks ---------------------------------------------------------------------------------------
+
+    async def _results_of_completed(self, run: Run) -> Mapping[str, Any] | None:
+        """The results of the run that a run is a fork of; None unless it completed."""
+        [record] = await load_run_records(self._store, self._names, [run.forked_from or ""])
+        if record is None or record.final is None or record.final_status != "completed":
+            return None
+        results: Any = record.final["results"]
+        if is_reference(results, run.session_id):
+            results = await values.resolve(self._store, self._names, results, within=run.session_id)
+        return dict(results)
+
+    async def _append_values_of_tasks(self, run: Run, results: Mapping[str, Any]) -> tuple[str, ...]:
+        """Append the values of the tasks that a fork takes over. A task without a value in that run, such as one
+        that was skipped, is decided again."""
+        warnings: list[str] = []
+        for group, name in run.taken:
+            task = run.task(group, name)
+            if task is None or not all(key in results for key in task.order.result_keys):
+                continue
+            message = TaskTaken(run_id=run.run_id, group=group, task=name)
+            try:
+                segments = [await self._json_of(run, results[key]) for key in task.order.result_keys]
+            except ValueGone as gone:
+                warnings.append(f"{group}/{name} ran again: {gone}")
+                continue
+            await self._publish(run.session_id, [(message, segments)])
+        return tuple(warnings[:MAX_WARNINGS])
+
+    async def _json_of(self, run: Run, value: Any) -> bytes:
+        if is_reference(value, run.session_id):
+            value = await values.resolve(self._store, self._names, value, within=run.session_id)
+        return orjson.dumps(value)
 
     # --- one task ------------------------------------------------------------------------------------
 

@@ -30,12 +30,14 @@ from anabranch.core.wire.messages import (
     Snapshot,
     StartGroup,
     StopRun,
+    TaskTaken,
     TimerDue,
     ValueFound,
 )
 from anabranch.core.wire.results import is_reference
 from anabranch_taskgroup.session.context_merge import apply_reduced
 from anabranch_taskgroup.session.derive import derive, halts
+from anabranch_taskgroup.session.forks import take_task
 from anabranch_taskgroup.session.groups import close_group, group_status, report_group
 from anabranch_taskgroup.session.held import release
 from anabranch_taskgroup.session.keys import is_from_outside, set_key
@@ -145,7 +147,9 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         expected=message.groups,
         context=dict(message.context),
         traceparent=message.traceparent,
-        importing_from=message.retry_of,
+        importing_from=message.retry_of or message.forked_from,
+        forked_from=message.forked_from,
+        taken=message.taken,
         retry_of=message.retry_of,
         reserved_keys=frozenset(message.reserved_keys),
         shared={key: MergedKey(each.policy, each.producers) for key, each in message.shared.items()},
@@ -300,6 +304,15 @@ def _run_taken(turn: Turn, message: RunTaken, segments: tuple[bytes, ...]) -> No
         admit(turn, run, task)
 
 
+def _task_taken(turn: Turn, message: TaskTaken, segments: tuple[bytes, ...]) -> None:
+    run = turn.partition.runs.get(message.run_id)
+    task = run.task(message.group, message.task) if run is not None else None
+    if run is None or task is None:
+        turn.partition.drop("task imported into a run that is not open")
+        return
+    take_task(turn, run, task, segments)
+
+
 def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -> None:
     run = turn.partition.runs.get(message.run_id)
     if run is None or message.key in run.values:
@@ -398,6 +411,7 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     ReleaseHeld: _release_held,
     SignalRun: receive,
     RunTaken: _run_taken,
+    TaskTaken: _task_taken,
     ValueFound: _value_found,
     KeyReduced: _key_reduced,
     TimerDue: _timer_due,

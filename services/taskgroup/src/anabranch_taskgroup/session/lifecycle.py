@@ -13,6 +13,7 @@ from anabranch.core.wire.messages import ConditionJudged
 from anabranch_taskgroup.session.conditions import WHEN, Judgement, judge
 from anabranch_taskgroup.session.early_decisions import decision_of, shortfall_of
 from anabranch_taskgroup.session.endings import end, fail
+from anabranch_taskgroup.session.forks import complete_taken
 from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import lookup_of, scope_with, set_key
 from anabranch_taskgroup.session.phase_limits import limit_task
@@ -74,6 +75,10 @@ def _begin_or_skip(turn: Turn, run: Run, task: Task) -> None:
             end(turn, run, task, TaskEvent.DEPENDENCY_ABSENT, skip=absent_need(need, absence))
             return
     if task.missing:
+        return
+    if task.taken is not None:
+        # Before its condition, which was true in the run that this one is a fork of.
+        complete_taken(turn, run, task)
         return
     if order.when is not None:
         if (found := judge(turn, run, task, WHEN)) is not None:

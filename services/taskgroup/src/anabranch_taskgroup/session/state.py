@@ -224,6 +224,8 @@ class Run:
     warnings: tuple[str, ...] = ()
     commands: set[str] = field(default_factory=set)
     """Ids of the commands on held members that were carried out."""
+    forked_from: str | None = None
+    taken: tuple[tuple[str, str], ...] = ()
     depth: int = 0
     project: str = DEFAULT_PROJECT
     """See OpenRun."""

@@ -186,6 +186,8 @@ class Task:
     waits: OpenWaits | None = None
     """Of a step of kind `wait` that has begun; None for any other."""
 
+    taken: tuple[bytes, ...] | None = None
+    """JSON of each result key, if the task completed in the run that this one is a fork of."""
     children: dict[int, int] | None = None
     """Of a step of kind `run` that has begun: by member, the attempt of its open sub-run."""
     known_children: Ranges = NO_RANGES
@@ -237,6 +239,7 @@ class Task:
         if self.waits is not None:
             self.waits.free()
         self.retrier_attempts.clear()
+        self.taken = None
         if self.children is not None:
             self.children.clear()
             self.known_children = NO_RANGES

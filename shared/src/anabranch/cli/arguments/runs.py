@@ -165,6 +165,37 @@ def retry(
         run_and_exit(start_retry(settings(), run, failed=failed, request_id=request_id, detach=detach, json=json))
 
 
+@app.command()
+@with_system
+def fork(
+    settings: Load,
+    run: RunId,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="TASK", help="Run this task again, as task or group/task; repeatable."),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the context: JSON, or else text."),
+    ] = None,
+    request: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A request in place of that of the run.")
+    ] = None,
+    request_id: Annotated[
+        str | None, typer.Option(help="Request id of the new run. A repeated id does not start a second run.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start the run and do not wait.")] = False,
+    json: Json = False,
+) -> None:
+    """Start a run that takes over what an ended run has, except what depends on a change."""
+    with errors_as_exit(json):
+        from anabranch.cli.commands.retry import ForkOptions
+        from anabranch.cli.commands.retry import fork as start_fork
+
+        options = ForkOptions(tuple(tasks or ()), tuple(values or ()), request, request_id, detach, json)
+        run_and_exit(start_fork(settings(), run, options))
+
+
 def _control(action: Any, settings: Load, run: str, json: bool) -> None:
     with errors_as_exit(json):
         from anabranch.cli.commands.control import control

@@ -100,6 +100,10 @@ class Installation(Protocol):
         """Start a run that imports the results of an earlier run. Raises RequestRefused if that run cannot be
         retried."""
 
+    async def fork(self, run: str, body: Mapping[str, Any]) -> FollowedRun:
+        """Start a fork of an ended run. `body` has `from`, `set`, `request` and `request_id`, each optional.
+        Raises RequestRefused if it cannot be started."""
+
     async def push_definition(self, document: Any) -> Mapping[str, Any]:
         """Store a version of a definition; returns its document. Raises RequestRefused."""
 

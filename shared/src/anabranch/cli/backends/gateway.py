@@ -59,6 +59,16 @@ class Gateway:
         accepted = await self._api.post("v1", "runs", body=named, headers=trace_headers())
         return HttpRun(self._api, accepted)
 
+    async def fork(self, run: str, body: Mapping[str, Any]) -> FollowedRun:
+        # The id is made here, so that a repeated call does not start a second run.
+        named = {**body, "request_id": body.get("request_id") or self._fresh_id()}
+        try:
+            return HttpRun(self._api, await self._api.post("v1", "runs", run, "fork", body=named))
+        except Refused as refused:
+            if refused.status == 404 and (problem := why_not_retried(run, None, is_fork=True)) is not None:
+                raise RequestRefused([problem]) from refused
+            raise
+
     async def push_definition(self, document: Any) -> Mapping[str, Any]:
         pushed: Mapping[str, Any] = await self._api.post("v1", "definitions", body=document)
         return pushed

@@ -61,6 +61,15 @@ class Servers:
     async def retry(self, run: str, request_id: str | None) -> FollowedRun:
         return await self._client.retry(run, request_id=request_id)
 
+    async def fork(self, run: str, body: Mapping[str, Any]) -> FollowedRun:
+        return await self._client.fork(
+            run,
+            tasks=body.get("from") or (),
+            values=body.get("set"),
+            request=body.get("request"),
+            request_id=body.get("request_id"),
+        )
+
     async def push_definition(self, document: Any) -> Mapping[str, Any]:
         return (await self._client.push_definition(document)).to_document()
 

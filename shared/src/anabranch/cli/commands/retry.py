@@ -1,10 +1,16 @@
-"""`retry RUN --failed`: starts a run that imports the results of an earlier run, and shows its progress."""
+"""`retry RUN --failed` and `fork RUN`: start a run that imports results of an earlier run, and show its
+progress."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from anabranch.cli import request_files
+from anabranch.cli.backends.backend import FollowedRun
 from anabranch.cli.backends.selection import open_installation
+from anabranch.cli.commands.definitions import values_of
 from anabranch.cli.commands.follow import Following, follow
 from anabranch.cli.commands.run import print_detached, summarise
 from anabranch.cli.exits import COMPLETED, code_for
@@ -15,6 +21,38 @@ from anabranch.runtime.process.clock import SystemClock
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ForkOptions:
+    """Arguments of `fork`. `values` are texts KEY=VALUE, `request` is a file."""
+
+    tasks: Sequence[str] = ()
+    values: Sequence[str] = ()
+    request: str | None = None
+    request_id: str | None = None
+    detach: bool = False
+    json: bool = False
+
+
+async def fork(settings: Settings, run: str, options: ForkOptions) -> int:
+    """Start a fork and, unless `detach`, wait for its end; returns the exit code.
+
+    Raises:
+        Misconfigured: nothing is to be run again.
+        RequestRefused: the fork cannot be started.
+    """
+    if not (options.tasks or options.values or options.request):
+        raise Misconfigured("fork", "nothing is to be run again", "add --from TASK, --set KEY=VALUE or --request")
+    body = {
+        "from": list(options.tasks),
+        "set": values_of("--set", options.values),
+        "request": None if options.request is None else request_files.load(options.request),
+        "request_id": options.request_id,
+    }
+    async with open_installation(settings) as system:
+        handle = await system.fork(run, {name: value for name, value in body.items() if value})
+        return await _followed(handle, detach=options.detach, json=options.json)
 
 
 async def retry(
@@ -31,15 +69,20 @@ async def retry(
         raise Misconfigured("retry", "--failed is required", hint)
     async with open_installation(settings) as system:
         handle = await system.retry(run, request_id)
-        if detach:
-            print_detached(handle, json)
-            return COMPLETED
-        result = await follow(handle, Following(view_for(SystemClock())))
+        return await _followed(handle, detach=detach, json=json)
+
+
+async def _followed(handle: FollowedRun, *, detach: bool, json: bool) -> int:
+    if detach:
+        print_detached(handle, json)
+        return COMPLETED
+    result = await follow(handle, Following(view_for(SystemClock())))
     if json:
         print_json(result.to_document())
     summarise(result)
     for warning in result.warnings:
         say(f"Warning: {warning}")
-    if result.retry_of is not None:
-        say(f"{count(result.taken_over, 'execution')} imported from run {result.retry_of}.")
+    before = result.retry_of or result.origin.get("forked_from")
+    if before is not None:
+        say(f"{count(result.taken_over, 'execution')} imported from run {before}.")
     return code_for(result.status)

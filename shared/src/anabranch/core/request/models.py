@@ -313,7 +313,16 @@ class Request(Document):
 
 
 ControlType = Literal[
-    "cancel", "terminate", "pause", "resume", "redrive", "dismiss", "retry", "subscribe", "unsubscribe"
+    "cancel",
+    "terminate",
+    "pause",
+    "resume",
+    "redrive",
+    "dismiss",
+    "retry",
+    "fork",
+    "subscribe",
+    "unsubscribe",
 ]
 
 
@@ -343,7 +352,13 @@ class ControlRecord(Document):
     failed: bool = False
     """Required by ``retry``: run tasks without a result again, and take over all other results."""
     new_request_id: Key | None = None
-    """Of ``retry``: the new run's request id. Default: derived from the record's position on the log."""
+    """Of ``retry`` and ``fork``: the new run's request id. Default: derived from the record's position."""
+    from_: tuple[Key, ...] | Key = Field(default=(), alias="from")
+    """Of ``fork``: the tasks to run again, as ``task`` or ``group/task``."""
+    set: dict[Key, Json] = Field(default_factory=dict)
+    """Of ``fork``: values that replace those of the context."""
+    request: dict[str, Json] | None = None
+    """Of ``fork``: a request in place of that of the run."""
 
     @model_validator(mode="after")
     def _has_subject(self) -> Self:
@@ -359,4 +374,6 @@ class ControlRecord(Document):
             raise PydanticCustomError(Code.SCHEMA.value, "indexes needs task: name the task of these members")
         if self.type == "retry" and not self.failed:
             raise PydanticCustomError(Code.SCHEMA.value, "retry needs failed: true, the only supported mode")
+        if self.type == "fork" and not (self.from_ or self.set or self.request):
+            raise PydanticCustomError(Code.SCHEMA.value, "fork needs from, set or request: what is run again")
         return self

@@ -45,6 +45,7 @@ from anabranch.core.wire.message_parts import empty_object
 from anabranch.core.wire.retry_messages import MembersTaken as MembersTaken
 from anabranch.core.wire.retry_messages import RunTaken as RunTaken
 from anabranch.core.wire.retry_messages import TakenPage as TakenPage
+from anabranch.core.wire.retry_messages import TaskTaken as TaskTaken
 from anabranch.core.wire.snapshot_message import Snapshot as Snapshot
 from anabranch.core.wire.task_order import BranchOrder as BranchOrder
 from anabranch.core.wire.task_order import TaskOrder as TaskOrder
@@ -95,6 +96,10 @@ class SubmitRun(Message):
     by: str = ""
     """Of a retry: who asked for it, and why."""
     reason: str = ""
+    forked_from: str | None = None
+    """Run id of the ended run that this one is a fork of."""
+    taken: tuple[tuple[str, str], ...] = ()
+    """Of a fork: (group, task) of the tasks whose outcomes are taken over."""
 
 
 class ControlRun(Message):
@@ -102,7 +107,7 @@ class ControlRun(Message):
 
     type: Literal["control"] = "control"
     run_id: str
-    action: Literal["cancel", "terminate", "pause", "resume", "redrive", "dismiss", "retry"]
+    action: Literal["cancel", "terminate", "pause", "resume", "redrive", "dismiss", "retry", "fork"]
     by: str = ""
     """Who gave the command, and why; empty where the record does not say it."""
     reason: str = ""
@@ -111,7 +116,11 @@ class ControlRun(Message):
     indexes: tuple[int, ...] | None = None
     command_id: str = ""
     new_request_id: str | None = None
-    """Of a retry: the request id of the run to start."""
+    """Of a retry or fork: the request id of the run to start."""
+    fork_from: tuple[str, ...] = ()
+    """Of a fork: the tasks that run again, as `task` or `group/task`."""
+    fork_set: dict[str, Json] = empty_object()
+    fork_request: dict[str, Json] | None = None
     origin: str = ""
     """`topic/partition/offset` of the record on the requests topic."""
     traceparent: str | None = None
@@ -192,6 +201,9 @@ class OpenRun(Message):
     depth: int = 0
     """Number of runs that the run is nested in as a sub-run."""
     project: str = DEFAULT_PROJECT
+    forked_from: str | None = None
+    taken: tuple[tuple[str, str], ...] = ()
+    """See SubmitRun."""
 
 
 class StartGroup(Message):
@@ -461,6 +473,7 @@ OnGroups = Annotated[
     | TakenPage
     | MembersTaken
     | RunTaken
+    | TaskTaken
     | ChildStarted
     | ChildEnded
     | ChildValue

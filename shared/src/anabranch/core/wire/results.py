@@ -60,6 +60,8 @@ class RunAccepted(ResultBody):
     """Of a sub-run: the member of a task whose work it is."""
     definition: DefinitionRef | None = None
     """The definition that the run was admitted with."""
+    forked_from: str | None = None
+    """Run id of the run that this one is a fork of."""
 
     def to_document(self) -> dict[str, Any]:
         """The body as JSON-able values, without the fields that only some runs have."""
@@ -113,7 +115,7 @@ def _without_absent(document: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None or name not in _OF_SOME_RUNS}
 
 
-_OF_SOME_RUNS = ("parent", "definition", "compensation")
+_OF_SOME_RUNS = ("parent", "definition", "compensation", "forked_from")
 _OF_POLICIES = ("policy", "writers")
 
 
@@ -165,6 +167,8 @@ class RunFinal(ResultBody):
     """Of a sub-run: the member of a task whose work it is."""
     definition: DefinitionRef | None = None
     """The definition that the run was admitted with."""
+    forked_from: str | None = None
+    """Run id of the run that this one is a fork of."""
 
     def to_document(self) -> dict[str, Any]:
         """The body as JSON-able values; failures without a traceback have no `traceback` field."""

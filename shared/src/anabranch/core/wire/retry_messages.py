@@ -43,3 +43,12 @@ class RunTaken(Message):
     type: Literal["run_taken"] = "run_taken"
     run_id: str
     warnings: tuple[str, ...] = ()
+
+
+class TaskTaken(Message):
+    """A task that completed in the run that this one is a fork of. Payload: the JSON of each result key."""
+
+    type: Literal["task_taken"] = "task_taken"
+    run_id: str
+    group: str
+    task: str
