@@ -198,3 +198,34 @@ def test_what_ended_stays_ended_when_an_owner_dies_during_a_fork(killed: str) ->
 
         assert s.wait(forked.result()).results == {"a": 1, "b": 1, "c": [1], "x": "old"}
         assert recorder.taken() == ["c"]
+
+
+def test_finally_runs_again_in_a_fork(anabranch_system: Start) -> None:
+    recorder = Recorder()
+    s = anabranch_system(agents=recorder.agents())
+    run = s.submit({**chain(), "finally": [task("tidy", "record", inputs=0)]})
+    run.result()
+    recorder.taken()
+
+    assert fork(s, run, tasks=["c"]).status == "completed"
+    assert recorder.taken() == ["c", "tidy"]
+
+
+def test_branches_and_conditions_end_as_before_in_a_fork(anabranch_system: Start) -> None:
+    recorder = Recorder()
+    s = anabranch_system(agents=recorder.agents())
+    run = s.submit(
+        request(
+            task("a", "record", inputs=1),
+            task("yes", "record", inputs="y", when="a == 1"),
+            task("no", "record", inputs="n", when="a == 2"),
+            task("c", "record", inputs="c", after=["yes"]),
+        )
+    )
+    first = run.result()
+    recorder.taken()
+
+    result = fork(s, run, tasks=["c"])
+
+    assert recorder.taken() == ["c"]
+    assert result.results == first.results == {"a": 1, "yes": "y", "c": "c"}
