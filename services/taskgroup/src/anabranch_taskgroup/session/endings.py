@@ -15,6 +15,7 @@ from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import scope_of, set_key
 from anabranch_taskgroup.session.mailboxes import leave
 from anabranch_taskgroup.session.merge import Joined, is_separate
+from anabranch_taskgroup.session.skips import is_by_failure
 from anabranch_taskgroup.session.state import Absent, Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.store_keys import stored_key
@@ -116,7 +117,7 @@ def end(
     if not silent:
         turn.event(run, f"task.{_EVENT_OF[after]}", group=task.group, task=task, **data)
     scope = scope_of(run, task)
-    absent = Absent(f"{task.group}/{task.name} {after.lower()}")
+    absent = Absent(f"{task.group}/{task.name} {after.lower()}", is_by_failure(task, after))
     error_key = task.order.error_key
     if error_key is not None:
         error = _publish_error(turn, run, task, error_key) if after is TaskState.FAILED else absent
@@ -188,7 +189,9 @@ def _has_completed(task: Task) -> bool:
 def _announce(turn: Turn, run: Run, task: Task) -> None:
     """Set the key by which other tasks wait for the end of this one: a switch has a choice, and only a task that
     completed has a value."""
-    outcome: Value | Absent = Absent(f"{task.group}/{task.name} {task.state.lower()}")
     if task.state is TaskState.COMPLETED:
-        outcome = Value("completed" if task.choice is None else task.choice)
+        outcome: Value | Absent = Value("completed" if task.choice is None else task.choice)
+    else:
+        reason = f"{task.group}/{task.name} {task.state.lower()}"
+        outcome = Absent(reason, is_by_failure(task, task.state))
     set_key(turn, run, scope_of(run, task), outcome_name(task.group, task.name), outcome)

@@ -71,7 +71,10 @@ def _begin_or_skip(turn: Turn, run: Run, task: Task) -> None:
         return
     look_up = lookup_of(run, task)
     for need in order.needs:
-        if not need.optional and isinstance(absence := look_up(need.key), Absent):
+        if need.optional and not need.unless_failed:
+            continue
+        absence = look_up(need.key)
+        if isinstance(absence, Absent) and (absence.by_failure or not need.optional):
             end(turn, run, task, TaskEvent.DEPENDENCY_ABSENT, skip=absent_need(need, absence))
             return
     if task.missing:

@@ -5,13 +5,23 @@ from __future__ import annotations
 from anabranch.core.wire.messages import Need
 from anabranch_taskgroup.session.keys import lookup_of
 from anabranch_taskgroup.session.state import Absent, Run, Value
+from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Skip, Task
 
 
 def absent_need(need: Need, absence: Absent) -> Skip:
     """A required key, or the end of a task, is absent."""
     because = absence.reason if need.kind == "task" else f"{need.key!r} is absent: {absence.reason}"
-    return Skip("dependency", because)
+    return Skip("dependency", because, absence.by_failure)
+
+
+def is_by_failure(task: Task, ended: TaskState) -> bool:
+    """True if a step ended without values by a failure that nothing handles, or was skipped for such a failure."""
+    if ended is TaskState.SKIPPED:
+        return task.skip is not None and task.skip.by_failure
+    return ended is not TaskState.COMPLETED and not (
+        ended is TaskState.FAILED and task.order.error_key is not None
+    )
 
 
 def other_branch(run: Run, task: Task) -> Skip | None:

@@ -51,9 +51,11 @@ class PublishedValue:
 
 @value_object
 class Absent:
-    """A key that has no value in this run, with the reason."""
+    """A key that has no value in this run, with the reason. `by_failure`: a failure that nothing handled is the
+    cause, so that a sequence of tasks stops."""
 
     reason: str
+    by_failure: bool = False
 
 
 @value_object

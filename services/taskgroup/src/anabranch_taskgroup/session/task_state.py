@@ -100,10 +100,11 @@ skipped tasks."""
 @dataclass(frozen=True, slots=True)
 class Skip:
     """Why a task was skipped: `empty` is an expansion without members, `wait` the end of its wait; `because` is a
-    text for people."""
+    text for people. `by_failure`: see `Absent`."""
 
     reason: Literal["dependency", "condition", "branch", "empty", "wait"]
     because: str
+    by_failure: bool = False
 
 
 @dataclass(slots=True)
