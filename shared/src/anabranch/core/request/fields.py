@@ -94,16 +94,27 @@ def _check_duration_or_template(value: object) -> float | str:
     return value if isinstance(value, str) and "{" in value else _check_duration(value)
 
 
-def _check_time_or_template(value: object) -> str:
-    if isinstance(value, str) and "{" in value:
+def _check_time_or_template(value: object) -> str | int | float:
+    """The forms that `core.waits.rendering` reads: a time without a zone is in UTC."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
         return value
+    if isinstance(value, str) and ("{" in value or _is_time(value.strip())):
+        return value
+    raise _schema_error(
+        f"{repr(value)[:100]} is neither a time such as 2030-01-31T12:00:00Z, nor seconds since the epoch"
+    )
+
+
+def _is_time(text: str) -> bool:
     try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+        return math.isfinite(float(text))
     except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise _schema_error(f"{repr(value)[:100]} is not a time such as 2030-01-31T12:00:00Z, with its zone")
-    return str(value)
+        pass
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain_number(value: float) -> int | float:
@@ -245,13 +256,18 @@ DurationOrTemplate = Annotated[
     ),
 ]
 TimeOrTemplate = Annotated[
-    str,
+    str | int | float,
     BeforeValidator(_check_time_or_template),
     WithJsonSchema(
         {
-            "type": "string",
-            "pattern": r"^\d{4}-\d{2}-\d{2}|\{",
-            "description": "an RFC 3339 time with its zone, such as 2030-01-31T12:00:00Z, or a placeholder of one",
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "number", "minimum": 0},
+            ],
+            "description": (
+                "a time such as 2030-01-31T12:00:00Z (without a zone in UTC), seconds since the epoch, or a "
+                "placeholder of one"
+            ),
         }
     ),
 ]
