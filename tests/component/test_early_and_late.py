@@ -12,14 +12,24 @@ import orjson
 import pytest
 
 from anabranch.core.names import Names
-from anabranch.core.wire.codec import encode
+from anabranch.core.wire.codec import GROUPS, encode
 from anabranch.core.wire.events import decode_batch
-from anabranch.core.wire.messages import ControlRun, Message, OpenRun, StartGroup, StopRun, SubmitRun, TaskOrder
+from anabranch.core.wire.messages import (
+    ControlRun,
+    Message,
+    OpenRun,
+    SignalRun,
+    StartGroup,
+    StopRun,
+    SubmitRun,
+    TaskOrder,
+)
 from anabranch.ports import Incoming
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.effects import PublishAfter, PublishFirst, StorePut
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch_agency.owner.handler import RunsHandler
+from anabranch_agency.run.turn import DeadLetterOriginal
 from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_taskgroup.owner.handler import GroupsHandler
 from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
@@ -143,6 +153,56 @@ async def test_a_pause_before_its_run_is_known_to_the_next_owner_of_the_run(acti
     assert world.state.runs["r"].paused is paused
 
 
+def signal(name: str, value: Any, signal_id: str) -> ControlRun:
+    return ControlRun(run_id="r", action="signal", name=name, value=value, command_id=signal_id)
+
+
+def signals_in(effects: list[Any]) -> list[tuple[str, str, bytes]]:
+    """Name, id and value of the signals that are forwarded to the session's owner."""
+    found = [
+        GROUPS.decode(each.outgoing.value)
+        for each in effects
+        if isinstance(each, PublishAfter) and each.outgoing.topic == NAMES.groups
+    ]
+    return [
+        (each.message.name, each.message.signal_id, each.segments[0])
+        for each in found
+        if isinstance(each.message, SignalRun)
+    ]
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+async def test_a_signal_before_its_run_is_not_lost(takeover: bool) -> None:
+    world = World(runs)
+    await world.feed(signal("go", {"a": 1}, "s1"))
+    await world.feed(signal("go", 2, "s2"), signal("go", 2, "s2"))
+    if takeover:
+        world.new_owner()
+        await world.feed(signal("stop", None, "s3"))
+        world.new_owner()
+
+    effects = await world.feed(SUBMIT)
+
+    expected = [("go", "s1", b'{"a":1}'), ("go", "s2", b"2"), *([("stop", "s3", b"null")] if takeover else [])]
+    assert signals_in(effects) == expected
+    assert signals_in(await world.feed(signal("go", 3, "s4"))) == [("go", "s4", b"3")]
+
+
+async def test_signals_that_follow_a_run_on_the_log_are_not_sent_before_it_when_the_log_is_read_again() -> None:
+    world = World(runs)
+    world.store.values[NAMES.early("r", "signals")] = orjson.dumps([["go", 1, "s1", 7]])
+
+    assert signals_in(await world.feed(SUBMIT)) == []
+
+
+async def test_more_signals_than_are_kept_before_a_run_become_dead_letters() -> None:
+    world = World(runs)
+    effects = await world.feed(*(signal("go", number, str(number)) for number in range(102)))
+
+    assert len([each for each in effects if isinstance(each, DeadLetterOriginal)]) == 2
+    assert len(signals_in(await world.feed(SUBMIT))) == 100
+
+
 async def test_a_cancel_after_its_run_does_not_stop_it_before_when_the_log_is_read_again() -> None:
     world = World(runs)
     world.store.values[NAMES.early("r", "stop")] = orjson.dumps({"action": "cancel", "offset": 7})
@@ -157,10 +217,11 @@ def test_the_keys_of_a_run_are_its_own() -> None:
         "tombstone": NAMES.tombstone("r"),
         "stop": NAMES.early("r", "stop"),
         "pause": NAMES.early("r", "pause"),
+        "signals": NAMES.early("r", "signals"),
         "session": NAMES.in_session("r"),
     }
 
-    assert len(set(keys.values())) == 4
+    assert len(set(keys.values())) == 5
     assert all(key.startswith("t.{r}:") for key in keys.values())
 
 

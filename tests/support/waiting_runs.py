@@ -65,6 +65,11 @@ class WaitingRun:
         message = m.SignalRun(run_id="r", name=name, signal_id=signal_id or f"id{self.offset}")
         return self.feed(message, (orjson.dumps(value),))
 
+    def decide(self, decision: str = "approve", task: str = "w", **fields: Any) -> Turn:
+        """A decision about a task that waits for one, by default by `ann` and with an id of its own."""
+        given = {"by": "ann", "decision_id": f"id{self.offset}", **fields}
+        return self.feed(m.DecideApproval(run_id="r", task=task, decision=decision, **given))
+
     def pass_time(self, at: float) -> None:
         """Append the records of all timers up to a time, each when it is due."""
         while (due := self.partition.next_due()) is not None and due <= at:

@@ -32,15 +32,34 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "group.failed": ("A task of the group failed, or was skipped because another task failed.", ""),
     "group.cancelled": ("The group was stopped with its run.", ""),
     "group.timed_out": ("The group reached its own timeout or the run's.", ""),
+    "signal.received": (
+        "A signal has ended a wait, or is kept for the first wait for its name that opens.",
+        "`name`, `signal_id`; `kept`: no wait has taken it",
+    ),
+    "signal.refused": (
+        "A signal does not fit the schema of its wait, which stays open; or the run keeps too many.",
+        "`name`, `signal_id`, `message`",
+    ),
+    "approval.decided": (
+        "The decision of a person counts.",
+        "`decision_id`, `decision`, `by`, `comment`, `ended`: the wait is over; `repeated`: the id was known",
+    ),
+    "approval.refused": (
+        "The decision of a person does not count.",
+        "`decision_id`, `decision`, `by`, `code` (not_found, not_waiting, decided, unknown_decision, form, "
+        "not_assignee, requester), `message`, `stood`: the decision that counts; `errors` of the form",
+    ),
     "task.waiting": (
-        "For 5 s, no worker that read the task had loaded its agent. A later `task.started` ends the wait.",
-        "`reason` (no_agent), `agent`",
+        "A member of a task with `wait` waits. With `no_agent`: for 5 s, no worker that read the task had loaded "
+        "its agent; a later `task.started` ends the wait.",
+        "`reason` (time, condition, event, signal, approval, no_agent); `until`, `name`, `approval`; `agent`",
     ),
     "task.expanded": ("The members of an expanded task are known.", "`count`"),
     "task.started": ("An attempt has begun. Sent for each member.", "`worker`"),
     "task.completed": (
         "All result keys have values. Sent for each member.",
-        "for a retry `taken_over`: imported, did not run again",
+        "for a retry `taken_over`: imported, did not run again; for a wait `ended_by` (time, condition, event, "
+        "signal, approval, timeout)",
     ),
     "task.failed": (
         "No further attempt follows. Sent for each member, or for the whole task.",

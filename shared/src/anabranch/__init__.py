@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from anabranch.sdk.agents import AgentDeclaration as AgentDeclaration
     from anabranch.sdk.agents import Registry as Registry
     from anabranch.sdk.agents import agent as agent
+    from anabranch.sdk.approvals import Decision as Decision
+    from anabranch.sdk.approvals import DecisionRefused as DecisionRefused
     from anabranch.sdk.client import Client as Client
     from anabranch.sdk.run import Published as Published
     from anabranch.sdk.run import Run as Run
@@ -79,6 +81,7 @@ _HOMES = {
         "TransformRules",
     ),
     "anabranch.sdk.agents": ("AgentDeclaration", "Registry", "agent"),
+    "anabranch.sdk.approvals": ("Decision", "DecisionRefused"),
     "anabranch.sdk.client": ("Client",),
     "anabranch.sdk.run": ("Published", "Run"),
     "anabranch.sdk.run_result": ("RunResult",),

@@ -15,6 +15,8 @@ def test_the_public_surface_is_exactly_this() -> None:
         "AttemptTimeout",
         "Client",
         "ConditionError",
+        "Decision",
+        "DecisionRefused",
         "Expansion",
         "ExpansionError",
         "GiveUp",

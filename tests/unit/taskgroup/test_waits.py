@@ -22,9 +22,7 @@ OBJECT = {"type": "object", "required": ["ok"], "properties": {"ok": {"type": "b
 # --- times ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "wait", [{"for": "1h"}, {"for": 3600}, {"until": 4_600}, {"until": "1970-01-01T01:16:40Z"}]
-)
+@pytest.mark.parametrize("wait", [{"for": "1h"}, {"for": 3600}, {"until": "1970-01-01T01:16:40Z"}])
 def test_a_wait_ends_with_null_when_its_time_has_come(wait: dict[str, Any]) -> None:
     run = WaitingRun(waits(**wait))
     run.pass_time(4_599.0)
@@ -38,7 +36,9 @@ def test_a_wait_ends_with_null_when_its_time_has_come(wait: dict[str, Any]) -> N
     assert run.events("task.completed") == [{"ended_by": "time"}]
 
 
-@pytest.mark.parametrize("wait", [{"for": 0}, {"until": 999}, {"until": "1970-01-01T00:00:00+00:00"}])
+@pytest.mark.parametrize(
+    "wait", [{"for": 0}, {"until": "1969-12-31T23:00:00Z"}, {"until": "1970-01-01T00:00:00+00:00"}]
+)
 def test_a_time_in_the_past_ends_the_wait_at_once(wait: dict[str, Any]) -> None:
     assert WaitingRun(waits(**wait)).results == {"w": None}
 

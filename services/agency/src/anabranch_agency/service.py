@@ -86,6 +86,16 @@ class AgencyService:
             await self._consumer.stop()
         await self._owner.stop()
 
+    @property
+    def is_working(self) -> bool:
+        """True while it has records to read."""
+        return self._owner.backlog > 0
+
+    @property
+    def next_timer(self) -> float | None:
+        """See `Owner.next_timer`."""
+        return self._owner.next_timer
+
     def health(self) -> Health:
         """Not live if a task has crashed, or the owner or the reader of requests is stuck. Ready if the owner's
         partitions are caught up and the servers are available."""

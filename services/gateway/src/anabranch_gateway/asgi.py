@@ -30,6 +30,7 @@ from anabranch_gateway.api import (
     runs,
     subscriptions,
     system,
+    waits,
 )
 from anabranch_gateway.api.openapi import describe
 from anabranch_gateway.api.submit_fast_path import SubmitFastPath
@@ -81,6 +82,7 @@ def create_app(context: GatewayContext, telemetry: Telemetry) -> FastAPI:
         subscriptions,
         definitions,
         system,
+        waits,
     ):
         app.include_router(module.router)
     _add_pages(app)

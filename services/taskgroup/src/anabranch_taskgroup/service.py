@@ -128,6 +128,16 @@ class TaskGroupService:
         await self._owner.stop()
         await self._handler.watcher.stop()
 
+    @property
+    def is_working(self) -> bool:
+        """True while it runs members, or has records to read."""
+        return self._worker.held > 0 or self._owner.backlog > 0
+
+    @property
+    def next_timer(self) -> float | None:
+        """See `Owner.next_timer`."""
+        return self._owner.next_timer
+
     def health(self) -> Health:
         """Not live if a task has crashed, or the owner or the consumer of offers is stuck. Ready if it takes work
         and the owner's partitions are caught up. Busy slots make a worker neither stuck nor unready."""

@@ -128,6 +128,10 @@ def chunk_name(group: str, task: str, chunk: int, fence: int) -> str:
     return f"{group}/{task}/{chunk}.{fence}"
 
 
+REQUESTED_BY = "anabranch-requested-by"
+"""The header of a record with a request that names the person who submitted it."""
+
+
 def outcome_name(group: str, task: str) -> str:
     """The key by which other tasks of the run wait for the end of a task. No user's key has braces."""
     return f"{{{group}/{task}}}"
@@ -305,7 +309,7 @@ class Names:
         return f"{self.prefix}{{{run_id}}}:run"
 
     def early(self, run_id: str, kind: str) -> str:
-        """String: a control record (`stop` or `pause`) that arrived before its run, and its position."""
+        """String: what arrived before its run, and its position: a `stop`, a `pause`, or `signals`."""
         return f"{self.prefix}{{{run_id}}}:early-{kind}"
 
     def in_session(self, run_id: str) -> str:

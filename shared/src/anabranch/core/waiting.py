@@ -1,4 +1,5 @@
-"""Why an open run does not progress, from its view: no worker runs, or none has the agent. Pure.
+"""Why an open run does not progress, from its view: no worker runs, none has the agent, or a person has to decide.
+Pure.
 
 `anabranch why` examines the log for every other reason.
 """
@@ -24,17 +25,38 @@ UNSTARTED = "no TaskGroup service has started it: check that one runs (anabranch
 
 
 def waits_for(view: RunView, now: float) -> str | None:
-    """The missing worker or agent that an open run waits for; None if none is known to be missing.
+    """The person, the missing worker or the missing agent that an open run waits for; None if it waits for none.
 
     Args:
         now: seconds since the epoch.
     """
     if view.status in _ENDED or view.has_ended:
         return None
+    if people := people_in(view):
+        return people
     agents = [task.lacks_agent for _, _, task in view.tasks()]
     submitted = view.submitted_at
     has_begun = view.started_at is not None or any(group.status != "waiting" for group in view.groups.values())
     return reason(filter(None, agents), None if has_begun or submitted is None else now - submitted)
+
+
+def people_in(view: RunView) -> str | None:
+    """The decisions that the tasks of an open run wait for, as text; None if they wait for none."""
+    asked = [
+        (f"{group}/{name}", wait)
+        for group, name, task in view.tasks()
+        for wait in task.waits
+        if wait.get("reason") == "approval"
+    ]
+    if not asked:
+        return None
+    count = sum(stop - start for _, wait in asked for start, stop in wait["members"])
+    task, wait = asked[0]
+    approval = wait.get("approval") or {}
+    who = ", ".join(approval.get("assignees") or ()) or "a person"
+    subject = f" ({approval['subject']})" if approval.get("subject") else ""
+    more = "" if count < 2 else f", and {count - 1} more decisions"
+    return f"the decision of {who} about {task}{subject}{more}"
 
 
 def reason(agents: Iterable[str], unstarted: float | None) -> str | None:

@@ -41,7 +41,7 @@ from anabranch.sdk.request_file import read_document
 from anabranch.sdk.run import Run
 from anabranch.sdk.watch import ResultsWatcher
 
-Control = Literal["cancel", "pause", "resume", "redrive", "dismiss"]
+Control = Literal["cancel", "pause", "resume", "redrive", "dismiss", "signal", "approve"]
 
 FRESH_SECONDS = 30.0
 """Maximum age of the cached end offsets of the events topic. Older offsets are correct too, but make a run's

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anabranch.core.wire.events import EventBatch
+from anabranch.sdk.approvals import Answerable, Decision, send_decision
 from anabranch.sdk.references import resolve, resolve_all
 from anabranch.sdk.run_events import Start, follow_batches, follow_events
 from anabranch.sdk.run_result import RunResult, no_executions, origin_of
@@ -161,6 +162,59 @@ class Run:
     ) -> None:
         """Count held members as failed, so that their join continues. Arguments and errors as for `redrive`."""
         await self._client.control("dismiss", run_id=self.run_id, group=group, task=task, indexes=indexes)
+
+    async def signal(self, name: str, value: Any = None, *, signal_id: str | None = None) -> None:
+        """Send a signal: its value is that of the first task that waits for `name`, now or later.
+
+        Args:
+            signal_id: a repeated id counts once; by default each call is a signal of its own.
+
+        Raises:
+            RequestRefused: the name or the id is not valid.
+            ServerUnavailable: the signal could not be published.
+        """
+        await self._client.control("signal", run_id=self.run_id, name=name, value=value, signal_id=signal_id)
+
+    async def approve(
+        self,
+        task: str,
+        decision: str = "approve",
+        *,
+        group: str | None = None,
+        index: int | None = None,
+        data: Any = None,
+        comment: str = "",
+        by: str | None = None,
+        decision_id: str | None = None,
+    ) -> Decision:
+        """Decide about a task that waits for an approval, and return once the decision counts.
+
+        Args:
+            decision: one of the options of the approval.
+            group: the group of the task, if several have a task of this name.
+            index: the member of an expanded task; by default the first that waits.
+            data: what was filled into the form of the approval.
+            by: the person who decides.
+            decision_id: a repeated id counts once; by default each call is a decision of its own.
+
+        Raises:
+            DecisionRefused: it does not count, for example because another one came first.
+            ServerUnavailable: the decision could not be published.
+        """
+        return await send_decision(
+            self._client.links,
+            Answerable(
+                self.run_id,
+                task,
+                decision,
+                group=group,
+                index=index,
+                data=data,
+                comment=comment,
+                by=by,
+                decision_id=decision_id,
+            ),
+        )
 
     async def _resolved(self, body: Body, value: Any) -> Any:
         """Resolve a record's value."""

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 from anabranch.core.errors import Misconfigured
 from anabranch.core.request.models import Request
+from anabranch.sdk.approvals import Decision
 from anabranch.sdk.client import Client
 from anabranch.sdk.run import Published, Run
 from anabranch.sdk.run_result import RunResult
@@ -176,6 +177,14 @@ class SyncRun:
     ) -> None:
         """See `Run.dismiss`."""
         self._thread.call(self._run.dismiss(group, task, indexes))
+
+    def signal(self, name: str, value: Any = None, *, signal_id: str | None = None) -> None:
+        """See `Run.signal`."""
+        self._thread.call(self._run.signal(name, value, signal_id=signal_id))
+
+    def approve(self, task: str, decision: str = "approve", **more: Any) -> Decision:
+        """See `Run.approve`."""
+        return self._thread.call(self._run.approve(task, decision, **more))
 
 
 async def _following(source: AsyncIterator[T]) -> T:

@@ -21,6 +21,8 @@ Ts = TypeVarTuple("Ts")
 
 EPOCH = 1_767_225_600.0
 """Start of virtual time: 2026-01-01T00:00:00Z, in seconds since the epoch."""
+RESOLUTION = 1e-6
+"""Seconds by which a timer may be early."""
 
 
 class VirtualLoop(UnendingLoop, asyncio.SelectorEventLoop):
@@ -35,6 +37,9 @@ class VirtualLoop(UnendingLoop, asyncio.SelectorEventLoop):
         self._forced_until = 0.0
         self._busy_threads = 0
         super().__init__(_Jumping(self))
+        # A timer is ready within this of its time. After half a year of virtual time, the nanosecond of a real
+        # clock is below the precision of a float: a timer would never be ready.
+        self._clock_resolution = RESOLUTION
 
     def time(self) -> float:
         """Virtual seconds since the loop was created."""

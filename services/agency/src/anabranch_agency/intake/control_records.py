@@ -76,6 +76,29 @@ def control_run(record: Incoming, control: ControlRecord, run_id: str) -> Contro
             command_id=control.command_id or origin_of(record),
             **said,
         )
+    if control.type == "signal":
+        return ControlRun(
+            run_id=run_id,
+            action="signal",
+            name=control.name or "",
+            value=control.value,
+            command_id=control.signal_id or origin_of(record),
+            origin=origin_of(record),
+        )
+    if control.type == "approve":
+        return ControlRun(
+            run_id=run_id,
+            action="approve",
+            group=control.group,
+            task=control.task,
+            indexes=None if control.index is None else (control.index,),
+            name=control.decision or "",
+            value=control.data,
+            reason=control.comment or control.reason or "",
+            by=control.by or "",
+            iteration=control.iteration,
+            command_id=control.decision_id or origin_of(record),
+        )
     if control.type == "retry" or control.type == "fork":
         # A record that is delivered again has the same position, and so starts the same retry and not a second
         # one.

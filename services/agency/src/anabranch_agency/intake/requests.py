@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from anabranch.core.errors import RequestRefused
 from anabranch.core.json_documents import compact_size, dumps
-from anabranch.core.names import request_id_for, run_id_for
+from anabranch.core.names import REQUESTED_BY, request_id_for, run_id_for
 from anabranch.core.request.admission import parse_request, read_request
 from anabranch.core.request.definitions import Definition, DefinitionRequest, instance_of
 from anabranch.core.request.request_hash import body_hash
@@ -155,7 +155,8 @@ def _submission(
         session_keys=session_keys,
         warnings=warnings,
         origin=origin_of(record),
-        traceparent=header_of(record, "traceparent"),
+        traceparent=header_of(record, "traceparent") if record.headers else None,
+        requested_by=header_of(record, REQUESTED_BY) if record.headers else None,
         definition=definition,
     )
     header = codec.header_of(submit)

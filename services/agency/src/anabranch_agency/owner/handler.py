@@ -37,7 +37,15 @@ from anabranch_agency.run.control import early_command
 from anabranch_agency.run.faults import abandon
 from anabranch_agency.run.forks import Fork
 from anabranch_agency.run.state import PartitionState
-from anabranch_agency.run.turn import DeadLetterOriginal, DecisionConfig, EventOf, Resubmit, RunLimits, Turn
+from anabranch_agency.run.turn import (
+    SIGNALS,
+    DeadLetterOriginal,
+    DecisionConfig,
+    EventOf,
+    Resubmit,
+    RunLimits,
+    Turn,
+)
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +100,11 @@ class RunsHandler:
         found = await recall(keys)
         first = log_position(state.generation, records[0].offset)
         unended: dict[str, RunRecord] = {}
-        for run_id, *values in zip(unknown, found[::3], found[1::3], found[2::3], strict=True):
+        for run_id, *values, signals in zip(
+            unknown, found[::4], found[1::4], found[2::4], found[3::4], strict=True
+        ):
+            if signals is not None:
+                state.early_signals.recall(run_id, signals, first)
             if values == [None, None, None]:
                 continue
             self._recall(
@@ -110,9 +122,10 @@ class RunsHandler:
             state.note_ended(found_runs.ended)
             state.forget_misnumbered(found_runs.misnumbered)
 
-    def _known_keys(self, run_id: str) -> tuple[str, str, str]:
+    def _known_keys(self, run_id: str) -> tuple[str, str, str, str]:
         names = self._names
-        return names.tombstone(run_id), names.early(run_id, "stop"), names.early(run_id, "pause")
+        early = names.early
+        return names.tombstone(run_id), early(run_id, "stop"), early(run_id, "pause"), early(run_id, SIGNALS)
 
     def _recall(self, state: PartitionState, run_id: str, known: list[Any], first: int) -> None:
         """Add to the state what the store knew before the record at log position `first`."""

@@ -37,7 +37,7 @@ from anabranch.core.wire.messages import (
 from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.child_answers import answer_cancelled, answer_final, answer_start, link_in, reject_child
 from anabranch_agency.run.children import control_child, is_stopped_early, submit_child
-from anabranch_agency.run.control import control_run, pause, stop
+from anabranch_agency.run.control import control_run, pause, send_signal, stop
 from anabranch_agency.run.ending import (
     end_if_lost,
     end_overdue,
@@ -256,6 +256,9 @@ def _start(turn: Turn, submit: SubmitRun, planned: PlannedRequest, run: Run) -> 
     early_stop, early_pause = turn.partition.pop_early(submit.run_id)
     if early_pause is not None:
         pause(turn, run, early_pause)
+    if turn.partition.early_signals.by_run:
+        for signal in turn.partition.early_signals.pop(submit.run_id):
+            send_signal(turn, run, signal.name, signal.value, signal.signal_id)
     if early_stop is not None:
         stop(turn, run, "cancelled", early_stop)
 

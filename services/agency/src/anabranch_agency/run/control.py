@@ -1,4 +1,4 @@
-"""Control records: cancel, pause, resume, decisions on held members, and retry. Pure."""
+"""Control records: cancel, pause, resume, signals, decisions on held members, and retry. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,26 @@ from typing import Any, Literal
 
 from anabranch.core.admissions import offset_of
 from anabranch.core.errors import Code, Problem
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import run_id_for
 from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.core.wire.messages import ControlRun, PauseRun, ReleaseHeld, StopReason, StopRun, SubmitRun
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import (
+    ControlRun,
+    DecideApproval,
+    Json,
+    PauseRun,
+    ReleaseHeld,
+    SignalRun,
+    StopReason,
+    StopRun,
+    SubmitRun,
+)
 from anabranch.core.wire.run_record import RunRecord
+from anabranch_agency.run.early_signals import MAX_BYTES, MAX_SIGNALS, early_signal
 from anabranch_agency.run.forks import Fork
 from anabranch_agency.run.state import Command, Run
-from anabranch_agency.run.turn import Resubmit, Turn, refuse
+from anabranch_agency.run.turn import DeadLetterOriginal, Resubmit, Turn, refuse
 
 
 def control_run(turn: Turn, control: ControlRun) -> None:
@@ -37,6 +50,10 @@ def control_run(turn: Turn, control: ControlRun) -> None:
         turn.partition.drop("control of a run that is not open")
     elif control.action in ("cancel", "terminate"):
         stop(turn, run, "cancelled", command_of(turn, control))
+    elif control.action == "signal":
+        send_signal(turn, run, control.name, control.value, control.command_id)
+    elif control.action == "approve":
+        _decide(turn, run, control)
     elif control.action == "redrive" or control.action == "dismiss":
         _release(turn, run, control, control.action)
     else:
@@ -63,6 +80,23 @@ def _remember(turn: Turn, control: ControlRun) -> None:
     elif control.action in ("pause", "resume"):
         turn.partition.pause_early(control.run_id, command_of(turn, control))
         turn.store_early(control, "pause")
+    elif control.action == "signal":
+        signal = early_signal(control.name, control.value, control.command_id, turn.position)
+        if turn.partition.early_signals.keep(control.run_id, signal):
+            turn.store_early_signals(control.run_id)
+        else:
+            reason = (
+                f"run {control.run_id} is not submitted yet, and has {MAX_SIGNALS} signals or {MAX_BYTES:,} bytes "
+                "of them already: send the signal after the request"
+            )
+            effect = DeadLetterOriginal(control.origin, str(Code.TOO_LARGE), reason, DEFAULT_PROJECT)
+            turn.effects.append(effect)
+
+
+def send_signal(turn: Turn, run: Run, name: str, value: Json, signal_id: str) -> None:
+    """Forward a signal to the session's owner, which gives it to a wait."""
+    message = SignalRun(run_id=run.run_id, name=name, signal_id=signal_id, admission=run.admission)
+    turn.publish_encoded(turn.config.names.groups, run.session_id, encode(message, [dumps(value)]))
 
 
 def pause(turn: Turn, run: Run, command: Command) -> None:
@@ -73,6 +107,24 @@ def pause(turn: Turn, run: Run, command: Command) -> None:
         turn.event(run.run_id, run.tombstone, "run.paused" if paused else "run.resumed", **command.shown())
     # By the cause, the session's owner drops a message that arrives after a later one.
     message = PauseRun(run_id=run.run_id, paused=paused, cause=turn.offset, admission=run.admission)
+    turn.publish(turn.config.names.groups, run.session_id, message)
+
+
+def _decide(turn: Turn, run: Run, control: ControlRun) -> None:
+    """Forward the decision of an approval to the session's owner, which says in an event whether it counts."""
+    message = DecideApproval(
+        run_id=run.run_id,
+        group=control.group,
+        task=control.task or "",
+        index=control.indexes[0] if control.indexes else None,
+        iteration=control.iteration,
+        decision=control.name,
+        decision_id=control.command_id,
+        data=control.value,
+        comment=control.reason,
+        by=control.by or None,
+        admission=run.admission,
+    )
     turn.publish(turn.config.names.groups, run.session_id, message)
 
 

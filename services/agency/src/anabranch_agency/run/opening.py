@@ -43,6 +43,7 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLi
         project=plan.project,
         forked_from=submit.forked_from,
         taken=submit.taken,
+        requested_by=submit.requested_by,
     )
 
 

@@ -23,6 +23,7 @@ from anabranch.core.wire.messages import (
     StopReason,
 )
 from anabranch.core.wire.run_record import RunRecord
+from anabranch_agency.run.early_signals import EarlySignals
 
 MAX_REMEMBERED = 20_000
 SPARE_DEADLINES = 64
@@ -152,6 +153,8 @@ class PartitionState:
     """Runs that were cancelled before they were submitted."""
     early_pauses: OrderedDict[str, Command] = field(default_factory=OrderedDict)
     """Runs that were paused and not resumed before they were submitted."""
+    early_signals: EarlySignals = field(default_factory=EarlySignals)
+    """Signals for runs that are not submitted yet."""
     observed: OrderedDict[str, dict[str, int]] = field(default_factory=OrderedDict)
     """By run: the offset of its last pause or resume in each partition of `requests`."""
     dropped_at_rebuild: set[str] = field(default_factory=set)
@@ -210,6 +213,7 @@ class PartitionState:
         """
         run = state.run
         self.pop_early(run.run_id)
+        self.early_signals.pop(run.run_id)
         self.observed.pop(run.run_id, None)
         if state.observed:
             self.observed[run.run_id] = state.observed
@@ -242,6 +246,8 @@ class PartitionState:
         of a batch were performed: before that, the store lacks the records of runs that ended in the batch."""
         while self.cached_bytes > TOMBSTONE_BYTES:
             self._forget(next(iter(self.tombstones)))
+        if self.early_signals.held_bytes:
+            self.early_signals.trim()
 
     def _forget(self, run_id: str) -> None:
         self.tombstones.pop(run_id, None)

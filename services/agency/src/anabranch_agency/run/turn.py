@@ -57,6 +57,10 @@ class DeadLetterOriginal:
     project: str
 
 
+SIGNALS = "signals"
+"""The kind of the store's key with the signals of a run that is not submitted yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resubmit:
     """Submit the request of an ended run again as its retry. `offset` is the position of its record in the
@@ -120,6 +124,12 @@ class Turn:
         about = {"offset": self.position, "origin": control.origin, "by": control.by, "reason": control.reason}
         value = dumps({"action": control.action, **about, "at": self.at})
         self.effects.append(StorePut(control.run_id, key, value, self.config.result_ttl))
+
+    def store_early_signals(self, run_id: str) -> None:
+        """Store the signals that arrived before their run, for later owners of the partition."""
+        key = self.config.names.early(run_id, SIGNALS)
+        value = self.partition.early_signals.encode(run_id)
+        self.effects.append(StorePut(run_id, key, value, self.config.result_ttl))
 
     def publish_result(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
+from anabranch_eventmanager.projection.waits import add_decision, add_wait, end_waits
 
 Document = dict[str, Any]
 Documents = Mapping[str, Document]
@@ -110,6 +111,7 @@ NEW_TASK: Document = {
     "held": [],
     "failures": {},
     "progress": {},
+    "waits": [],
 }
 """The document of a task that has not started, shared by all of them. `members` is 1 until an expansion changes
 it."""
@@ -162,6 +164,10 @@ def apply_entry(draft: Draft, entry: EventEntry) -> None:
     if run["started_at"] is None or time < run["started_at"]:
         _start(run, time)
     if entry.group is None:
+        return
+    if kind in ("signal", "approval"):
+        if kind == "approval" and action == "decided" and entry.task is not None:
+            add_decision(draft.task(draft.group(entry.group), entry.group, entry.task), entry)
         return
     group = draft.group(entry.group)
     if entry.task is None:
@@ -234,9 +240,15 @@ def _apply_to_group(group: Document, action: str, entry: EventEntry) -> None:
 def _apply_to_task(task: Document, action: str, entry: EventEntry) -> None:
     if action == "log":
         return  # a log line does not change the state of the task
+    if action == "waiting" and entry.data.get("reason") != "no_agent":
+        add_wait(task, entry)
+        _start_task(task, entry)
+        return
     task["lacks_agent"] = entry.data.get("agent") if action == "waiting" else None
     if action == "waiting":
         return
+    if task.get("waits"):  # no call: nearly no task waits
+        end_waits(task, action, entry)
     if action == "expanded":
         task["expanded"], task["members"] = True, entry.data.get("count")
         _start_task(task, entry)

@@ -91,6 +91,7 @@ def _task_view(ended: bool, task: Document) -> TaskView:
         attempt=None if attempt is None else AttemptView.from_document(attempt),
         lacks_agent=None if ended else task.get("lacks_agent"),
         progress=list(_progress(task)) if task.get("progress") else [],
+        waits=task["waits"] if "waits" in task and status in _OPEN else [],
         share=task_share(status, members, completed + failed - held),
     )
 

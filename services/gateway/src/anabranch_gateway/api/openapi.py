@@ -55,6 +55,13 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/runs/{run}/cancel", "post"): Operation({202: models.Controlled}, None, (*_RUN, 409)),
     ("/v1/runs/{run}/pause", "post"): Operation({202: models.Controlled}, None, (*_RUN, 409)),
     ("/v1/runs/{run}/resume", "post"): Operation({202: models.Controlled}, None, (*_RUN, 409)),
+    ("/v1/runs/{run}/signals/{name}", "post"): Operation(
+        {202: models.Signalled}, models.SignalBody, (*_RUN, 409, *_BODY), is_body_required=False
+    ),
+    ("/v1/runs/{run}/approvals/{group}/{task}", "post"): Operation(
+        {200: models.Decided}, models.DecisionBody, (*_RUN, 409, 410, *_BODY), is_body_required=False
+    ),
+    ("/v1/approvals", "get"): Operation({200: models.Inbox}),
     ("/v1/runs/{run}/retry", "post"): Operation(
         {202: models.Accepted}, models.RetryBody, (*_RUN, 409, *_BODY), is_body_required=False
     ),
@@ -120,6 +127,8 @@ _EXAMPLES: Mapping[type[BaseModel], Any] = {
     RunRequest: _REQUEST,
     models.ForkBody: {"from": ["prices"], "set": {"currency": "EUR"}},
     models.RetryBody: {"request_id": "order-4711-again"},
+    models.SignalBody: {"value": {"amount": 12}, "signal_id": "payment-1"},
+    models.DecisionBody: {"decision": "approve", "comment": "fine"},
     models.LetterChoice: {"signature": "007a743ed38c6358"},
     models.SubscriptionBody: {"kind": "webhook", "url": "https://example.com/hook", "types": ["run.*"]},
 }

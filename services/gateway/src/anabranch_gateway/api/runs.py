@@ -70,7 +70,7 @@ async def submit(request: Request) -> Response:
         if wait is not None:
             # Before the request is published, so that the end of a short run is not missed.
             run = await _watch(context, submission)
-        await context.submitter.publish(submission, trace)
+        await context.submitter.publish(submission, trace, caller.actor)
         # The call may wait for minutes: neither its document nor its reserved memory is held meanwhile.
         submission = submission.without_document()
     _audit_submit(request, context, caller, submission)

@@ -51,12 +51,15 @@ class Refusal(Exception):
         *,
         errors: Sequence[Problem] = (),
         headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         self.status = status
         self.code = code
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = dict(headers or {})
+        self.more = dict(more or {})
+        """Further fields of the problem document."""
         super().__init__(status, code, detail)
 
 
@@ -85,6 +88,7 @@ def document(refusal: Refusal, instance: str) -> dict[str, Any]:
         "instance": instance,
         "code": refusal.code,
     }
+    body |= refusal.more
     if refusal.errors:
         body["errors"] = [error.to_document() for error in refusal.errors]
     return body

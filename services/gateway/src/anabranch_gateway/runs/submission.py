@@ -14,7 +14,7 @@ import orjson
 
 from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.json_documents import Format, load_document
-from anabranch.core.names import key_problem, run_id_for
+from anabranch.core.names import REQUESTED_BY, key_problem, run_id_for
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.admission import Limits, ValidationResult, read_request, session_candidates
 from anabranch.core.request.definitions import (
@@ -255,8 +255,11 @@ class Submitter:
             raise RequestRefused([request_id_conflict()])
         return record
 
-    async def publish(self, submission: Submission, traceparent: str | None) -> None:
+    async def publish(self, submission: Submission, traceparent: str | None, requested_by: str) -> None:
         """Publish a submission, unless it is known; returns once Kafka has acknowledged the record.
+
+        Args:
+            requested_by: the caller who submits it; an approval may forbid the decision of that person.
 
         Raises:
             ServerUnavailable: Kafka does not accept the record.
@@ -269,6 +272,7 @@ class Submitter:
         headers = {"content-type": b"application/json"}
         if traceparent is not None:
             headers["traceparent"] = traceparent.encode()
+        headers[REQUESTED_BY] = requested_by.encode("ascii", "replace")
         names, value = self._client.names, orjson.dumps(submission.document)
         await self._client.log.publish([Outgoing(names.requests, submission.request_id, value, headers)])
         self._pending.add(

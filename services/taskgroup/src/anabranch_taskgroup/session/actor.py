@@ -17,6 +17,7 @@ from anabranch.core.wire.delivered_message import DeliveredMessage as DeliveredM
 from anabranch.core.wire.messages import (
     CheckRun,
     ClaimPartition,
+    DecideApproval,
     Fragment,
     KeyReduced,
     Message,
@@ -71,6 +72,7 @@ from anabranch_taskgroup.session.state import Group, MergedKey, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent
 from anabranch_taskgroup.session.steps.kind import Step
 from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
+from anabranch_taskgroup.session.steps.wait_approvals import decide_approval
 from anabranch_taskgroup.session.steps.wait_signals import receive
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import OVERDUE, STEP_TIMERS, Timer, TimerKind, in_request_order
@@ -158,6 +160,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         submitted_at=message.submitted_at or 0.0,
         depth=message.depth,
         project=message.project,
+        requested_by=message.requested_by,
     )
     run.timers.schedule(OVERDUE, first_question(message.deadline))
     partition.runs[run.run_id] = run
@@ -410,6 +413,7 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     PauseRun: _pause_run,
     ReleaseHeld: _release_held,
     SignalRun: receive,
+    DecideApproval: decide_approval,
     RunTaken: _run_taken,
     TaskTaken: _task_taken,
     ValueFound: _value_found,

@@ -234,6 +234,8 @@ class Run:
     timers: Timers = field(default_factory=Timers)
     overdue_questions: int = 0
     """How many times the run's owner was asked about the run; see `overdue`."""
+    requested_by: str | None = None
+    """The person who submitted the request."""
     signals: Signals | None = None
     """None before the first signal, and before the first wait for one."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)

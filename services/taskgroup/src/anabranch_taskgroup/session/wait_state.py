@@ -44,7 +44,9 @@ class OpenWaits:
     collected: dict[int, list[bytes]] = field(default_factory=dict)
     """By member that waits for several payloads: those that it has, as JSON."""
     votes: dict[int, list[Vote]] = field(default_factory=dict)
-    """By member that waits for an approval: the decisions so far."""
+    """By member that waits for an approval: the decisions that count, also those of members that have ended."""
+    asked: dict[int, list[str]] = field(default_factory=dict)
+    """By member: who may decide, where that differs between members."""
 
     def open_in(self, start: int, stop: int) -> Spans:
         """The members of a span that have not ended."""
@@ -75,7 +77,7 @@ class OpenWaits:
         self.names.clear()
         self.identifiers.clear()
         self.collected.clear()
-        self.votes.clear()
+        self.asked.clear()
 
 
 @dataclass(slots=True)

@@ -50,6 +50,15 @@ def run(
         list[str] | None,
         typer.Option("--input", metavar="KEY=VALUE", help="Input of the definition: JSON, or else text."),
     ] = None,
+    signal: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=JSON", help="Signal to send to the run at once; repeatable. NAME alone is null."
+        ),
+    ] = None,
+    virtual_time: Annotated[
+        bool, typer.Option("--virtual-time", help="With --embedded: waits of days end at once.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Submit a request and wait until the run ends."""
@@ -58,7 +67,10 @@ def run(
         from anabranch.cli.commands.run import run as run_request
 
         given = tuple(inputs or ())
-        options = RunOptions(file, embedded, detach, timeout, json, events_file, strict, definition, given)
+        sent = tuple(signal or ())
+        options = RunOptions(
+            file, embedded, detach, timeout, json, events_file, strict, definition, given, sent, virtual_time
+        )
         raise typer.Exit(run_request(options, settings()))
 
 

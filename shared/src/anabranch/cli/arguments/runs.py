@@ -148,6 +148,65 @@ def resume(settings: Load, run: RunId, json: Json = False) -> None:
 
 @app.command()
 @with_system
+def signal(
+    settings: Load,
+    run: RunId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name that a task waits for.")],
+    value: Annotated[str, typer.Argument(metavar="[JSON]", help="The value of the task.")] = "null",
+    signal_id: Annotated[
+        str | None, typer.Option("--id", help="Id of the signal. A repeated id counts once.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Send a signal to a run: it ends one wait for its name, now or later."""
+    with errors_as_exit(json):
+        from anabranch.cli.commands.waits import send_signal
+
+        run_and_exit(send_signal(settings(), run, name, value, signal_id=signal_id, json=json))
+
+
+_Task = Annotated[str, typer.Argument(metavar="TASK", help="The task that waits, as TASK or GROUP/TASK.")]
+_Index = Annotated[int | None, typer.Option(min=0, help="Member of an expanded task, from 0.")]
+_Data = Annotated[str | None, typer.Option(metavar="JSON", help="What is filled into the form of the approval.")]
+_Comment = Annotated[str, typer.Option(help="Why.")]
+_By = Annotated[str | None, typer.Option(help="Who decides; by default the user of this machine.")]
+
+
+@app.command()
+@with_system
+def approve(
+    settings: Load,
+    run: RunId,
+    task: _Task,
+    index: _Index = None,
+    data: _Data = None,
+    comment: _Comment = "",
+    by: _By = None,
+    decision: Annotated[str, typer.Option(help="Another option of the approval.")] = "approve",
+    json: Json = False,
+) -> None:
+    """Approve what a task of a run asks for."""
+    _decide(settings, run, task, decision, index=index, data=data, comment=comment, by=by, json=json)
+
+
+@app.command()
+@with_system
+def reject(
+    settings: Load,
+    run: RunId,
+    task: _Task,
+    index: _Index = None,
+    data: _Data = None,
+    comment: _Comment = "",
+    by: _By = None,
+    json: Json = False,
+) -> None:
+    """Reject what a task of a run asks for."""
+    _decide(settings, run, task, "reject", index=index, data=data, comment=comment, by=by, json=json)
+
+
+@app.command()
+@with_system
 def retry(
     settings: Load,
     run: RunId,
@@ -194,6 +253,13 @@ def fork(
 
         options = ForkOptions(tuple(tasks or ()), tuple(values or ()), request, request_id, detach, json)
         run_and_exit(start_fork(settings(), run, options))
+
+
+def _decide(settings: Load, run: str, task: str, decision: str, *, json: bool, **more: Any) -> None:
+    with errors_as_exit(json):
+        from anabranch.cli.commands.waits import decide
+
+        run_and_exit(decide(settings(), run, task, decision, json=json, **more))
 
 
 def _control(action: Any, settings: Load, run: str, json: bool) -> None:

@@ -13,6 +13,7 @@ from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.run_view import RunView
 from anabranch.dead_letters.decisions import Action, DeadLetterSelection
 from anabranch.runtime.reading.contexts import Difference, SharedContext
+from anabranch.sdk.approvals import Answerable, Decision
 from anabranch.sdk.client import Control
 from anabranch.sdk.run_result import RunResult
 
@@ -115,6 +116,13 @@ class Installation(Protocol):
 
     async def control(self, action: Control, run: str) -> ControlOutcome:
         """Cancel, pause or resume a run. An unknown run is not an error here: see `ControlOutcome.known`."""
+
+    async def signal(self, run: str, name: str, value: Any, signal_id: str | None) -> ControlOutcome:
+        """Send a signal to a run, which may not be submitted yet: see `ControlOutcome.known`."""
+
+    async def decide_approval(self, wanted: Answerable) -> Decision:
+        """Decide about a task that waits for a person; its `run_id` may be a request id. Raises DecisionRefused if
+        the decision does not count."""
 
     async def views(self, limit: int) -> Sequence[RunView]:
         """The views of the latest runs, the latest first."""

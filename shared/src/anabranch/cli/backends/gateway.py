@@ -29,6 +29,7 @@ from anabranch.dead_letters.decisions import Action, DeadLetterSelection, past_t
 from anabranch.dead_letters.grouping import no_such_dead_letter
 from anabranch.runtime.instrumentation.correlation import trace_headers
 from anabranch.runtime.reading.contexts import Difference, SharedContext, Version
+from anabranch.sdk.approvals import REFUSALS, Answerable, Decision, DecisionRefused
 from anabranch.sdk.client import Control
 from anabranch.sdk.control import why_not_retried
 from anabranch.sdk.run_result import RunResult
@@ -107,6 +108,44 @@ class Gateway:
             view = await self._run(run)
             return ControlOutcome(view.run_id, ended=view.status)
         return ControlOutcome(answer["run_id"])
+
+    async def signal(self, run: str, name: str, value: Any, signal_id: str | None) -> ControlOutcome:
+        body = {"value": value} | ({} if signal_id is None else {"signal_id": signal_id})
+        try:
+            answer = await self._api.post("v1", "runs", run, "signals", name, body=body)
+        except Refused as refused:
+            if refused.code != "run_ended":
+                raise
+            view = await self._run(run)
+            return ControlOutcome(view.run_id, ended=view.status)
+        return ControlOutcome(answer["run_id"], known=bool(answer["known"]))
+
+    async def decide_approval(self, wanted: Answerable) -> Decision:
+        group = wanted.group or await self._group_of(wanted)
+        body = {
+            "decision": wanted.decision,
+            "data": wanted.data,
+            "comment": wanted.comment,
+            "index": wanted.index,
+            "by": wanted.by,
+            "decision_id": wanted.decision_id,
+        }
+        given = {name: value for name, value in body.items() if value not in (None, "")}
+        try:
+            answer = await self._api.post("v1", "runs", wanted.run_id, "approvals", group, wanted.task, body=given)
+        except Refused as refused:
+            if refused.code not in REFUSALS:
+                raise
+            raise DecisionRefused(refused.code, str(refused)) from refused
+        return Decision(**{name: answer[name] for name in Decision.__dataclass_fields__})
+
+    async def _group_of(self, wanted: Answerable) -> str:
+        """The group with a task of this name that waits for a person, else with a task of this name."""
+        view = await self._run(wanted.run_id)
+        groups = [(bool(task.waits), group) for group, name, task in view.tasks() if name == wanted.task]
+        if not groups:
+            raise DecisionRefused("not_found", f"run {view.run_id} has no task {wanted.task!r}")
+        return max(groups)[1]
 
     async def views(self, limit: int) -> Sequence[RunView]:
         found: list[RunView] = []

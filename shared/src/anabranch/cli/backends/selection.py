@@ -35,7 +35,7 @@ class Address:
 
 @asynccontextmanager
 async def open_installation(
-    settings: Settings, registry: Registry | None = None
+    settings: Settings, registry: Registry | None = None, *, virtual_time: bool = False
 ) -> AsyncGenerator[Installation, None]:
     """Open a connection to a running system, or an embedded system if a registry is given.
 
@@ -43,7 +43,7 @@ async def open_installation(
         ServerUnavailable: there is no running system.
     """
     if registry is not None:
-        async with open_system(settings, registry) as system:
+        async with open_system(settings, registry, virtual_time=virtual_time) as system:
             yield Servers(system.client, settings, system.description)
     elif (address := await find_gateway(settings)) is not None:
         async with open_gateway(address) as gateway:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.backends.backend import (
@@ -34,6 +35,7 @@ from anabranch.dead_letters.reader import read_dead_letters
 from anabranch.runtime.reading.contexts import SharedContext, diff, load_context
 from anabranch.runtime.reading.run_index import ViewIndex
 from anabranch.runtime.reading.views import load_view, with_heartbeats
+from anabranch.sdk.approvals import Answerable, Decision, DecisionRefused, send_decision
 from anabranch.sdk.client import Client, Control
 from anabranch.sdk.run_result import RunResult
 
@@ -93,10 +95,27 @@ class Servers:
         await client.control(action, run_id=run_id)
         return ControlOutcome(run_id)
 
-    async def _find_run(self, run: str) -> tuple[str, bool, str | None]:
-        """The run id, whether the run is known, and its final status if it has ended."""
+    async def signal(self, run: str, name: str, value: Any, signal_id: str | None) -> ControlOutcome:
+        run_id, known, final = await self._find_run(run, patience=0.0)
+        if final is not None:
+            return ControlOutcome(run_id, ended=final)
+        # Also for an unknown run: the signal is kept until the run is submitted.
+        await self._client.control("signal", run_id=run_id, name=name, value=value, signal_id=signal_id)
+        return ControlOutcome(run_id, known=known)
+
+    async def decide_approval(self, wanted: Answerable) -> Decision:
+        run_id, known, final = await self._find_run(wanted.run_id)
+        if not known:
+            raise no_such_run(wanted.run_id)
+        if final is not None:
+            raise DecisionRefused("gone", f"run {run_id} has ended: {final}")
+        return await send_decision(self._client.links, replace(wanted, run_id=run_id))
+
+    async def _find_run(self, run: str, patience: float = KNOWN_SECONDS) -> tuple[str, bool, str | None]:
+        """The run id, whether the run is known (after up to `patience` seconds), and its final status if it has
+        ended."""
         client = self._client
-        until = client.links.clock.monotonic() + KNOWN_SECONDS
+        until = client.links.clock.monotonic() + patience
         while True:
             run_id = await client.run_id_of(run)
             names = client.names

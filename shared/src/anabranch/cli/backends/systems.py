@@ -46,8 +46,13 @@ def load_registry(modules: Sequence[str]) -> Registry:
 
 
 @asynccontextmanager
-async def open_system(settings: Settings, registry: Registry | None) -> AsyncGenerator[OpenSystem, None]:
+async def open_system(
+    settings: Settings, registry: Registry | None, *, virtual_time: bool = False
+) -> AsyncGenerator[OpenSystem, None]:
     """Open a client on the servers, or on an embedded system if a registry is given.
+
+    Args:
+        virtual_time: the running event loop is a `VirtualLoop`, whose time the embedded system has.
 
     Raises:
         ServerUnavailable: a server did not answer within CONNECT_SECONDS.
@@ -57,12 +62,18 @@ async def open_system(settings: Settings, registry: Registry | None) -> AsyncGen
         from anabranch.runtime.instrumentation.telemetry import close_telemetry, open_telemetry
         from anabranch.runtime.process.logs import ATTEMPTS_LOGGER
         from anabranch.runtime.process.process_memory import tune_garbage_collector
+        from anabranch.testing.leaps import virtual_system
 
         ATTEMPTS_LOGGER.addHandler(logging.NullHandler())  # the command prints failures itself
         telemetry = open_telemetry("anabranch", os.environ, text=False)
         telemetry.adopt()
         try:
-            async with embedded(registry, settings, telemetry=telemetry) as system:
+            opened = (
+                virtual_system(registry, settings, telemetry)
+                if virtual_time
+                else embedded(registry, settings, telemetry=telemetry)
+            )
+            async with opened as system:
                 tune_garbage_collector()
                 yield OpenSystem(system.client, system.description)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.backends.systems import load_registry
 from anabranch.cli.commands.definitions import definition_request
 from anabranch.cli.commands.follow import Following, follow, open_events_file
+from anabranch.cli.commands.waits import json_of
 from anabranch.cli.durations import seconds_of
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.render.live_view import view_for
@@ -56,6 +58,9 @@ class RunOptions:
     strict: bool = False
     definition: str | None = None
     inputs: Sequence[str] = ()
+    signals: tuple[str, ...] = ()
+    """Signals to send at once, as NAME=JSON or NAME."""
+    virtual_time: bool = False
 
 
 def run(options: RunOptions, settings: Settings) -> int:
@@ -65,7 +70,7 @@ def run(options: RunOptions, settings: Settings) -> int:
         Misconfigured, ServerUnavailable: before or during the run.
     """
     with foreign_output_to_stderr(options.json):
-        result = run_async(_run_request(options, settings))
+        result = run_async(_run_request(options, settings), _virtual_loop() if options.virtual_time else None)
     return _print_result(result, options)
 
 
@@ -84,6 +89,8 @@ async def _run_request(options: RunOptions, settings: Settings) -> RunResult | F
         raise Misconfigured("FILE", problem, "give a file with a request, or --definition NAME")
     if options.inputs and options.definition is None:
         raise Misconfigured("--input", "needs --definition", "put the values into the context of the request")
+    if options.virtual_time and not options.embedded:
+        raise Misconfigured("--virtual-time", "needs --embedded: a running system has its own time", "add it")
     try:
         if options.definition is not None:
             return await _start(definition_request(options.definition, options.inputs), options, settings)
@@ -92,6 +99,12 @@ async def _run_request(options: RunOptions, settings: Settings) -> RunResult | F
         return await _run(document, options, settings)
     except RequestRefused as refused:
         return rejected_result(refused)
+
+
+def _virtual_loop() -> type[AbstractEventLoop]:
+    from anabranch.testing.loop import VirtualLoop
+
+    return VirtualLoop
 
 
 def _print_result(result: RunResult | FollowedRun, options: RunOptions) -> int:
@@ -108,6 +121,7 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
     # Without --embedded the agents are on workers: the names are checked only if the user gave modules.
     registry = load_registry(settings.agents) if options.embedded or settings.agents else None
     timeout = _timeout(options.timeout)
+    signals = [_signal(text) for text in options.signals]
     validation = validate(document, settings, registry, strict=options.strict)
     if validation.request is None:
         refused = RequestRefused(validation.errors, validation.warnings)
@@ -117,13 +131,17 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
         canonical["timeout"] = min(timeout, validation.request.timeout)
     async with (
         open_events_file(options.events_file) as events_file,
-        open_installation(settings, registry if options.embedded else None) as system,
+        open_installation(
+            settings, registry if options.embedded else None, virtual_time=options.virtual_time
+        ) as system,
     ):
         run = await system.submit(canonical)
         # The system validates again, and finds most of these warnings too.
         run.warnings = tuple(dict.fromkeys([*validation.warnings, *run.warnings]))
         for warning in run.warnings:
             say(f"Warning: {warning}")
+        for name, value in signals:
+            await system.signal(run.run_id, name, value, None)
         if options.detach:
             return run
         view = view_for(SystemClock())
@@ -206,6 +224,12 @@ def print_detached(run: FollowedRun, json: bool) -> None:
         ids = {"run_id": run.run_id, "request_id": run.request_id or "", "session_id": run.session_id or ""}
         print_json({**ids, "status": "submitted", "warnings": list(run.warnings)})
     say(f"Submitted as run {run.run_id}. Follow it with: anabranch status {run.run_id}")
+
+
+def _signal(text: str) -> tuple[str, Any]:
+    """Name and value of a signal; without a value it is null."""
+    name, separator, value = text.partition("=")
+    return name, json_of("--signal", value) if separator else None
 
 
 def _timeout(text: str | None) -> float | None:

@@ -80,7 +80,7 @@ class TaskProgress:
         members = 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)
         of_member = entry.spans is not None or entry.index is not None
         if entry.type != "task.log":
-            self.lacks_agent = str(entry.data.get("agent")) if entry.type == "task.waiting" else None
+            self.lacks_agent = str(entry.data["agent"]) if entry.data.get("reason") == "no_agent" else None
         if entry.type == "task.expanded":
             self._expand(entry)
         elif entry.type == "task.started":

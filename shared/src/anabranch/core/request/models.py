@@ -321,6 +321,8 @@ ControlType = Literal[
     "dismiss",
     "retry",
     "fork",
+    "signal",
+    "approve",
     "subscribe",
     "unsubscribe",
 ]
@@ -340,7 +342,8 @@ class ControlRecord(Document):
     project: Project | None = None
     """Of ``subscribe`` and ``unsubscribe``: the subscribing project. The run or session has to belong to it."""
     group: Name | None = None
-    """Of ``redrive`` and ``dismiss``: the group of the held members; without it all groups."""
+    """Of ``redrive`` and ``dismiss``: the group of the held members; without it all groups. Of ``approve``: the
+    group of the task; without it the first one with an open task of the name."""
     task: Name | None = None
     indexes: tuple[Index, ...] | None = Field(default=None, min_length=1)
     """Members of ``task``, counted from 0."""
@@ -359,6 +362,24 @@ class ControlRecord(Document):
     """Of ``fork``: values that replace those of the context."""
     request: dict[str, Json] | None = None
     """Of ``fork``: a request in place of that of the run."""
+    name: Key | None = None
+    """Of ``signal``: the name that a task waits for."""
+    value: Json = None
+    """Of ``signal``: the value of the task that takes the signal."""
+    signal_id: Key | None = None
+    """Of ``signal``: a repeated id counts once. Default: the record's position on the log."""
+    index: Index | None = None
+    """Of ``approve``: the member of ``task``, counted from 0; without it the first that waits."""
+    iteration: tuple[Index, ...] | None = None
+    """Of ``approve``: the iterations of the loops around ``task``; without it the running ones."""
+    decision: Key | None = None
+    """Of ``approve``: one of the options of the task, such as ``approve`` or ``reject``."""
+    data: Json = None
+    """Of ``approve``: what was filled into the form of the task."""
+    comment: str = ""
+    """Of ``approve``: why, as ``reason`` of other commands; ``by`` is the person who decides."""
+    decision_id: Key | None = None
+    """Of ``approve``: a repeated id counts once. Default: the record's position on the log."""
 
     @model_validator(mode="after")
     def _has_subject(self) -> Self:
@@ -372,6 +393,12 @@ class ControlRecord(Document):
             )
         if self.indexes is not None and self.task is None:
             raise PydanticCustomError(Code.SCHEMA.value, "indexes needs task: name the task of these members")
+        if self.type == "signal" and self.name is None:
+            raise PydanticCustomError(Code.SCHEMA.value, "name is missing: the name that a task waits for")
+        if self.type == "approve" and not (self.task and self.decision):
+            raise PydanticCustomError(
+                Code.SCHEMA.value, "task and decision are missing: name the task that waits, and what was decided"
+            )
         if self.type == "retry" and not self.failed:
             raise PydanticCustomError(Code.SCHEMA.value, "retry needs failed: true, the only supported mode")
         if self.type == "fork" and not (self.from_ or self.set or self.request):

@@ -15,7 +15,7 @@ from anabranch.core.durations import parse_duration
 from anabranch.core.errors import AnabranchError
 from anabranch.core.expansion.members import Member
 from anabranch.core.request.flow import Wait
-from anabranch.core.templates import Template, compile_template, member_scope, placeholders
+from anabranch.core.templates import Template, compact_json, compile_template, member_scope, placeholders
 
 MAX_TIME = 253_402_300_799.0
 """The last second of the year 9999, in seconds since the epoch: datetime has no later one."""
@@ -35,12 +35,14 @@ class RenderedWait(NamedTuple):
         name: the name of the signal; None for other waits.
         identifier: the member's name in a `separate` join; None without one.
         error: why the member fails before it waits; the other fields are then None.
+        approval: JSON of what a person is asked: `subject`, `body`, `assignees`; None for other waits.
     """
 
     due: float | None = None
     name: str | None = None
     identifier: str | None = None
     error: str | None = None
+    approval: str | None = None
 
     def to_document(self) -> list[Any]:
         """The wait as it is on the log; `of_document` reads it."""
@@ -48,7 +50,7 @@ class RenderedWait(NamedTuple):
 
     @classmethod
     def of_document(cls, document: Sequence[Any]) -> RenderedWait:
-        return cls(*document[:4])
+        return cls(*document[:5])
 
 
 def kind_of_wait(wait: Wait) -> str:
@@ -64,7 +66,9 @@ def kind_of_wait(wait: Wait) -> str:
 
 def placeholders_of(wait: Wait) -> frozenset[str]:
     """The text of each placeholder in the fields that differ between members."""
-    return placeholders([wait.for_, wait.until, wait.signal])
+    approval = wait.approval
+    asked = [] if approval is None else [approval.subject, approval.body, list(approval.assignees)]
+    return placeholders([wait.for_, wait.until, wait.signal, *asked])
 
 
 class WaitRenderer:
@@ -74,9 +78,19 @@ class WaitRenderer:
         began: when the dependencies of the task were there, in seconds since the epoch: `for` counts from then.
         context: values that placeholders may name, by key.
         system: names such as `run_id`.
+        is_named: whether members have identifiers, which a `separate` join needs.
     """
 
-    def __init__(self, wait: Wait, began: float, context: Mapping[str, Any], system: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        wait: Wait,
+        began: float,
+        context: Mapping[str, Any],
+        system: Mapping[str, Any],
+        *,
+        is_named: bool = False,
+    ) -> None:
+        self._is_named = is_named
         self._began = began
         self._context = context
         self._system = system
@@ -92,6 +106,12 @@ class WaitRenderer:
         if wait.signal is not None:
             name = compile_template(wait.signal)
             return lambda scope: RenderedWait(name=_name(name.render(scope)))
+        if wait.approval is not None:
+            asked = wait.approval
+            approval = compile_template(
+                {"subject": asked.subject, "body": asked.body, "assignees": list(asked.assignees)}
+            )
+            return lambda scope: RenderedWait(approval=compact_json(approval.render(scope)))
         return lambda scope: RenderedWait()
 
     def only(self) -> RenderedWait:
@@ -105,7 +125,8 @@ class WaitRenderer:
                 yield RenderedWait(error=member.error)
                 continue
             scope = member_scope(member.scope, self._context, {"index": member.index}, self._system)
-            yield self._rendered(scope)._replace(identifier=member.identifier)
+            rendered = self._rendered(scope)
+            yield rendered._replace(identifier=member.identifier) if self._is_named else rendered
 
     def _rendered(self, scope: Mapping[str, Any]) -> RenderedWait:
         try:

@@ -45,6 +45,10 @@ EVENT_TYPES = (
     "task.progress",
     "task.log",
     "task.joined",
+    "signal.received",
+    "signal.refused",
+    "approval.decided",
+    "approval.refused",
 )
 """Every lifecycle event. An expanded task has started, completed, failed and retrying for each member, between one
 expanded and one joined."""

@@ -25,6 +25,7 @@ from anabranch.core.wire.child_messages import ControlChild as ControlChild
 from anabranch.core.wire.child_messages import ParentLink as ParentLink
 from anabranch.core.wire.child_messages import SubmitChild as SubmitChild
 from anabranch.core.wire.condition_messages import ConditionJudged as ConditionJudged
+from anabranch.core.wire.control_message import ControlRun as ControlRun
 from anabranch.core.wire.message_parts import Counts as Counts
 from anabranch.core.wire.message_parts import DefinitionRef as DefinitionRef
 from anabranch.core.wire.message_parts import Failure as Failure
@@ -49,6 +50,7 @@ from anabranch.core.wire.retry_messages import TaskTaken as TaskTaken
 from anabranch.core.wire.snapshot_message import Snapshot as Snapshot
 from anabranch.core.wire.task_order import BranchOrder as BranchOrder
 from anabranch.core.wire.task_order import TaskOrder as TaskOrder
+from anabranch.core.wire.wait_messages import DecideApproval as DecideApproval
 from anabranch.core.wire.wait_messages import SignalRun as SignalRun
 from anabranch.core.wire.wait_messages import WaitsRendered as WaitsRendered
 
@@ -100,30 +102,8 @@ class SubmitRun(Message):
     """Run id of the ended run that this one is a fork of."""
     taken: tuple[tuple[str, str], ...] = ()
     """Of a fork: (group, task) of the tasks whose outcomes are taken over."""
-
-
-class ControlRun(Message):
-    """A control record of a user for a run. The action decides which fields are set."""
-
-    type: Literal["control"] = "control"
-    run_id: str
-    action: Literal["cancel", "terminate", "pause", "resume", "redrive", "dismiss", "retry", "fork"]
-    by: str = ""
-    """Who gave the command, and why; empty where the record does not say it."""
-    reason: str = ""
-    group: str | None = None
-    task: str | None = None
-    indexes: tuple[int, ...] | None = None
-    command_id: str = ""
-    new_request_id: str | None = None
-    """Of a retry or fork: the request id of the run to start."""
-    fork_from: tuple[str, ...] = ()
-    """Of a fork: the tasks that run again, as `task` or `group/task`."""
-    fork_set: dict[str, Json] = empty_object()
-    fork_request: dict[str, Json] | None = None
-    origin: str = ""
-    """`topic/partition/offset` of the record on the requests topic."""
-    traceparent: str | None = None
+    requested_by: str | None = None
+    """The person who submitted it, if a gateway has authenticated one."""
 
 
 class GroupResults(Message):
@@ -204,6 +184,8 @@ class OpenRun(Message):
     forked_from: str | None = None
     taken: tuple[tuple[str, str], ...] = ()
     """See SubmitRun."""
+    requested_by: str | None = None
+    """The person who submitted the request, if a gateway has authenticated one."""
 
 
 class StartGroup(Message):
@@ -464,6 +446,7 @@ OnGroups = Annotated[
     | PauseRun
     | ReleaseHeld
     | SignalRun
+    | DecideApproval
     | ValueFound
     | ArrayCounted
     | WaitsRendered

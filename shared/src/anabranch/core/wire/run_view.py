@@ -54,6 +54,8 @@ class TaskView:
         attempt: the latest attempt of an ordinary task; None for an expanded one.
         lacks_agent: the agent that no worker has; None if none is known to be missing.
         progress: `{"index", "fraction", "note", "time"}` for each of a few members that have not ended.
+        waits: `{"reason", "until", "name", "approval", "since", "members", "decisions"}` of members that wait for
+            a `time`, a `condition`, an `event`, a `signal` or an `approval`; `members` are [start, stop) pairs.
         share: completed share, from 0 to 1; see `anabranch.core.progress`.
     """
 
@@ -70,6 +72,7 @@ class TaskView:
     attempt: AttemptView | None = None
     lacks_agent: str | None = None
     progress: list[dict[str, Any]] = field(default_factory=list)
+    waits: list[dict[str, Any]] = field(default_factory=list)
     share: float = 0.0
 
     @property
@@ -97,6 +100,7 @@ class TaskView:
             "attempt": None if self.attempt is None else self.attempt.to_document(),
             "lacks_agent": self.lacks_agent,
             "progress": self.progress,
+            "waits": self.waits,
             "share": self.share,
         }
 
@@ -118,6 +122,7 @@ class TaskView:
             attempt=None if attempt is None else AttemptView.from_document(attempt),
             lacks_agent=get("lacks_agent"),
             progress=get("progress") or [],
+            waits=get("waits") or [],
             share=get("share") or 0.0,
         )
 

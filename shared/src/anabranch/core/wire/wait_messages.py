@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from anabranch.core.wire.message_parts import Message
+from anabranch.core.wire.message_parts import Json, Message
 
 
 class SignalRun(Message):
@@ -17,6 +17,27 @@ class SignalRun(Message):
     run_id: str
     name: str
     signal_id: str
+    admission: int | None = None
+
+
+class DecideApproval(Message):
+    """A person's decision about a task that waits for one. A repeated `decision_id` counts once.
+
+    Without `group`, the task is the first of this name that waits for a decision; without `index`, the member is
+    the first that waits.
+    """
+
+    type: Literal["decide"] = "decide"
+    run_id: str
+    task: str
+    decision: str
+    decision_id: str
+    group: str | None = None
+    index: int | None = None
+    iteration: tuple[int, ...] | None = None
+    data: Json = None
+    comment: str = ""
+    by: str | None = None
     admission: int | None = None
 
 

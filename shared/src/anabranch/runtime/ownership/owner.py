@@ -142,6 +142,12 @@ class Owner(Generic[S]):
         """Number of records that are queued and not applied yet."""
         return sum(len(owned.queue) for owned in self._owned.values())
 
+    @property
+    def next_timer(self) -> float | None:
+        """The time of the event loop at which the earliest timer of a partition fires; None without one."""
+        timers = (owned.timer.when() for owned in self._owned.values() if owned.timer is not None)
+        return min(timers, default=None)
+
     def _progress(self) -> dict[int, Progress]:
         return {number: owned.progress for number, owned in self._owned.items()}
 

@@ -37,14 +37,17 @@ _abandoned: list[asyncio.Task[Any]] = []
 """Abandoned tasks. The reference keeps asyncio from logging "Task was destroyed" for each."""
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[Any, Any, T], make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
     """Run a coroutine to its end on a loop of its own (uvloop if installed), and clean up what it leaves
     behind.
+
+    Args:
+        make_loop: makes another kind of loop.
 
     Raises:
         MainTaskCancelled: code in this process cancelled the coroutine, without an interrupt.
     """
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with asyncio.Runner(loop_factory=make_loop or new_loop) as runner:
         try:
             return runner.run(_with_own_threads(work))
         except asyncio.CancelledError as error:

@@ -11,10 +11,14 @@ from heapq import heappush
 from itertools import groupby
 from typing import Any
 
+import orjson
+
 from anabranch.core.expansion.members import Expanded
 from anabranch.core.ranges import Spans
+from anabranch.core.templates import placeholders
 from anabranch.core.waits.rendering import RenderedWait, WaitRenderer, kind_of_wait, placeholders_of
 from anabranch_taskgroup.session.mailboxes import enter
+from anabranch_taskgroup.session.merge import is_separate
 from anabranch_taskgroup.session.retry_import import emit_imported
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskEvent, next_state
@@ -112,7 +116,7 @@ def renderer_of(run: Run, task: Task, values: Mapping[str, Any]) -> WaitRenderer
     assert task.order.wait is not None
     assert task.began_at is not None
     system = {"run_id": run.run_id, "session_id": run.session_id, "task_name": task.name}
-    return WaitRenderer(task.order.wait, task.began_at, values, system)
+    return WaitRenderer(task.order.wait, task.began_at, values, system, is_named=is_separate(task))
 
 
 def _start(turn: Turn, run: Run, task: Task) -> None:
@@ -145,6 +149,7 @@ def _open(turn: Turn, run: Run, task: Task, opened: int, parts: Sequence[tuple[i
     assert task.began_at is not None
     waits.opened = opened
     timeout_at = None if wait.timeout is None else task.began_at + wait.timeout
+    has_own_assignees = wait.approval is not None and bool(placeholders(list(wait.approval.assignees)))
     shown: list[tuple[Spans, RenderedWait]] = []
     for start, stop, rendered in parts:
         for low, high in waits.open_in(start, stop):
@@ -159,10 +164,14 @@ def _open(turn: Turn, run: Run, task: Task, opened: int, parts: Sequence[tuple[i
                 heappush(waits.dues, (due, low, high))
             if rendered.name is not None:
                 heappush(waits.names.setdefault(rendered.name, []), (low, high))
+            if rendered.approval is not None and has_own_assignees:
+                assignees = orjson.loads(rendered.approval)["assignees"]
+                waits.asked |= dict.fromkeys(range(low, high), assignees)
             shown.append((((low, high),), rendered._replace(due=due)))
     _emit_waiting(turn, run, task, shown)
     end_due(turn, run, task, turn.at)
     names = list(dict.fromkeys(rendered.name for _, rendered in shown if rendered.name is not None))
+    # Also without names: it marks the run as one that waits, see `idle`.
     enter(run, task, names)
     give_kept(turn, run, names)
     close(turn, run, task)
@@ -183,7 +192,20 @@ def _emit_waiting(turn: Turn, run: Run, task: Task, shown: Sequence[tuple[Spans,
             data["until"] = rendered.due
         if rendered.name is not None:
             data["name"] = rendered.name
+        if rendered.approval is not None:
+            data["approval"] = asked_of(task, rendered.approval)
         turn.event(run, "task.waiting", task=task, spans=tuple(sorted(found)), **data)
+
+
+def asked_of(task: Task, rendered: str) -> dict[str, Any]:
+    """What a person who decides is shown and has to know."""
+    wait = task.order.wait
+    assert wait is not None
+    assert wait.approval is not None
+    more: dict[str, Any] = {"options": list(wait.approval.options), "required": wait.approval.required}
+    if wait.approval.form is not None:
+        more["form"] = wait.approval.form
+    return {**orjson.loads(rendered), **more}
 
 
 def end_due(turn: Turn, run: Run, task: Task, now: float) -> None:
