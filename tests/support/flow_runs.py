@@ -77,7 +77,8 @@ class FlowRun:
         turn = decide(RULES, self.partition, delivery)
         self.effects += turn.effects
         for _, entry in turn.events:
-            self.events.append({"type": entry.type, "task": entry.task, **entry.data})
+            event = {"type": entry.type, "task": entry.task, **entry.data}
+            self.events.append(event | ({"iteration": entry.iteration} if entry.iteration else {}))
         for effect in turn.effects:
             if isinstance(effect, OfferChunk):
                 self.offered.append(effect.task)

@@ -249,6 +249,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             group="fetch",
             task="page ü",
             indexes=(4, 7),
+            iteration=(2, 0),
             command_id="anabranch.requests/3/9",
             by="Ada",
             reason="the service is back",
@@ -259,7 +260,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         m.ValueFound(run_id=RUN, key="go", value={"by": "Ada"}, is_reference=False, error="too deep"),
         (),
     ),
-    m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list", admission=4), ()),
+    m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list", iteration=(2, 0), admission=4), ()),
     m.SignalRun: (m.SignalRun(run_id=RUN, name="paid", signal_id="a1b2", admission=4), (b'{"amount": 12}',)),
     m.DecideApproval: (
         m.DecideApproval(
@@ -276,7 +277,9 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         (),
     ),
     m.WaitsRendered: (
-        m.WaitsRendered(**PLACE, first=10_000, total=10_001, error="the value is gone", admission=4),
+        m.WaitsRendered(
+            **PLACE, first=10_000, total=10_001, error="the value is gone", iteration=(2,), admission=4
+        ),
         (b'[[1893456000.0,null,"de",null]]',),
     ),
     m.ConditionJudged: (
@@ -284,6 +287,24 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             **PLACE, iteration=(2, 0), purpose="when", case=1, because="n is 3", error="no value at n", admission=4
         ),
         (),
+    ),
+    m.LoopItems: (
+        m.LoopItems(
+            **PLACE,
+            iteration=(2,),
+            start=500,
+            items=("a", {"n": 1}),
+            last=True,
+            error="the value is gone",
+            admission=4,
+        ),
+        (),
+    ),
+    m.LoopTaken: (
+        m.LoopTaken(
+            **PLACE, number=3, key="text", page=1, parts=2, ended_by="items", counts=m.Counts(total=3, completed=3)
+        ),
+        (b'[{"value":"a"},{"value":null}]',),
     ),
     m.KeyReduced: (
         m.KeyReduced(
@@ -353,6 +374,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             deadline=AT,
             claim_ttl=30.0,
             mode="careful",
+            iteration=(2, 0),
         ),
         (b"", b'{"page":[1,2]}'),
     ),

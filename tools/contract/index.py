@@ -32,23 +32,6 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "group.failed": ("A task of the group failed, or was skipped because another task failed.", ""),
     "group.cancelled": ("The group was stopped with its run.", ""),
     "group.timed_out": ("The group reached its own timeout or the run's.", ""),
-    "signal.received": (
-        "A signal has ended a wait, or is kept for the first wait for its name that opens.",
-        "`name`, `signal_id`; `kept`: no wait has taken it",
-    ),
-    "signal.refused": (
-        "A signal does not fit the schema of its wait, which stays open; or the run keeps too many.",
-        "`name`, `signal_id`, `message`",
-    ),
-    "approval.decided": (
-        "The decision of a person counts.",
-        "`decision_id`, `decision`, `by`, `comment`, `ended`: the wait is over; `repeated`: the id was known",
-    ),
-    "approval.refused": (
-        "The decision of a person does not count.",
-        "`decision_id`, `decision`, `by`, `code` (not_found, not_waiting, decided, unknown_decision, form, "
-        "not_assignee, requester), `message`, `stood`: the decision that counts; `errors` of the form",
-    ),
     "task.waiting": (
         "A member of a task with `wait` waits. With `no_agent`: for 5 s, no worker that read the task had loaded "
         "its agent; a later `task.started` ends the wait.",
@@ -77,6 +60,29 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
         "All members of an expanded task have ended.",
         "`count`, `failed`, `status` (completed or failed), `message`",
     ),
+    "signal.received": (
+        "A signal has ended a wait, or is kept for the first wait for its name that opens.",
+        "`name`, `signal_id`; `kept`: no wait has taken it",
+    ),
+    "signal.refused": (
+        "A signal does not fit the schema of its wait, which stays open; or the run keeps too many.",
+        "`name`, `signal_id`, `message`",
+    ),
+    "approval.decided": (
+        "The decision of a person counts.",
+        "`decision_id`, `decision`, `by`, `comment`, `ended`: the wait is over; `repeated`: the id was known",
+    ),
+    "approval.refused": (
+        "The decision of a person does not count.",
+        "`decision_id`, `decision`, `by`, `code` (not_found, not_waiting, decided, unknown_decision, form, "
+        "not_assignee, requester), `message`, `stood`: the decision that counts; `errors` of the form",
+    ),
+    "iteration.started": (
+        "A loop has begun an iteration. `task` is the loop, `iteration` ends with its number.",
+        "",
+    ),
+    "iteration.completed": ("Each task of an iteration has ended, none of them badly.", "`started_at`"),
+    "iteration.failed": ("Each task of an iteration has ended, and one of them failed.", "`started_at`"),
 }
 """Event type -> its meaning, and the fields that only this type has."""
 

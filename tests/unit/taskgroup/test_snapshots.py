@@ -23,6 +23,7 @@ from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.rebuilding import drop_ended
 from anabranch_taskgroup.session.snapshots import CODEC, decode_run, snapshot_of
 from anabranch_taskgroup.session.state import Run
+from anabranch_taskgroup.session.task_state import LoopState
 from anabranch_taskgroup.session.turn import DecisionConfig
 
 SNAPSHOTS = session_snapshots(NAMES)
@@ -303,7 +304,7 @@ def test_a_snapshot_of_a_later_version_does_not_move_the_pin() -> None:
 
 
 def test_every_field_of_the_state_is_encoded() -> None:
-    apart = {(Run, "waiters"), (Run, "producers"), (Run, "trail")}
+    apart = {(Run, "waiters"), (LoopState, "waiters"), (Run, "producers"), (Run, "trail")}
     missing = {
         (kind, each.name)
         for kind, encoded in CODEC.covered.items()

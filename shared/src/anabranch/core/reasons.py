@@ -47,6 +47,8 @@ class Fact(StrEnum):
     WAITS_FOR_EVENT = "waits_for_event"
     WAITS_FOR_SIGNAL = "waits_for_signal"
     WAITS_FOR_DECISION = "waits_for_decision"
+    WAITS_FOR_ITERATION = "waits_for_iteration"
+    IN_ITERATION = "in_iteration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,10 @@ MEANINGS: Mapping[Fact, Meaning] = {
     Fact.WAITS_FOR_DECISION: Meaning(
         "the task waits for the decision of a person",
         "run: anabranch approve RUN TASK, or: anabranch reject RUN TASK",
+    ),
+    Fact.WAITS_FOR_ITERATION: Meaning("the delay before the next iteration of the loop is not over", "wait"),
+    Fact.IN_ITERATION: Meaning(
+        "tasks of the loop's running iteration have not ended", "check these tasks, which are listed too"
     ),
 }
 

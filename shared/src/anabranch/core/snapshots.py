@@ -56,6 +56,8 @@ class RunTrail:
     bytes: int = 0
     """Bytes of the run's records since then that may have changed it. Further measures of work, which a snapshot
     resets, belong here."""
+    iterations: int = 0
+    """Iterations of loops since then."""
     mark: int = 0
     """Bytes that had been read of the partition then; see `PartitionTrail.bytes`."""
     size: int = 0
@@ -181,7 +183,7 @@ class PartitionTrail(Generic[R]):
             return
         trail.pin, trail.since, trail.mark, trail.size = snapshot.upto + 1, at, self.bytes, size
         if trail.last <= snapshot.upto:
-            trail.bytes = 0
+            trail.bytes = trail.iterations = 0
         self._push(run, runs)
 
     def oldest(self, runs: Mapping[str, SnapshottedRun]) -> int | None:
@@ -243,12 +245,14 @@ class SnapshotPolicy:
         idle: after so long without a record that may have changed it.
         interval: at least so often while it works.
         bytes: after so many bytes of its records.
+        iterations: after so many iterations of its loops.
         retention: how long the topic keeps records; None for ever. A snapshot is repeated after half of it.
     """
 
     idle: float = 600.0
     interval: float = 21_600.0
     bytes: int = 10_000_000
+    iterations: int = 1_000
     retention: float | None = None
 
     def is_due(self, trail: RunTrail, now: float, behind: int, most_behind: int) -> bool:
@@ -262,7 +266,7 @@ class SnapshotPolicy:
         if trail.bytes:
             if now - trail.touched_at >= self.idle or now - trail.since >= self.interval:
                 return True
-            if trail.bytes >= self.bytes:
+            if trail.bytes >= self.bytes or trail.iterations >= self.iterations:
                 return True
         if self.retention is not None and now - trail.since >= self.retention / 2:
             return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -92,14 +92,20 @@ def group_span(run_id: str, group: str) -> int:
     return _digest(f"{run_id}/{group}", 8)
 
 
-def task_span(run_id: str, group: str, task: str) -> int:
-    """The id of a task's span."""
-    return _digest(f"{run_id}/{group}/{task}", 8)
+def task_span(run_id: str, group: str, task: str, iteration: Sequence[int] = ()) -> int:
+    """The id of a task's span; of a task of a loop body, in one iteration."""
+    return _digest(f"{run_id}/{group}/{task}{_in_iteration(iteration)}", 8)
 
 
-def member_span(run_id: str, group: str, task: str, index: int, attempt: int) -> int:
+def member_span(
+    run_id: str, group: str, task: str, index: int, attempt: int, iteration: Sequence[int] = ()
+) -> int:
     """The id of the span of one attempt (from 1) of a member; an ordinary task's one member has index 0."""
-    return _digest(f"{run_id}/{group}/{task}/{index}/{attempt}", 8)
+    return _digest(f"{run_id}/{group}/{task}{_in_iteration(iteration)}/{index}/{attempt}", 8)
+
+
+def _in_iteration(iteration: Sequence[int]) -> str:
+    return f"/#{'.'.join(map(str, iteration))}" if iteration else ""
 
 
 def every(total: int) -> int:

@@ -215,31 +215,37 @@ def plan_dismissal(found: Sequence[DeadLetter], statuses: Mapping[str, str]) -> 
 def control_records(
     action: Action, found: Sequence[DeadLetter], selection: DeadLetterSelection
 ) -> list[dict[str, Any]]:
-    """The control records for these members, one for each task. The same dead letters give the same command ids.
+    """The control records for these members, one for each task and iteration. The same dead letters give the same
+    command ids.
 
     For a whole run it is one record for all held members, because not every held member has a dead letter.
     """
     if found and selection.run is not None and selection.signature is None and not selection.ids:
         run_id = found[0].run_id
         return [{"run_id": run_id, "command_id": _command_id(action, found)}]
-    tasks: dict[tuple[str, str, str], list[DeadLetter]] = {}
+    tasks: dict[tuple[str, str, str, tuple[int, ...]], list[DeadLetter]] = {}
     for letter in found:
-        assert letter.member is not None
-        tasks.setdefault((letter.member.run_id, letter.member.group, letter.member.task), []).append(letter)
+        member = letter.member
+        assert member is not None
+        place = (member.run_id, member.group, member.task, member.iteration or ())
+        tasks.setdefault(place, []).append(letter)
     return [_command(action, *task, letters) for task, letters in tasks.items()]
 
 
-def _command(action: Action, run_id: str, group: str, task: str, found: Sequence[DeadLetter]) -> dict[str, Any]:
+def _command(
+    action: Action, run_id: str, group: str, task: str, iteration: tuple[int, ...], found: Sequence[DeadLetter]
+) -> dict[str, Any]:
     indexes = [letter.member.index for letter in found if letter.member is not None]
     # The dead letter of omitted members stands for members without indexes of their own.
     every = None in indexes or any(letter.code == MEMBERS_OMITTED for letter in found)
-    return {
+    command = {
         "run_id": run_id,
         "group": group,
         "task": task,
         "indexes": None if every else sorted(index for index in indexes if index is not None),
         "command_id": _command_id(action, found),
     }
+    return command | {"iteration": list(iteration)} if iteration else command
 
 
 def _command_id(action: Action, found: Sequence[DeadLetter]) -> str:

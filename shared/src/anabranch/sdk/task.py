@@ -41,6 +41,8 @@ class Task:
         inputs: the rendered `inputs`: any JSON value; None without `inputs`.
         tools: the names listed in the request.
         variables: the loop variables of this member.
+        iteration: the numbers of the iterations of the loops around the task, from 0, that of the outermost loop
+            first; empty outside of loops.
         deadline: time by which this attempt must end, in seconds since the epoch; None for no limit.
     """
 
@@ -81,6 +83,7 @@ class Task:
         stop: Flag | None = None,
         report: Report | None = None,
         post: Post | None = None,
+        iteration: Sequence[int] = (),
     ) -> None:
         self._shared = TaskScope(
             task_name=name if task_name is None else task_name,
@@ -90,6 +93,7 @@ class Task:
             tools=tools,
             context=context,
             listener=AttemptCallbacks(report, post),
+            iteration=tuple(iteration),
         )
         self._name: str | None = name
         self.index = index
@@ -181,6 +185,10 @@ class Task:
         return self._shared.session_id
 
     @property
+    def iteration(self) -> tuple[int, ...]:
+        return self._shared.iteration
+
+    @property
     def tools(self) -> Sequence[str]:
         return self._shared.tools
 
@@ -194,8 +202,9 @@ class Task:
 
     @property
     def idempotency_key(self) -> str:
-        """32 hexadecimal digits, the same in every attempt and delivery of this member and in no other."""
-        identity = orjson.dumps((self.run_id, self.group, self.task_name, self.index))
+        """32 hexadecimal digits, the same in every attempt and delivery of this member and in no other; in a loop,
+        another one in each iteration."""
+        identity = orjson.dumps((self.run_id, self.group, self.task_name, self.index, *self.iteration))
         return hashlib.blake2b(identity, digest_size=16).hexdigest()
 
     @property
@@ -232,13 +241,16 @@ class Task:
         self._shared.listener.post(self.index or 0, _share(fraction), storable(str(note)))
 
     def _identity(self) -> dict[str, Any]:
-        return {
+        found: dict[str, Any] = {
             "run": self.run_id,
             "group": self.group,
             "task": self.task_name,
             "member": self.name,
             "attempt": self.attempt,
         }
+        if self.iteration:
+            found["iteration"] = list(self.iteration)
+        return found
 
     def __repr__(self) -> str:
         return f"<Task {self.group}/{self.name} attempt {self.attempt} of run {self.run_id}>"

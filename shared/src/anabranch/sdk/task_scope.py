@@ -68,3 +68,4 @@ class TaskScope:
     tools: Sequence[str]
     context: Mapping[str, Any]
     listener: ProgressListener
+    iteration: tuple[int, ...] = ()

@@ -73,6 +73,7 @@ def control_run(record: Incoming, control: ControlRecord, run_id: str) -> Contro
             group=control.group,
             task=control.task,
             indexes=control.indexes,
+            iteration=control.iteration,
             command_id=control.command_id or origin_of(record),
             **said,
         )

@@ -136,6 +136,7 @@ def _release(turn: Turn, run: Run, control: ControlRun, action: Literal["redrive
         group=control.group,
         task=control.task,
         indexes=control.indexes,
+        iteration=control.iteration,
         command_id=control.command_id,
         by=control.by,
         reason=control.reason,

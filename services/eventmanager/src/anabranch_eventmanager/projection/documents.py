@@ -13,6 +13,7 @@ from typing import Any
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
+from anabranch_eventmanager.projection.loops import apply_to_loop
 from anabranch_eventmanager.projection.waits import add_decision, add_wait, end_waits
 
 Document = dict[str, Any]
@@ -180,7 +181,21 @@ def apply_entry(draft: Draft, entry: EventEntry) -> None:
         run["workers"] = [*(each for each in run["workers"] if each != worker), worker][-MAX_WORKERS:]
     if action == "started" and "child_run_id" in entry.data:
         _add_child(run, entry)
-    _apply_to_task(draft.task(group, entry.group, entry.task), action, entry)
+    task = draft.task(group, entry.group, entry.task)
+    if kind == "iteration":
+        apply_to_loop(task, action, entry)
+    elif not entry.iteration or _is_of_running_iteration(task, entry.iteration):
+        _apply_to_task(task, action, entry)
+
+
+def _is_of_running_iteration(task: Document, iteration: tuple[int, ...]) -> bool:
+    """True if an event is of the last iteration of the loops around a task; the first one of an iteration begins
+    the task again. The document has no state of earlier ones: a loop may have a million of them."""
+    known = tuple(task.get("iteration") or ())
+    if iteration > known:
+        task.update(NEW_TASK | {"iteration": list(iteration)})
+        task.pop("loop", None)
+    return iteration >= known
 
 
 def _add_child(run: Document, entry: EventEntry) -> None:

@@ -92,6 +92,8 @@ def _task_view(ended: bool, task: Document) -> TaskView:
         lacks_agent=None if ended else task.get("lacks_agent"),
         progress=list(_progress(task)) if task.get("progress") else [],
         waits=task["waits"] if "waits" in task and status in _OPEN else [],
+        iteration=task.get("iteration"),
+        loop=task.get("loop"),
         share=task_share(status, members, completed + failed - held),
     )
 

@@ -45,7 +45,8 @@ class TaskMembers:
     `total` is None until the number of members is known. An object for each member would take far more memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, iteration: tuple[int, ...] = ()) -> None:
+        self.iteration = iteration
         self.expanded = False
         self.total: int | None = None
         self.status = bytearray()
@@ -235,7 +236,17 @@ class RunMembers:
             if entry.type in LAST_TYPES:
                 self._end()
             elif entry.group is not None and entry.task is not None:
-                self.tasks.setdefault((entry.group, entry.task), TaskMembers()).apply(entry)
+                self._apply_to_task((entry.group, entry.task), entry)
+
+    def _apply_to_task(self, key: TaskKey, entry: EventEntry) -> None:
+        if entry.type.startswith("iteration."):
+            return  # a loop has no members of its own
+        task = self.tasks.get(key)
+        # Of a task in a loop, the members of the last iteration.
+        if task is None or entry.iteration > task.iteration:
+            task = self.tasks[key] = TaskMembers(entry.iteration)
+        if entry.iteration == task.iteration:
+            task.apply(entry)
 
     @property
     def members(self) -> int:

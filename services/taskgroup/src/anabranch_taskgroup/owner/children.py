@@ -29,7 +29,7 @@ from anabranch_taskgroup.session.steps.expansion import array_paths, arrays_of
 from anabranch_taskgroup.session.steps.sub_run import items_in
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import AskChildren, StartChild, TakeChild
-from anabranch_taskgroup.session.visible import visible_values
+from anabranch_taskgroup.session.visible import readable_values
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Children:
         assert task.order.run is not None
         mentioned = [*mentioned_names(task.order.run), *array_paths(task)]
         found: dict[str, Any] = {}
-        for key, value in visible_values(run, task).items():
+        for key, value in readable_values(run, task).items():
             is_mentioned = any(name == key or name.startswith(f"{key}.") for name in mentioned)
             if not value.is_reference:
                 found[key] = value.data

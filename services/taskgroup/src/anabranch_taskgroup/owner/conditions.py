@@ -6,7 +6,13 @@ from anabranch.core.names import Names
 from anabranch.core.wire.messages import ConditionJudged
 from anabranch.ports import StateStore
 from anabranch.runtime.reading.values import resolve
-from anabranch_taskgroup.session.conditions import CONDITIONS, Judgement, condition_values, judged, references_in
+from anabranch_taskgroup.session.conditions import (
+    Judgement,
+    condition_values,
+    conditions_of,
+    judged,
+    references_in,
+)
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.task_state import Task
 
@@ -17,7 +23,7 @@ async def judge_stored(store: StateStore, names: Names, run: Run, task: Task, pu
     Raises:
         ValueGone: one of the values is no longer in the store.
     """
-    found, conditions = condition_values(run, task), CONDITIONS[purpose](task)
+    found, conditions = condition_values(run, task), conditions_of(task, purpose)
     data = {key: value.data for key, value in found.items()}
     for key in references_in(found, conditions):
         data[key] = await resolve(store, names, found[key].data, within=run.session_id)

@@ -157,7 +157,9 @@ class Dispatcher:
 
     def _cannot_expand(self, run: Run, group: Group, task: Task, chunk: Chunk, gone: ValueGone) -> Outgoing:
         """The record that fails a task because the arrays of its expansion have expired; its run continues."""
-        message = ArrayCounted(run_id=run.run_id, group=group.name, task=task.name, error=str(gone))
+        message = ArrayCounted(
+            run_id=run.run_id, group=group.name, task=task.name, error=str(gone), iteration=task.iteration
+        )
         return Outgoing(self._names.groups, run.session_id, encode(message))
 
     def _may_stay(self, group: Group, task: Task, chunk: Chunk) -> bool:

@@ -25,13 +25,15 @@ from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.owner.undo_slices import undo_slices
 from anabranch_taskgroup.session.chunks import concurrency_limit
+from anabranch_taskgroup.session.expiry import document_key
+from anabranch_taskgroup.session.loop_values import names_of_loops
 from anabranch_taskgroup.session.phase_values import names_of_phase
 from anabranch_taskgroup.session.state import Group, Run, Value
 from anabranch_taskgroup.session.steps.expansion import arrays_of
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig
 from anabranch_taskgroup.session.undone_values import results_of_only_member
-from anabranch_taskgroup.session.visible import is_under, visible_values
+from anabranch_taskgroup.session.visible import is_under, readable_values, visible_values
 from anabranch_taskgroup.worker.offered import Offered
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ class Offers:
         self._config = config
         self._store = store
         self._clock = clock
-        self._cache: BoundedDict[tuple[str, int, str, str], _SharedParts] = BoundedDict(
+        self._cache: BoundedDict[tuple[str, int, str, str, tuple[int, ...]], _SharedParts] = BoundedDict(
             CACHE_BYTES, weight=attrgetter("weight")
         )
         self.offer_bytes = MAX_OFFER_BYTES
@@ -139,6 +141,7 @@ class Offers:
             deadline=deadline,
             mode=chunk.mode,
             claim_ttl=self._ttl(run),
+            iteration=task.iteration,
         )
 
     async def _store_large_items(
@@ -173,7 +176,7 @@ class Offers:
         return expand(expansion, arrays_of(task, data), limit=run.member_limit).count
 
     async def _resolved(self, run: Run, task: Task) -> dict[str, Any]:
-        found = visible_values(run, task)
+        found = readable_values(run, task)
         names, session = self._config.names, run.session_id
         for key in _stored_arrays(task, found):
             data = await values.resolve(self._store, names, found[key].data, within=session)
@@ -182,7 +185,7 @@ class Offers:
 
     async def _shared_parts(self, run: Run, task: Task, *, again: bool) -> _SharedParts:
         # With the admission, because a request id that is used again gives the same run id.
-        cache_key = (run.run_id, run.admission, task.group, task.name)
+        cache_key = (run.run_id, run.admission, task.group, task.name, task.iteration)
         shared = self._cache.get(cache_key)
         if shared is None:
             shared = await self._build(run, task)
@@ -200,7 +203,7 @@ class Offers:
         document = self._encoded_document(run, task, None if sliced is not None else arrays)
         one_chunk = task.order.expansion is None or task.total == 1
         inline = len(document) <= min(self.offer_bytes, MAX_SINGLE_BYTES if one_chunk else MAX_INLINE_BYTES)
-        key = self._config.names.task_document(run.session_id, run.run_id, task.group, task.name)
+        key = document_key(self._config.names, run, task)
         weight = max(ENTRY_BYTES, len(document) + _stored_bytes(run, task))
         return _SharedParts(document, inline, key, sliced, weight)
 
@@ -240,21 +243,29 @@ class Offers:
             traceparent=run.traceparent,
             trace_every=every(task.total) if self._telemetry.wants(trace_of(run.run_id, run.traceparent)) else 0,
             arrays=arrays,
-            **(_names_of_phase(run, task) if run.outcome is not None else {}),
+            iteration=task.iteration,
+            **(_names_besides(run, task) if order.loop_names or run.outcome is not None else {}),
         )
-
-
-def _names_of_phase(run: Run, task: Task) -> dict[str, Any]:
-    """What templates of a task of the run's end see besides, as fields of its document."""
-    found = names_of_phase(run, task)
-    return {
-        "loop": {name: value.data for name, value in found.items()},
-        "loop_references": tuple(name for name, value in found.items() if value.is_reference),
-    }
 
 
 def _retrier_attempts(task: Task, chunk: Chunk) -> dict[int, tuple[int, ...]]:
     return {index: made for index, made in task.retrier_attempts.items() if index in chunk.pending}
+
+
+def _names_besides(run: Run, task: Task) -> dict[str, Any]:
+    """What templates of a task see beside its dependencies, as fields of its document: the names of its loops
+    that they mention, and those of the run's end."""
+    found: dict[str, Value] = {}
+    if task.order.loop_names:
+        wanted = task.order.loop_names
+        names = names_of_loops(run, task)
+        found = {name: value for name, value in names.items() if name.partition(".")[0] in wanted}
+    if run.outcome is not None:
+        found |= names_of_phase(run, task)
+    return {
+        "loop": {name: value.data for name, value in found.items()},
+        "loop_references": tuple(name for name, value in found.items() if value.is_reference),
+    }
 
 
 def _stored_arrays(task: Task, found: Mapping[str, Value]) -> list[str]:
@@ -266,7 +277,7 @@ def _stored_arrays(task: Task, found: Mapping[str, Value]) -> list[str]:
 
 def _stored_bytes(run: Run, task: Task) -> int:
     """Bytes of JSON of the arrays that were read from the store for a task."""
-    found = visible_values(run, task)
+    found = readable_values(run, task)
     references: list[Any] = [found[key].data for key in _stored_arrays(task, found)]
     return sum(int(reference["bytes"]) for reference in references)
 

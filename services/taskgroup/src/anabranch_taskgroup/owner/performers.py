@@ -23,6 +23,7 @@ from anabranch_taskgroup.owner.conditions import answer, judge_stored
 from anabranch_taskgroup.owner.context_store import reduced
 from anabranch_taskgroup.owner.dispatch import Dispatcher
 from anabranch_taskgroup.owner.key_watcher import KeyWatcher
+from anabranch_taskgroup.owner.loop_items import LoopItemReader, refused_items
 from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.owner.retry_import import RetryImports
 from anabranch_taskgroup.owner.wait_rendering import Page, refusal, rendered_pages
@@ -42,6 +43,7 @@ from anabranch_taskgroup.session.turn import (
     JudgeConditions,
     OfferChunk,
     Pause,
+    ReadItems,
     ReduceKey,
     RenderWaits,
     ReofferUnclaimed,
@@ -79,6 +81,7 @@ class Performers:
         self._watcher = watcher
         self._imports = imports
         children = Children(resources, config.names, life)
+        self._loop_items = LoopItemReader(resources.store, config.names)
         self._performers: dict[type[Effect], Performer] = {
             OfferChunk: self._offer,
             ReofferUnclaimed: self._reoffer_unclaimed,
@@ -87,6 +90,7 @@ class Performers:
             CountArrays: self._count_arrays,
             RenderWaits: self._render_waits,
             JudgeConditions: self._judge_conditions,
+            ReadItems: self._read_items,
             ReduceKey: self._reduce_keys,
             ImportOutcomes: self._import_outcomes,
             StartChild: children.start,
@@ -160,6 +164,7 @@ class Performers:
                     task=effect.task,
                     count=count,
                     error=error,
+                    iteration=task.iteration,
                     admission=run.admission,
                 )
                 await self._publish(run, message)
@@ -209,6 +214,21 @@ class Performers:
             if not await self._life.is_restored():
                 raise
             return Judgement(-1, error=str(gone))
+
+    async def _read_items(self, state: PartitionState, effects: Sequence[ReadItems]) -> None:
+        for effect in effects:
+            run = state.runs.get(effect.run_id)
+            task = run.task(effect.group, effect.task) if run else None
+            if run is None or task is None or task.is_over:
+                continue
+            try:
+                message = await self._loop_items.read(run, task)
+            except ValueGone as gone:
+                if not await self._life.is_restored():
+                    raise
+                message = refused_items(run, task, str(gone))
+            if message is not None:
+                await self._publish(run, message)
 
     async def _reduce_keys(self, state: PartitionState, effects: Sequence[ReduceKey]) -> None:
         for effect in effects:

@@ -35,6 +35,7 @@ from anabranch.runtime.reading.public_values import PublicValue
 from anabranch.runtime.reading.run_records import load_run_records
 from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.owner.key_watcher import OutsideKey
+from anabranch_taskgroup.owner.retry_loops import LoopReader
 from anabranch_taskgroup.session.retry_snapshot import (
     TaskId,
     TaskOutcome,
@@ -220,7 +221,12 @@ class RetryImports:
     ) -> None:
         batch: list[ImportRecord] = []
         size = 0
-        async for record in self._records(run, before, place, order, outcome):
+        records = self._records(run, before, place, order, outcome)
+        if outcome.loop is not None:
+            records = LoopReader(self._store, self._names, run.session_id, before).records(
+                run, place, outcome.loop
+            )
+        async for record in records:
             batch.append(record)
             size += sum(map(len, record[1]))
             if size > BATCH_BYTES:

@@ -17,7 +17,7 @@ from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.steps.expansion import arrays_of
 from anabranch_taskgroup.session.steps.wait_opening import MAX_IN_TURN, renderer_of
 from anabranch_taskgroup.session.task_state import Task
-from anabranch_taskgroup.session.visible import visible_values
+from anabranch_taskgroup.session.visible import readable_values
 
 Page = tuple[WaitsRendered, Sequence[bytes]]
 
@@ -29,7 +29,7 @@ async def rendered_pages(store: StateStore, names: Names, run: Run, task: Task) 
         ValueGone: a value is no longer in the store.
     """
     data = {key: run.context[key] for key in task.order.context_keys if key in run.context}
-    for key, value in visible_values(run, task).items():
+    for key, value in readable_values(run, task).items():
         found = value.data
         data[key] = (
             await values.resolve(store, names, found, within=run.session_id) if value.is_reference else found
@@ -44,7 +44,13 @@ def refusal(run: Run, task: Task, reason: str) -> Page:
     """The message that a step cannot wait, because the values of its wait cannot be used."""
     first = 0 if task.waits is None else task.waits.opened
     message = WaitsRendered(
-        run_id=run.run_id, group=task.group, task=task.name, first=first, error=reason, admission=run.admission
+        run_id=run.run_id,
+        group=task.group,
+        task=task.name,
+        first=first,
+        error=reason,
+        iteration=task.iteration,
+        admission=run.admission,
     )
     return message, ()
 
@@ -65,6 +71,12 @@ def _pages(run: Run, task: Task, data: dict[str, Any]) -> Iterator[Page]:
 
 def _page(run: Run, task: Task, first: int, total: int, rendered: Sequence[RenderedWait]) -> Page:
     message = WaitsRendered(
-        run_id=run.run_id, group=task.group, task=task.name, first=first, total=total, admission=run.admission
+        run_id=run.run_id,
+        group=task.group,
+        task=task.name,
+        first=first,
+        total=total,
+        iteration=task.iteration,
+        admission=run.admission,
     )
     return message, (dumps([each.to_document() for each in rendered]),)

@@ -53,6 +53,7 @@ from anabranch_taskgroup.session.known_runs import (
     remember_early_stop,
 )
 from anabranch_taskgroup.session.lifecycle import admit, refuse_value, settle, stop_steps
+from anabranch_taskgroup.session.loop_bodies import release_body
 from anabranch_taskgroup.session.overdue import ask_about_overdue, first_question
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.phase_table import Phase
@@ -69,7 +70,7 @@ from anabranch_taskgroup.session.retry_import import has_all_groups as is_whole
 from anabranch_taskgroup.session.signals import SIGNALS, deliver
 from anabranch_taskgroup.session.snapshots import STATE_VERSION
 from anabranch_taskgroup.session.state import Group, MergedKey, Run, Value
-from anabranch_taskgroup.session.states import TaskEvent
+from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.steps.kind import Step
 from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
 from anabranch_taskgroup.session.steps.wait_approvals import decide_approval
@@ -99,6 +100,7 @@ def decide(config: DecisionConfig, partition: PartitionState, delivery: Delivere
         if type(delivery.message) not in _CHANGELESS:
             run.trail.touched_at = delivery.at
             run.trail.bytes += delivery.size
+            run.trail.iterations += turn.iterations
     elif trail.strays is not None:
         trail.strays[run_id] = delivery.offset
     return turn
@@ -188,11 +190,14 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
     fence = first_fence(run.admission)
     for order in message.tasks:
         group.tasks[order.name] = task = Task(order, group.name, fence)
+        if order.announces:
+            run.producers[outcome_name(group.name, order.name)] = task
+        if order.in_loop is not None:
+            task.state = TaskState.DORMANT
+            continue
         run.producers.update(dict.fromkeys(order.result_keys, task))
         if order.error_key is not None:
             run.producers[order.error_key] = task
-        if order.announces:
-            run.producers[outcome_name(group.name, order.name)] = task
         tasks.append(task)
     # Counted before the first step is admitted, which may end at once and must not close the group without the
     # others.
@@ -204,11 +209,23 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
     elif not group.is_ending or run.terminated:
         for task in tasks:
             admit(turn, run, task)
+    if group.parts > 1 and group.is_known:
+        _complete_bodies(turn, run, group)
     if not group.unfinished:
         close_group(turn, run, group)
     # A part that is read after the group's timeout has tasks that have to be stopped as well.
     if group.deadline is not None and not group.is_reported and not group.is_stopped:
         run.timers.schedule(Timer(TimerKind.GROUP_TIMEOUT, group.name), group.deadline)
+
+
+def _complete_bodies(turn: Turn, run: Run, group: Group) -> None:
+    """The last part of a group was read: loops may begin whose tasks were in a later part."""
+    for task in list(group.tasks.values()):
+        if task.order.kind == "loop":
+            if task.is_over:
+                release_body(turn, run, group, task)
+            elif task.is_open:
+                kind_of(task).resume(turn, Step(run, group, task))
 
 
 def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 from anabranch.core.conditions import evaluate, fields_of, why_false
 from anabranch.core.errors import ConditionError
 from anabranch.core.wire.messages import Json
+from anabranch_taskgroup.session.loop_values import names_for_conditions
 from anabranch_taskgroup.session.phase_values import names_of_phase
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import JudgeConditions, Turn
-from anabranch_taskgroup.session.visible import is_under, visible_values
+from anabranch_taskgroup.session.visible import is_under, readable_values
 
 WHEN = "when"
 """The purpose of the condition under which a step begins."""
@@ -50,24 +51,44 @@ def _cases(task: Task) -> Sequence[Json]:
     return task.order.switch.cases
 
 
-CONDITIONS: Mapping[str, Callable[[Task], Sequence[Json]]] = {WHEN: _when, SWITCH: _cases}
-"""By purpose: the conditions of a step, in the order in which they are evaluated."""
+def _while(task: Task) -> Sequence[Json]:
+    return () if task.order.loop is None else (task.order.loop.while_,)
+
+
+def _until(task: Task) -> Sequence[Json]:
+    return () if task.order.loop is None else (task.order.loop.until,)
+
+
+_CONDITIONS: Mapping[str, Callable[[Task], Sequence[Json]]] = {
+    WHEN: _when,
+    SWITCH: _cases,
+    "while": _while,
+    "until": _until,
+}
+
+
+def conditions_of(task: Task, purpose: str) -> Sequence[Json]:
+    """The conditions of a step for a purpose, in the order in which they are evaluated. The purpose of a loop's
+    ones has the number of the iteration."""
+    return _CONDITIONS[purpose.partition(" ")[0]](task)
 
 
 def judge(turn: Turn, run: Run, task: Task, purpose: str) -> Judgement | None:
     """Evaluate the conditions of a step; None if the shell has to read values first, whose outcome is a
     message."""
     values = condition_values(run, task)
-    if references_in(values, CONDITIONS[purpose](task)):
+    if references_in(values, conditions_of(task, purpose)):
         task.judging = purpose
         turn.effects.append(JudgeConditions(run.run_id, task.group, task.name, purpose))
         return None
-    return judged(CONDITIONS[purpose](task), {key: value.data for key, value in values.items()})
+    return judged(conditions_of(task, purpose), {key: value.data for key, value in values.items()})
 
 
 def condition_values(run: Run, task: Task) -> dict[str, Value]:
     """The values that conditions of a step may read, by key; absent ones are left out."""
-    found = visible_values(run, task)
+    found = readable_values(run, task)
+    if task.loop is not None:
+        found |= names_for_conditions(run, task)
     return found if run.outcome is None else found | names_of_phase(run, task)
 
 

@@ -97,6 +97,7 @@ def failure_of(task: Task, failed: MemberFailed, traceback: str | None) -> Failu
     """The failure in the form that the run's report has."""
     expanded = task.order.expansion is not None
     return Failure(
+        iteration=task.iteration or None,
         group=task.group,
         task=task.name,
         index=failed.index if expanded else None,
@@ -128,7 +129,7 @@ def _write_dead_letter(turn: Turn, run: Run, task: Task, index: int, held: Held)
     )
     # The same in a repeated turn, and another one when a redriven member fails again.
     letter_id = dead_letters.member_dead_letter_id(
-        run.run_id, task.group, task.name, failure.index, task.redrives.get(index, 0)
+        run.run_id, task.group, task.name, failure.index, task.redrives.get(index, 0), task.iteration
     )
     _post(turn, letter, dead_letters.MEMBER_FAILED, f"{failure.error_type}: {failure.message}", letter_id)
 

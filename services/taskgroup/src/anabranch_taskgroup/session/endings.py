@@ -13,12 +13,13 @@ from anabranch_taskgroup.session.dead_letters import count_held, write_omitted_d
 from anabranch_taskgroup.session.failures import error_value, task_failure
 from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import scope_of, set_key
+from anabranch_taskgroup.session.loop_bodies import leave_iteration, release_body
 from anabranch_taskgroup.session.mailboxes import leave
 from anabranch_taskgroup.session.merge import Joined, is_separate
 from anabranch_taskgroup.session.skips import is_by_failure
 from anabranch_taskgroup.session.state import Absent, Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
-from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.store_keys import stored_of
 from anabranch_taskgroup.session.task_state import Skip, Task
 from anabranch_taskgroup.session.turn import Turn, WriteDerivedKeys
 from anabranch_taskgroup.session.value_references import as_published, reference_to
@@ -27,12 +28,15 @@ from anabranch_taskgroup.session.value_references import as_published, reference
 def complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Joined]) -> None:
     """Complete a step with the value of each of its result keys."""
     group = run.groups[task.group]
-    if task.spilled and is_separate(task):
+    # The keys of a loop body are published by the loop, once it has ended.
+    is_public = task.order.in_loop is None
+    if is_public and task.spilled and is_separate(task):
         _write_derived_keys(turn, run, group, task)
     values: list[tuple[str, Value]] = []
     for each in joined:
         value = Value(each.value, each.is_reference)
-        _publish(turn, run, group, task, each, value)
+        if is_public:
+            _publish(turn, run, group, task, each, value)
         if each.key not in task.order.shares:
             values.append((each.key, value))
     if task.order.expansion is not None:
@@ -64,7 +68,7 @@ def _write_derived_keys(turn: Turn, run: Run, group: Group, task: Task) -> None:
             ttl=turn.ttl(run),
             at=turn.at,
             version=turn.offset,
-            sources=tuple(stored_key(task.order, key) for key in task.order.result_keys),
+            sources=tuple(stored_of(task, key) for key in task.order.result_keys),
             inline_limit=run.inline_limit,
         )
     )
@@ -72,7 +76,7 @@ def _write_derived_keys(turn: Turn, run: Run, group: Group, task: Task) -> None:
 
 def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined, value: Value) -> None:
     """Publish a value. The plain key comes after its derived keys: it is the commit point of the join."""
-    published = as_published(turn, run, stored_key(task.order, joined.key), value)
+    published = as_published(turn, run, stored_of(task, joined.key), value)
     for key, derived_value in joined.derived:
         published_derived = as_published(turn, run, key, Value(derived_value))
         turn.publish_result(run, group, task, key, published_derived)
@@ -131,6 +135,8 @@ def end(
 def _publish_error(turn: Turn, run: Run, task: Task, key: str) -> Value:
     """Publish why a task failed as the value of its `error_key`, as any result."""
     value = Value(error_value(task))
+    if task.order.in_loop is not None:
+        return value
     published = as_published(turn, run, key, value)
     turn.record_change(run, key, "result", published, group=task.group, task=task.name)
     group = run.groups[task.group]
@@ -151,7 +157,7 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     task.state = next_state(task.state, event)
     if task.held:
         count_held(task)
-    if task.omitted_dead_letters:
+    if task.omitted_dead_letters and task.order.in_loop is None:
         write_omitted_dead_letter(turn, run, task)
     if task.waits is not None:
         leave(run, task)
@@ -168,8 +174,12 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
         run.undo.append((task.group, task.name))
     if task.order.announces:
         _announce(turn, run, task)
-    if group.need is not None or group.fail_fast:
+    if task.order.in_loop is not None:
+        leave_iteration(turn, run, group, task)
+    elif group.need is not None or group.fail_fast:
         turn.undecided.append((run, group, task))
+    if task.order.kind == "loop":
+        release_body(turn, run, group, task)
     # The step no longer counts against the limit of its group: others may offer members.
     if group.max_concurrency is not None:
         schedule_group(turn, run, group)

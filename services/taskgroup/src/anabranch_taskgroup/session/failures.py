@@ -27,11 +27,23 @@ def all_failures(group: Group) -> list[Failure]:
     """Every failure of a group: those of its keys, then those of each task in the order of members."""
     found = list(group.conflicts)
     for task in group.tasks.values():
-        if task.failed and not (task.order.error_key is not None and task.is_handled):
+        if task.failed and not task.is_handled and not _is_explained(group, task):
             found += [task.failed[index] for index in sorted(task.failed)]
         if task.state is TaskState.TIMED_OUT and group.timed_out:
             found.append(task_failure(task, "GroupTimeout", f"group {group.name!r} reached its timeout"))
     return found
+
+
+def _is_explained(group: Group, task: Task) -> bool:
+    """True for a loop that failed with a task of its body, and for a task of a loop that goes on after a
+    failure."""
+    if task.loop is not None and task.loop.is_broken:
+        return True
+    while task.order.in_loop is not None:
+        task = group.tasks[task.order.in_loop]
+        if task.state is TaskState.COMPLETED or task.is_handled:
+            return True
+    return False
 
 
 def handled_failures(group: Group) -> int:
@@ -60,7 +72,9 @@ def error_value(task: Task) -> dict[str, Json]:
 
 def task_failure(task: Task, error_type: str, message: str) -> Failure:
     """A failure of a task as a whole."""
-    return Failure(group=task.group, task=task.name, error_type=error_type, message=message)
+    return Failure(
+        group=task.group, task=task.name, error_type=error_type, message=message, iteration=task.iteration or None
+    )
 
 
 def first_failures(failures: Sequence[Failure]) -> tuple[Failure, ...]:

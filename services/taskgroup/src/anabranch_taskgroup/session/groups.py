@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.wire.messages import Counts, GroupFinished, GroupResults, SkippedTask, Status
+from anabranch.core.wire.messages import GroupFinished, GroupResults, SkippedTask, Status
 from anabranch_taskgroup.session.early_decisions import conclude
 from anabranch_taskgroup.session.expiry import expire_keys
 from anabranch_taskgroup.session.failures import all_failures, first_failures, handled_failures, write_pages
+from anabranch_taskgroup.session.loop_bodies import counts_of
 from anabranch_taskgroup.session.retry_import import imported_members
 from anabranch_taskgroup.session.retry_snapshot import store_outcomes
 from anabranch_taskgroup.session.state import Group, Run
@@ -61,6 +62,8 @@ def group_status(group: Group) -> Status:
     if group.decided is not None:
         return "failed" if group.conflicts else group.decided
     for task in group.tasks.values():
+        if task.order.in_loop is not None:  # its loop ends as it does, or goes on
+            continue
         if task.state is TaskState.CANCELLED:
             return "cancelled"
         if task.state is TaskState.TIMED_OUT:
@@ -93,7 +96,7 @@ def report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
         failures=first,
         failure_count=len(failures),
         failure_pages=write_pages(turn, run, group, failures) if len(first) < len(failures) else (),
-        counts=_counts(group),
+        counts=counts_of(group),
         handled_failures=handled_failures(group),
         skipped=skipped_tasks(group),
         taken_over=imported_members(group),
@@ -115,24 +118,6 @@ def split_results(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         parts[-1][key] = value
         size += length
     return parts
-
-
-def _counts(group: Group) -> Counts:
-    total = completed = failed = skipped = 0
-    for task in group.tasks.values():
-        if task.order.kind in WITHOUT_MEMBERS:
-            continue
-        # A step that ended before its members were counted is one of its kind: skipped, or failed as a whole.
-        members = max(task.total, 1) if task.state is not TaskState.COMPLETED else task.total
-        ended_well, ended_badly = len(task.completed), len(task.failed)
-        # Index -1 is the failure of the task as a whole: it counts only if there is no member to count.
-        if task.total and -1 in task.failed:
-            ended_badly -= 1
-        total += members
-        completed += ended_well
-        failed += ended_badly
-        skipped += max(0, members - ended_well - ended_badly)
-    return Counts(total=total, completed=completed, failed=failed, skipped=skipped)
 
 
 def skipped_tasks(group: Group) -> tuple[SkippedTask, ...]:

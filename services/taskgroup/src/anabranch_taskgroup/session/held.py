@@ -40,7 +40,7 @@ def _named(run: Run, message: ReleaseHeld) -> Iterator[tuple[Group, Task]]:
     for group in list(run.groups.values()):
         if message.group in (None, group.name):
             for task in list(group.tasks.values()):
-                if task.held and message.task in (None, task.name):
+                if task.held and message.task in (None, task.name) and message.iteration in (None, task.iteration):
                     yield group, task
 
 

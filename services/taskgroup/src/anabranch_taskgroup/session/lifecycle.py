@@ -16,6 +16,7 @@ from anabranch_taskgroup.session.endings import end, fail
 from anabranch_taskgroup.session.forks import complete_taken
 from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import lookup_of, scope_with, set_key
+from anabranch_taskgroup.session.loop_bodies import all_within
 from anabranch_taskgroup.session.phase_limits import limit_task
 from anabranch_taskgroup.session.skips import absent_need, other_branch
 from anabranch_taskgroup.session.state import Absent, Group, Run
@@ -128,12 +129,20 @@ def take_judgement(turn: Turn, step: Step, message: ConditionJudged) -> None:
 def settle(turn: Turn) -> None:
     """Begin or skip the steps that waited for keys which became known, until no further key becomes known; decide
     the groups that one of their tasks decides."""
-    while turn.known or turn.undecided or turn.doubtful:
+    while turn.known or turn.undecided or turn.doubtful or turn.admitting or turn.iterated or turn.stopping:
         if turn.undecided:
             # Before any key: the winner of a group cancels the steps that would wait for it.
             _decide_groups(turn)
         elif turn.known:
             _release_waiters(turn)
+        elif turn.stopping:
+            _stop_iteration(turn, *turn.stopping.pop(0))
+        elif turn.admitting:
+            admit(turn, *turn.admitting.pop(0))
+        elif turn.iterated:
+            step = Step(*turn.iterated.pop(0))
+            if not step.task.is_over:
+                kind_of(step.task).body_ended(turn, step)
         else:
             # Last: a whole group that is skipped needs no completed task.
             _fail_if_short(turn, *turn.doubtful.pop(0))
@@ -202,11 +211,23 @@ def stop_steps(turn: Turn, run: Run, group: Group, event: TaskEvent, **data: Any
     """End each step of a group that has not ended; values of its completed members are kept for the report. `data`
     is what their lifecycle events say besides."""
     for task in _open(group.tasks.values()):
-        if not task.is_over and not kind_of(task).lingers(turn, Step(run, group, task), event):
+        if task.is_open and not kind_of(task).lingers(turn, Step(run, group, task), event):
             kind_of(task).cancel(turn, Step(run, group, task))
             end(turn, run, task, event, **data)
 
 
+def _stop_iteration(turn: Turn, run: Run, group: Group, loop: Task) -> None:
+    """Cancel the tasks of a loop's running iteration. Workers may still run members of them, whose reports are
+    stale."""
+    for task in _open(all_within(group, loop)):
+        if task.is_open and not kind_of(task).lingers(turn, Step(run, group, task), TaskEvent.CANCEL):
+            kind_of(task).cancel(turn, Step(run, group, task))
+            end(turn, run, task, TaskEvent.CANCEL, because=ITERATION_STOPPED)
+
+
+ITERATION_STOPPED = "the iteration of its loop was stopped"
+
+
 def _open(tasks: Iterable[Task]) -> list[Task]:
     """A copy: the end of one step may end others, or close the group."""
-    return [task for task in tasks if not task.is_over]
+    return [task for task in tasks if task.is_open]

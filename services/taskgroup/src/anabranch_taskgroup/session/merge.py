@@ -19,7 +19,7 @@ from anabranch.core.ranges import Ranges, Spans
 from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import Json, MembersReported, MembersTaken
 from anabranch_taskgroup.session.state import Run
-from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.store_keys import stored_of
 from anabranch_taskgroup.session.task_state import Large, PackedResults, Page, Task
 from anabranch_taskgroup.session.turn import Turn
 from anabranch_taskgroup.session.value_references import reference_to
@@ -75,7 +75,7 @@ def _write_page(turn: Turn, run: Run, task: Task, part: PackedResults) -> None:
     # Numbered in the order of the reports, so each owner writes the same page under the same name.
     number = len(task.pages)
     for key, segment in zip(task.order.result_keys, part.segments, strict=True):
-        name = turn.config.names.value_page(run.session_id, run.run_id, stored_key(task.order, key), number)
+        name = turn.config.names.value_page(run.session_id, run.run_id, stored_of(task, key), number)
         turn.put(run, name, segment)
     task.pages.append(Page(number, part.spans, tuple(map(len, part.segments)), part.items))
     if part.identifiers:
@@ -172,7 +172,7 @@ def _results(task: Task, position: int) -> Iterator[tuple[int, str | None, Any]]
 def _manifest(turn: Turn, run: Run, task: Task, position: int) -> Joined:
     key = task.order.result_keys[position]
     document = manifest_of(task, position)
-    stored = stored_key(task.order, key)
+    stored = stored_of(task, key)
     name = turn.config.names.value_manifest(run.session_id, run.run_id, stored)
     turn.put(run, name, dumps(document))
     return Joined(key, reference_to(run, stored, document["count"], document["bytes"]), is_reference=True)

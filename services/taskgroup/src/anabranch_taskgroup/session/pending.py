@@ -51,7 +51,7 @@ def waits_of(run: Run, names: Names) -> Iterator[Wait]:
                 detail = f"the contributions to {key!r} are being read"
                 yield Wait(Missing(Fact.NEVER_PRODUCED, group.name, key=key, detail=detail))
         for task in group.tasks.values():
-            if not task.is_over:
+            if task.is_open:
                 yield from _waits_of_task(run, group, task, names)
 
 

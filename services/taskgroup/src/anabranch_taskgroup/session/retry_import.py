@@ -14,7 +14,7 @@ from anabranch_taskgroup.session.merge import add_results, page_prefix, spill_if
 from anabranch_taskgroup.session.phase_table import COMPENSATE
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
-from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.store_keys import stored_of
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import ImportOutcomes, Turn
 
@@ -41,7 +41,7 @@ def import_page(turn: Turn, run: Run, task: Task, message: TakenPage, page: byte
     number = f"{page_prefix(NO_CHUNK, 0, message.index)}.{message.page}"
     turn.put(
         run,
-        turn.config.names.value_page(run.session_id, run.run_id, stored_key(task.order, message.key), number),
+        turn.config.names.value_page(run.session_id, run.run_id, stored_of(task, message.key), number),
         page,
     )
 
@@ -76,6 +76,7 @@ def finish_import(run: Run, message: RunTaken) -> list[Task]:
     run.warnings += message.warnings
     groups = [group for group in run.groups.values() if not group.is_ending]
     tasks = [task for group in groups for task in group.tasks.values()]
+    # The tasks of loop bodies are dormant.
     waiting = [task for task in tasks if task.state is TaskState.WAITING]
     for task in waiting:
         if task.unseen:

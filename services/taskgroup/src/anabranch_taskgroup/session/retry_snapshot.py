@@ -20,6 +20,7 @@ from anabranch.core.wire.results import is_reference
 from anabranch.runtime.ownership.effects import StorePut
 from anabranch_taskgroup.session.keys import lookup_of
 from anabranch_taskgroup.session.phase_table import COMPENSATE
+from anabranch_taskgroup.session.retry_loops import loop_document
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import stored_key
@@ -50,6 +51,8 @@ class TaskOutcome:
     large: Sequence[Sequence[Any]]
     identifiers: Mapping[str, str]
     failed: Sequence[Mapping[str, Any]]
+    loop: Mapping[str, Any] | None = None
+    """What a retry needs of a loop, see `retry_loops.loop_document`."""
 
 
 def store_outcomes(turn: Turn, run: Run) -> None:
@@ -62,7 +65,8 @@ def store_outcomes(turn: Turn, run: Run) -> None:
         for task in group.tasks.values():
             if (group.name, task.name) in undone:
                 continue
-            if task.completed or (task.failed and task.state is TaskState.COMPLETED):
+            # A loop has what a retry needs of its body.
+            if task.order.in_loop is None and _has_outcome(task):
                 key = names.outcome(run.session_id, run.run_id, group.name, task.name)
                 turn.effects.append(StorePut(run.session_id, key, dumps(outcome_of(run, task)), ttl))
     key = names.outcome(run.session_id, run.run_id)
@@ -74,6 +78,11 @@ def undone_tasks(run: Run) -> set[tuple[str, str]]:
     group = run.groups.get(COMPENSATE)
     tasks = group.tasks.values() if group is not None else ()
     return {(task.order.undoes.group, task.order.undoes.task) for task in tasks if task.order.undoes is not None}
+
+
+def _has_outcome(task: Task) -> bool:
+    has_members = bool(task.completed) or bool(task.failed and task.state is TaskState.COMPLETED)
+    return has_members or task.loop is not None
 
 
 def outcome_of(run: Run, task: Task) -> dict[str, Any]:
@@ -92,6 +101,7 @@ def outcome_of(run: Run, task: Task) -> dict[str, Any]:
         "large": [[each.index, each.key, each.prefix, each.sizes, each.items] for each in task.large],
         "identifiers": {str(index): name for index, name in task.identifiers.items()},
         "failed": [_failed(index, each) for index, each in task.failed.items()] if completed else [],
+        "loop": loop_document(task),
     }
 
 
@@ -157,6 +167,8 @@ def usable(
     """
     producers: dict[str, list[TaskId]] = {}
     for place, order in orders.items():
+        if order.in_loop is not None:  # others see the keys of its loop
+            continue
         keys = (*order.result_keys, order.error_key, outcome_name(*place))
         for key in keys if order.error_key is not None or order.announces else order.result_keys:
             producers.setdefault(key or "", []).append(place)
@@ -197,3 +209,6 @@ def pages_of(outcome: TaskOutcome, order: TaskOrder) -> Iterator[tuple[str, str]
     for _, key, prefix, sizes, _ in outcome.large:
         for number in range(len(sizes)):
             yield stored_key(order, key), f"{prefix}.{number}"
+    for key, (pages, *_) in outcome.loop["collected"].items() if outcome.loop is not None else ():
+        for number in range(len(pages)):
+            yield stored_key(order, key), str(number)

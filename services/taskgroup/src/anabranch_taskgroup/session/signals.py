@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from anabranch.core.wire.child_messages import ChildMessage
-from anabranch.core.wire.messages import ArrayCounted, ConditionJudged, Message, WaitsRendered
+from anabranch.core.wire.messages import (
+    ArrayCounted,
+    ConditionJudged,
+    LoopItems,
+    LoopTaken,
+    Message,
+    WaitsRendered,
+)
 from anabranch_taskgroup.session.known_runs import has_admission
 from anabranch_taskgroup.session.lifecycle import take_judgement
 from anabranch_taskgroup.session.steps import sub_run
@@ -13,9 +20,16 @@ from anabranch_taskgroup.session.steps.kind import Signal, Step
 from anabranch_taskgroup.session.steps.registry import kind_of
 from anabranch_taskgroup.session.turn import Turn
 
-SIGNALS: tuple[type[Message], ...] = (*task_kind.SIGNALS, *wait_kind.SIGNALS, *sub_run.SIGNALS, ConditionJudged)
+SIGNALS: tuple[type[Message], ...] = (
+    *task_kind.SIGNALS,
+    *wait_kind.SIGNALS,
+    *sub_run.SIGNALS,
+    ConditionJudged,
+    LoopItems,
+    LoopTaken,
+)
 """The types of messages that are addressed to one step."""
-_ADMITTED = (ArrayCounted, WaitsRendered, ChildMessage, ConditionJudged)
+_ADMITTED = (ArrayCounted, WaitsRendered, ChildMessage, ConditionJudged, LoopItems)
 
 
 def deliver(turn: Turn, signal: Signal, segments: tuple[bytes, ...]) -> None:

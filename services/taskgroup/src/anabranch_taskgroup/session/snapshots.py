@@ -10,7 +10,7 @@ not know it refuses the document.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,7 +20,7 @@ from anabranch.core.state_codec import StateCodec
 from anabranch.core.wire.messages import Snapshot
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
-from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.task_state import LoopState, Task
 from anabranch_taskgroup.session.timers import Timer, TimerKind, Timers
 
 STATE_VERSION = 1
@@ -39,10 +39,11 @@ def _read_timers(document: Any, blobs: Sequence[bytes]) -> Timers:
 
 _TASKS = frozenset(((Run, "waiters"), (Run, "producers")))
 """Fields that refer to tasks of the run."""
+_WAITERS = frozenset(((LoopState, "waiters"),))
 _TRAIL = frozenset(((Run, "trail"),))
 """The trail says which records of the run are on the log; it is not part of the state."""
 CODEC: StateCodec[Run] = StateCodec(
-    Run, special={(Run, "timers"): (_write_timers, _read_timers)}, skipped=_TASKS | _TRAIL
+    Run, special={(Run, "timers"): (_write_timers, _read_timers)}, skipped=_TASKS | _WAITERS | _TRAIL
 )
 
 
@@ -57,8 +58,18 @@ def snapshot_of(partition: PartitionState, run: Run) -> tuple[Snapshot, list[byt
 def encode_run(run: Run) -> list[bytes]:
     """The payload of a snapshot: the document of the run's state, then its byte strings."""
     document, blobs = CODEC.write(run)
-    document["waiters"] = {key: [_place(task) for task in tasks] for key, tasks in run.waiters.items()}
+    document["waiters"] = _places(run.waiters)
     document["producers"] = {key: _place(task) for key, task in run.producers.items()}
+    scopes = {
+        group.name: {
+            task.name: _places(task.loop.waiters)
+            for task in group.tasks.values()
+            if task.loop is not None and task.loop.waiters
+        }
+        for group in run.groups.values()
+    }
+    if any(scopes.values()):
+        document["scopes"] = scopes
     return [orjson.dumps(document), *blobs]
 
 
@@ -72,11 +83,21 @@ def decode_run(snapshot: Snapshot, payload: Sequence[bytes]) -> Run:
 
 
 def _read(document: Any, blobs: Sequence[bytes]) -> Run:
-    waiters, producers = document.pop("waiters"), document.pop("producers")
+    waiters, producers, scopes = document.pop("waiters"), document.pop("producers"), document.pop("scopes", {})
     run = CODEC.read(document, blobs)
     run.waiters = {key: [_task(run, place) for place in places] for key, places in waiters.items()}
     run.producers = {key: _task(run, place) for key, place in producers.items()}
+    for group, loops in scopes.items():
+        for name, waiting in loops.items():
+            loop = run.groups[group].tasks[name].loop
+            if loop is None:
+                raise ValueError(f"{group}/{name} is no loop that has begun")
+            loop.waiters = {key: [_task(run, place) for place in places] for key, places in waiting.items()}
     return run
+
+
+def _places(waiters: Mapping[str, Sequence[Task]]) -> dict[str, list[list[str]]]:
+    return {key: [_place(task) for task in tasks] for key, tasks in waiters.items()}
 
 
 def _place(task: Task) -> list[str]:

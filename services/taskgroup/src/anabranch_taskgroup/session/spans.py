@@ -72,7 +72,7 @@ def span_of_task(run: Run, task: Task, trace: RunTrace, at: float) -> Span:
     return Span(
         name=f"task {task.name}",
         trace_id=trace.trace_id,
-        span_id=task_span(run.run_id, task.group, task.name),
+        span_id=task_span(run.run_id, task.group, task.name, task.iteration),
         parent=group_span(run.run_id, task.group),
         start=at if task.began_at is None else task.began_at,
         end=at,
@@ -101,7 +101,9 @@ def _error_of(task: Task) -> str | None:
 def _producers(run: Run, task: Task) -> list[int]:
     """The spans of the tasks of this run whose results the task used, each of them once."""
     found = (run.producers.get(need.key) for need in task.order.needs if need.kind == "produced")
-    used = {task_span(run.run_id, each.group, each.name): None for each in found if each is not None}
+    used = {
+        task_span(run.run_id, each.group, each.name, each.iteration): None for each in found if each is not None
+    }
     return list(used)
 
 
@@ -114,4 +116,4 @@ def _members(run: Run, task: Task, sampled: int) -> Iterator[int]:
         attempt = task.later_attempts.get(index, 1) if failure is None else failure.attempts
         # A worker that died with its member has not exported the span of the attempt.
         if attempt and (failure is None or failure.error_type != LOST):
-            yield member_span(run.run_id, task.group, task.name, index, attempt)
+            yield member_span(run.run_id, task.group, task.name, index, attempt, task.iteration)

@@ -20,15 +20,9 @@ from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import Timers
 from anabranch_taskgroup.session.traceback_limits import MAX_RUN_BYTES
+from anabranch_taskgroup.session.values import Absent as Absent
+from anabranch_taskgroup.session.values import Value as Value
 from anabranch_taskgroup.session.wait_state import Signals
-
-
-@value_object
-class Value:
-    """The value of a key within a run: `data` is JSON, or a reference where `is_reference`."""
-
-    data: Json
-    is_reference: bool = False
 
 
 @value_object
@@ -47,15 +41,6 @@ class PublishedValue:
     @property
     def value(self) -> Value:
         return Value(self.document, self.is_reference)
-
-
-@value_object
-class Absent:
-    """A key that has no value in this run, with the reason. `by_failure`: a failure that nothing handled is the
-    cause, so that a sequence of tasks stops."""
-
-    reason: str
-    by_failure: bool = False
 
 
 @value_object
@@ -167,7 +152,8 @@ class Scope(Protocol):
     waiters: dict[str, list[Task]]
     """By key that is not settled: the tasks that wait for it."""
     alternatives: dict[str, int]
-    """By key that several tasks produce, of which at most one runs: how many of these tasks have not ended."""
+    """By key that several tasks produce, of which at most one runs: how many of these tasks have not ended. That
+    of an iteration has each key that its tasks produce."""
 
 
 @dataclass(slots=True)

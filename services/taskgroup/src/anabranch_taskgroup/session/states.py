@@ -1,7 +1,8 @@
 """The state machine of a task, as one table.
 
 A task waits for its dependencies, is ready once they are there (its expansion is being counted), runs from the
-first offer of its members on, and ends exactly once. Every ending is final: no event leads out of it. The diagram
+first offer of its members on, and ends exactly once. A task of a loop body is dormant until an iteration of the
+loop starts, each of which has tasks of its own. Every ending is final: no event leads out of it. The diagram
 in the docs is generated from it.
 """
 
@@ -13,6 +14,7 @@ from anabranch.core.errors import AnabranchError
 
 
 class TaskState(StrEnum):
+    DORMANT = "DORMANT"
     WAITING = "WAITING"
     READY = "READY"
     RUNNING = "RUNNING"
@@ -40,6 +42,10 @@ class TaskEvent(StrEnum):
     JOINED = "every member ended, failures tolerated"
     BROKEN = "every member ended, too many failed"
     WAIT_SKIPPED = "wait ended: skip"
+    LOOP_BEGUN = "first iteration may start"
+    LOOP_DONE = "last iteration ended"
+    LOOP_BROKEN = "iteration or loop failed"
+    NOT_REPEATED = "loop ended before"
     CANCEL = "run cancelled"
     TIME_OUT = "run or group timed out"
 
@@ -47,12 +53,18 @@ class TaskEvent(StrEnum):
 ENDINGS = frozenset(
     {TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED, TaskState.TIMED_OUT}
 )
+CLOSED = ENDINGS | {TaskState.DORMANT}
+"""States of tasks that nothing waits for."""
 
 # A stop ends a task in each state but the endings. So a late stop has no effect, and a late report cannot undo
 # it.
 _STOPS = {TaskEvent.CANCEL: TaskState.CANCELLED, TaskEvent.TIME_OUT: TaskState.TIMED_OUT}
 
 TRANSITIONS: dict[TaskState, dict[TaskEvent, TaskState]] = {
+    TaskState.DORMANT: {
+        TaskEvent.NOT_REPEATED: TaskState.SKIPPED,
+        **_STOPS,
+    },
     TaskState.WAITING: {
         TaskEvent.DEPENDENCIES_MET: TaskState.READY,
         TaskEvent.DEPENDENCY_ABSENT: TaskState.SKIPPED,
@@ -71,12 +83,17 @@ TRANSITIONS: dict[TaskState, dict[TaskEvent, TaskState]] = {
         TaskEvent.CHOSEN: TaskState.COMPLETED,
         TaskEvent.NO_CASE: TaskState.FAILED,
         TaskEvent.CONDITION_REFUSED: TaskState.FAILED,
+        TaskEvent.LOOP_BEGUN: TaskState.RUNNING,
+        TaskEvent.LOOP_DONE: TaskState.COMPLETED,
+        TaskEvent.LOOP_BROKEN: TaskState.FAILED,
         **_STOPS,
     },
     TaskState.RUNNING: {
         TaskEvent.JOINED: TaskState.COMPLETED,
         TaskEvent.BROKEN: TaskState.FAILED,
         TaskEvent.WAIT_SKIPPED: TaskState.SKIPPED,
+        TaskEvent.LOOP_DONE: TaskState.COMPLETED,
+        TaskEvent.LOOP_BROKEN: TaskState.FAILED,
         TaskEvent.EXPANSION_REFUSED: TaskState.FAILED,
         **_STOPS,
     },
@@ -108,7 +125,7 @@ def next_state(state: TaskState, event: TaskEvent) -> TaskState:
 
 def mermaid() -> str:
     """The table as a Mermaid state diagram, for the docs."""
-    lines = ["stateDiagram-v2", f"    [*] --> {TaskState.WAITING}"]
+    lines = ["stateDiagram-v2", f"    [*] --> {TaskState.WAITING}", f"    [*] --> {TaskState.DORMANT}"]
     for state, steps in TRANSITIONS.items():
         lines += [f"    {state} --> {target}: {event}" for event, target in steps.items()]
     lines += [f"    {ending} --> [*]" for ending in sorted(ENDINGS)]

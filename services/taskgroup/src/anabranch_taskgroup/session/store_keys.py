@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from anabranch.core.admissions import admission_of
-from anabranch.core.names import Names, chunk_name
+from anabranch.core.names import Names, chunk_name, split_reference
 from anabranch.core.wire.messages import Offer, TaskOrder
+from anabranch.core.wire.results import MARK
+from anabranch_taskgroup.session.task_state import Task
 
 
-def stored_key(order: TaskOrder, key: str) -> str:
+def stored_key(order: TaskOrder, key: str, iteration: Sequence[int] = ()) -> str:
     """The key under which the pages of a task's result are stored. Several tasks may produce a key with a policy,
-    so each of them stores under a key of its own."""
-    return part_key(key, order.shares[key]) if key in order.shares else key
+    and each iteration of a loop produces the keys of its tasks again, so each of them stores under a key of its
+    own."""
+    stored = part_key(key, order.shares[key]) if key in order.shares else key
+    return stored + in_iteration(iteration) if iteration else stored
+
+
+def stored_of(task: Task, key: str) -> str:
+    """The same for a task of a run."""
+    order = task.order
+    return stored_key(order, key, task.iteration) if order.shares or task.iteration else key
+
+
+def in_iteration(iteration: Sequence[int]) -> str:
+    """What is added to a name in the store for an iteration."""
+    return f"{{#{'.'.join(map(str, iteration))}}}"
+
+
+def key_of_reference(reference: Mapping[str, Any]) -> str:
+    """The key under which the value of a reference is stored."""
+    return split_reference(str(reference[MARK]))[1]
 
 
 def part_key(key: str, number: int) -> str:

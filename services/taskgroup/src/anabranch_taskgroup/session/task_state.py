@@ -7,13 +7,15 @@ task with failures needs is made at the first failure: so it takes few objects o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from heapq import heappush
 from typing import Literal
 
 from anabranch.core.ranges import NO_RANGES, Ranges
-from anabranch.core.wire.messages import Failure, Mode, Spans, TaskOrder
-from anabranch_taskgroup.session.states import ENDINGS, TaskEvent, TaskState
+from anabranch.core.wire.messages import Counts, Failure, Json, Mode, Spans, TaskOrder
+from anabranch_taskgroup.session.states import CLOSED, ENDINGS, TaskEvent, TaskState
 from anabranch_taskgroup.session.traceback_limits import TracebackBudget, retry_budget
+from anabranch_taskgroup.session.values import Absent, Value
 from anabranch_taskgroup.session.wait_state import OpenWaits
 
 
@@ -127,6 +129,10 @@ class Task:
     waiting: set[int] = field(default_factory=set)
     """Numbers of offered chunks without a started member: they may still wait for a worker."""
     chunk_count: int = 0
+    """Chunks so far. The tasks of a loop body go on counting from one iteration to the next, so a message about a
+    chunk of an earlier iteration is stale."""
+    first_chunk: int = 0
+    """Number of the first chunk of the running iteration."""
     requeued: list[Chunk] = field(default_factory=list)
     """Returned chunks and due retries, which are offered before new members."""
     retries: list[tuple[float, int, int]] = field(default_factory=list)
@@ -182,6 +188,10 @@ class Task:
     """Of a switch that has completed: the number of the chosen case, from 0; -1: none."""
     because: str = ""
     """Of a switch: why no case was true."""
+    loop: LoopState | None = None
+    """Of a loop that has begun."""
+    imported_loop: LoopState | None = None
+    """Of a loop that has not begun: what it begins with in a retry."""
     later_attempts: dict[int, int] = field(default_factory=dict)
     """By sampled member that completed in a later attempt than the first: the attempt."""
     waits: OpenWaits | None = None
@@ -208,6 +218,11 @@ class Task:
     def is_handled(self) -> bool:
         """True if the task failed, and its failure is the value of its `error_key`."""
         return self.state is TaskState.FAILED and self.order.error_key is not None
+
+    @property
+    def is_open(self) -> bool:
+        """True if the task has been admitted and has not ended."""
+        return self.state not in CLOSED
 
     @property
     def in_flight(self) -> int:
@@ -282,3 +297,84 @@ class Task:
         if self.retry_tracebacks is None:
             self.retry_tracebacks = retry_budget()
         return self.retry_tracebacks.admit(traceback)
+
+
+class LoopPhase(StrEnum):
+    """What a loop that has begun does."""
+
+    READING = "reading"
+    """The shell reads the next items of `each`."""
+    CHECKING = "checking"
+    """`while` is to be evaluated, or the shell reads values that it compares."""
+    RESTING = "resting"
+    """The next iteration may start once its delay is over and the run is not paused."""
+    RUNNING = "running"
+    """The tasks of the running iteration have not all ended."""
+    ENDING = "ending"
+    """All of its tasks have ended; `until` is to be evaluated, or the shell reads values that it compares."""
+
+
+EndedBy = Literal["condition", "items", "limit", "duration"]
+
+
+@dataclass(slots=True)
+class Collected:
+    """The values of one key in the iterations so far: a JSON array of parts, see `reading.values`.
+
+    Full pages are in the store; `pending` are the parts after them.
+    """
+
+    pages: list[tuple[int, int]] = field(default_factory=list)
+    """Parts and bytes of each page."""
+    pending: bytes = b""
+    """Parts with commas between them."""
+    pending_count: int = 0
+    size: int = 0
+    """Bytes of all values together."""
+    has_references: bool = False
+    """One of the parts is a reference."""
+
+
+@dataclass(slots=True)
+class LoopState:
+    """The state of a loop that has begun: the scope of its running iteration, and what is left of those before.
+    Its size does not depend on the number of iterations."""
+
+    phase: LoopPhase = LoopPhase.CHECKING
+    number: int = 0
+    """Of the running or the next iteration, from 0: as many have ended."""
+    values: dict[str, Value | Absent] = field(default_factory=dict)
+    waiters: dict[str, list[Task]] = field(default_factory=dict)
+    alternatives: dict[str, int] = field(default_factory=dict)
+    """By key that tasks of the body produce: how many of these tasks have not ended without a value."""
+    open: int = 0
+    """Tasks of the body that have not ended in the running iteration, those of inner loops not counted."""
+    state: dict[str, Value] = field(default_factory=dict)
+    last: dict[str, Value] = field(default_factory=dict)
+    """The values of the last iteration that has ended."""
+    item: Value | None = None
+    """The item of the running iteration."""
+    total: int | None = None
+    """The number of items of `each`."""
+    items: list[Json] = field(default_factory=list)
+    """Some items, which the shell has read from the store, from number `items_from` on."""
+    items_from: int = 0
+    has_all_items: bool = False
+    """No further items follow those."""
+    began_at: float = 0.0
+    """When the loop began, in seconds since the epoch."""
+    due: float = 0.0
+    """When the next iteration may start."""
+    started_at: float = 0.0
+    """When the running iteration started."""
+    collected: dict[str, Collected] = field(default_factory=dict)
+    stored: dict[str, list[str]] = field(default_factory=dict)
+    """By key under which a value is stored: the names of its parts in the store, which expire once nothing refers
+    to the value."""
+    counts: Counts = field(default_factory=Counts)
+    """Members of the iterations that have ended."""
+    is_broken: bool = False
+    """An iteration has failed, and the loop with it."""
+    ended_by: EndedBy | None = None
+    resumed: int | None = None
+    """The number of the iteration at which a retry goes on."""

@@ -32,6 +32,10 @@ class TimerKind(IntEnum):
     """Of a step that waits: the time of a member has come."""
     TASK_TIMEOUT = 5
     """Of a task of `finally`: its timeout is over."""
+    ITERATION = 6
+    """Of a loop: its next iteration may start."""
+    LOOP_LIMIT = 7
+    """Of a loop: it has used up its time."""
 
 
 class Timer(NamedTuple):
@@ -43,7 +47,14 @@ class Timer(NamedTuple):
 
 
 OVERDUE = Timer(TimerKind.OVERDUE)
-STEP_TIMERS = (TimerKind.AGENT_MISSING, TimerKind.REOFFER, TimerKind.WAIT, TimerKind.TASK_TIMEOUT)
+STEP_TIMERS = (
+    TimerKind.AGENT_MISSING,
+    TimerKind.REOFFER,
+    TimerKind.WAIT,
+    TimerKind.TASK_TIMEOUT,
+    TimerKind.ITERATION,
+    TimerKind.LOOP_LIMIT,
+)
 
 
 class Timers(DueQueue[Timer]):

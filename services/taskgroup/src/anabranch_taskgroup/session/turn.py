@@ -131,6 +131,15 @@ class RenderWaits:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadItems:
+    """Read the next items of a loop from the store, and append them to the log."""
+
+    run_id: str
+    group: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeConditions:
     """Read the large values that conditions of a step compare, and append the outcome to the log. `purpose` says
     which conditions; see `conditions`."""
@@ -252,6 +261,14 @@ class Turn:
     ending: list[Run] = field(default_factory=list)
     """Runs with phases of which a group ended in this turn; see `phases`."""
     """Groups of which a task has ended, and which may lack tasks to complete the number that they need."""
+    admitting: list[tuple[Run, Task]] = field(default_factory=list)
+    """The tasks of iterations that start in this turn, and that `lifecycle.settle` has not yet admitted."""
+    iterated: list[tuple[Run, Group, Task]] = field(default_factory=list)
+    """Loops with an iteration whose tasks ended in this turn."""
+    stopping: list[tuple[Run, Group, Task]] = field(default_factory=list)
+    """Loops whose running iteration is to be cancelled."""
+    iterations: int = 0
+    """Iterations that started in this turn."""
     changes: int = 0
     """Changes of the session's context in this turn so far."""
 
@@ -265,6 +282,7 @@ class Turn:
         spans: Spans | None = None,
         attempt: int | None = None,
         time: float | None = None,
+        iteration: tuple[int, ...] = (),
         **data: Any,
     ) -> None:
         """Add a lifecycle event. An ordinary task has one member, whose index is null: its `spans` are left
@@ -281,6 +299,7 @@ class Turn:
             task=task.order.name if task else None,
             spans=spans,
             attempt=attempt,
+            iteration=iteration or (task.iteration if task is not None else ()),
             data=data,
         )
         self.events.append((run, entry))

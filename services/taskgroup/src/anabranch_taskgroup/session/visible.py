@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from anabranch_taskgroup.session.keys import lookup_of
+from anabranch_taskgroup.session.loop_values import names_of_loops
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.task_state import Task
 
@@ -17,6 +18,13 @@ def visible_values(run: Run, task: Task) -> dict[str, Value]:
         if isinstance(value := look_up(need.key), Value) and need.kind != "task":
             found[need.key] = value
     return found
+
+
+def readable_values(run: Run, task: Task) -> dict[str, Value]:
+    """What the conditions and the arrays of a step may read: the values of its dependencies, and in a loop body
+    what its loops provide."""
+    found = visible_values(run, task)
+    return found if task.order.in_loop is None else found | names_of_loops(run, task)
 
 
 def is_under(key: str, paths: Iterable[str]) -> bool:

@@ -139,6 +139,7 @@ class ChunkRun:
             tools=self.prepared.order.tools,
             context=self.prepared.context,
             listener=self.buffer,
+            iteration=offer.iteration,
         )
         self.system_names = {"run_id": offer.run_id, "session_id": offer.session_id, "task_name": offer.task}
 

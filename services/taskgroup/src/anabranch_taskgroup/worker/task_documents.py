@@ -35,8 +35,8 @@ LOCAL_BYTES = 2_000
 ONLY_MEMBER: tuple[tuple[int, None], ...] = ((0, None),)
 """The members of a task that is not expanded."""
 
-DocumentId = tuple[str, int, str, str]
-"""Run id, admission, group, task."""
+DocumentId = tuple[str, int, str, str, tuple[int, ...]]
+"""Run id, admission, group, task, iteration."""
 
 
 class DocumentMissing(AnabranchError):
@@ -264,7 +264,7 @@ class TaskDocuments:
 
 
 def _id_of(offer: Offer) -> DocumentId:
-    return offer.run_id, admission_of(offer.fence), offer.group, offer.task
+    return offer.run_id, admission_of(offer.fence), offer.group, offer.task, offer.iteration
 
 
 def _parsed(data: bytes) -> TaskDocument:

@@ -142,10 +142,13 @@ class TaskTrace:
 
     def _span_id(self, index: int, attempt: int) -> int:
         document = self.document
-        return member_span(document.run_id, document.group, document.order.name, index, attempt)
+        return member_span(
+            document.run_id, document.group, document.order.name, index, attempt, document.iteration
+        )
 
     def _task_span(self) -> int:
-        return task_span(self.document.run_id, self.document.group, self.document.order.name)
+        document = self.document
+        return task_span(document.run_id, document.group, document.order.name, document.iteration)
 
 
 def _exception(error: AttemptFailure, at: float) -> SpanEvent:

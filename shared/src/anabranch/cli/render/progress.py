@@ -65,6 +65,21 @@ class TaskProgress:
     level: int | None = None
     heat: Heat | None = None
     failures: list[ShownFailure] = field(default_factory=list)
+    iteration: tuple[int, ...] = ()
+    """The iteration of the loops around the task."""
+
+    def in_iteration(self, iteration: tuple[int, ...]) -> TaskProgress:
+        """The task as it begins an iteration."""
+        total = None if self.expanded else self.total
+        return TaskProgress(
+            self.name,
+            total,
+            expanded=self.expanded,
+            needs=self.needs,
+            level=self.level,
+            failures=self.failures,
+            iteration=iteration,
+        )
 
     @property
     def done(self) -> int:
@@ -224,8 +239,15 @@ class RunProgress:
             kind = entry.type.removeprefix("group.")
             self.group(entry.group).status = "running" if kind == "started" else kind
         elif entry.group is not None and entry.task is not None:
-            tasks = self.group(entry.group).tasks
-            tasks.setdefault(entry.task, TaskProgress(entry.task)).apply(entry)
+            self._apply_to_task(self.group(entry.group).tasks, entry.task, entry)
+
+    def _apply_to_task(self, tasks: dict[str, TaskProgress], name: str, entry: EventEntry) -> None:
+        if entry.type.startswith("iteration."):
+            return
+        task = tasks.setdefault(name, TaskProgress(name))
+        if entry.iteration > task.iteration:  # the task of a loop begins again
+            task = tasks[name] = task.in_iteration(entry.iteration)
+        task.apply(entry)
 
     @property
     def tasks(self) -> Iterable[TaskProgress]:

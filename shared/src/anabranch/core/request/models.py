@@ -371,7 +371,8 @@ class ControlRecord(Document):
     index: Index | None = None
     """Of ``approve``: the member of ``task``, counted from 0; without it the first that waits."""
     iteration: tuple[Index, ...] | None = None
-    """Of ``approve``: the iterations of the loops around ``task``; without it the running ones."""
+    """Of ``approve``, ``redrive`` and ``dismiss``: the iterations of the loops around ``task``; without it the
+    running ones."""
     decision: Key | None = None
     """Of ``approve``: one of the options of the task, such as ``approve`` or ``reject``."""
     data: Json = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -77,10 +78,15 @@ class MemberDeadLetter(BaseModel):
     one."""
     omitted: int = 0
     """Only with the code `members_omitted`: the number of failed members without a dead letter of their own."""
+    iteration: tuple[int, ...] | None = None
+    """Numbers of the iterations of the loops around the task, from 0, that of the outermost loop first."""
 
     def to_document(self) -> dict[str, Any]:
-        """The fields as JSON-able values, without `traceback` if it has none."""
-        return self.model_dump(mode="json", exclude={"traceback"} if self.traceback is None else None)
+        """The fields as JSON-able values, without `traceback` and `iteration` if it has none."""
+        left_out = {"iteration"} if not self.iteration else set()
+        if self.traceback is None:
+            left_out.add("traceback")
+        return self.model_dump(mode="json", exclude=left_out)
 
     @property
     def signature(self) -> str:
@@ -111,7 +117,12 @@ def normalised(message: str) -> str:
     return text.strip()[:MESSAGE_CHARACTERS]
 
 
-def member_dead_letter_id(run_id: str, group: str, task: str, index: int | None, redrives: int) -> str:
-    """The id of a member's dead letter: one for each final failure, the first or after a redrive."""
+def member_dead_letter_id(
+    run_id: str, group: str, task: str, index: int | None, redrives: int, iteration: Sequence[int] = ()
+) -> str:
+    """The id of a member's dead letter: one for each final failure, the first or after a redrive, in each
+    iteration of a loop."""
     member = task if index is None else member_name(task, index)
+    if iteration:
+        member += f"[{','.join(map(str, iteration))}]"
     return f"{run_id}/{group}/{member}/{redrives}"

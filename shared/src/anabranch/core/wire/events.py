@@ -49,9 +49,12 @@ EVENT_TYPES = (
     "signal.refused",
     "approval.decided",
     "approval.refused",
+    "iteration.started",
+    "iteration.completed",
+    "iteration.failed",
 )
 """Every lifecycle event. An expanded task has started, completed, failed and retrying for each member, between one
-expanded and one joined."""
+expanded and one joined. Those of an iteration name the task that is the loop."""
 
 BATCH_BYTES = 700_000
 """Maximum bytes of one record, unless a single entry is larger."""
@@ -75,6 +78,8 @@ class EventEntry(BaseModel):
     index: int | None = None
     spans: Spans | None = None
     attempt: int | None = None
+    iteration: tuple[int, ...] = ()
+    """Numbers of the iterations of the loops around the task, from 0, that of the outermost loop first."""
     data: dict[str, Any] = empty_object()
     """Further fields, by type of event: `count`, `error_type`, `message`, `traceback`, `status`,
     `result_keys`, `name`, `labels`."""
@@ -145,6 +150,8 @@ def explode(batch: EventBatch, entry: EventEntry) -> Iterator[dict[str, Any]]:
         "attempt": entry.attempt,
         **entry.data,
     }
+    if entry.iteration:
+        base["iteration"] = list(entry.iteration)
     if entry.spans is None:
         yield base
         return

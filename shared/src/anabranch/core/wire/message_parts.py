@@ -72,10 +72,15 @@ class Failure(Message):
     traceback: str | None = None
     """Traceback of the last attempt's exception; null if it has none, or if enough failures of the task have
     one."""
+    iteration: tuple[int, ...] | None = None
+    """Numbers of the iterations of the loops around the task."""
 
     def to_document(self) -> dict[str, Json]:
-        """The failure as JSON-able values, without `traceback` if it has none."""
-        return self.model_dump(mode="json", exclude={"traceback"} if self.traceback is None else None)
+        """The failure as JSON-able values, without `traceback` and `iteration` if it has none."""
+        left_out = {"iteration"} if not self.iteration else set()
+        if self.traceback is None:
+            left_out.add("traceback")
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 class SkippedTask(Message):

@@ -26,6 +26,7 @@ from anabranch.core.wire.child_messages import ParentLink as ParentLink
 from anabranch.core.wire.child_messages import SubmitChild as SubmitChild
 from anabranch.core.wire.condition_messages import ConditionJudged as ConditionJudged
 from anabranch.core.wire.control_message import ControlRun as ControlRun
+from anabranch.core.wire.loop_messages import LoopItems as LoopItems
 from anabranch.core.wire.message_parts import Counts as Counts
 from anabranch.core.wire.message_parts import DefinitionRef as DefinitionRef
 from anabranch.core.wire.message_parts import Failure as Failure
@@ -43,6 +44,7 @@ from anabranch.core.wire.message_parts import Spans as Spans
 from anabranch.core.wire.message_parts import Status as Status
 from anabranch.core.wire.message_parts import StopReason as StopReason
 from anabranch.core.wire.message_parts import empty_object
+from anabranch.core.wire.retry_messages import LoopTaken as LoopTaken
 from anabranch.core.wire.retry_messages import MembersTaken as MembersTaken
 from anabranch.core.wire.retry_messages import RunTaken as RunTaken
 from anabranch.core.wire.retry_messages import TakenPage as TakenPage
@@ -246,6 +248,8 @@ class ReleaseHeld(Message):
     group: str | None = None
     task: str | None = None
     indexes: tuple[int, ...] | None = None
+    iteration: tuple[int, ...] | None = None
+    """Only members of this iteration of the loops around their task; null: of the running one."""
     command_id: str
     by: str = ""
     reason: str = ""
@@ -291,6 +295,8 @@ class ArrayCounted(Message):
     task: str
     count: int = 0
     error: str | None = None
+    iteration: tuple[int, ...] = ()
+    """The iteration of the loops around the task."""
     admission: int | None = None
 
 
@@ -419,6 +425,8 @@ class Offer(Message):
     deadline: float
     claim_ttl: float
     mode: Mode = "fast"
+    iteration: tuple[int, ...] = ()
+    """Numbers of the iterations that the members belong to, from 0, that of the outermost loop first."""
 
 
 OnRuns = Annotated[
@@ -451,10 +459,12 @@ OnGroups = Annotated[
     | ArrayCounted
     | WaitsRendered
     | ConditionJudged
+    | LoopItems
     | KeyReduced
     | ValuePage
     | TakenPage
     | MembersTaken
+    | LoopTaken
     | RunTaken
     | TaskTaken
     | ChildStarted

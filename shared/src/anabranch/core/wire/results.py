@@ -264,6 +264,8 @@ class Event(BaseModel):
     """The declared name, also for the members of an expanded task."""
     index: int | None = None
     attempt: int | None = None
+    iteration: list[int] | None = None
+    """The numbers of the iterations, from 0, if the task is part of loops: that of the outermost loop first."""
 
 
 class ChannelMessage(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from anabranch.core.wire.message_parts import LargeValue, MemberFailed, Message, Spans
+from anabranch.core.wire.message_parts import Counts, LargeValue, MemberFailed, Message, Spans
 
 
 class TakenPage(Message):
@@ -35,6 +35,29 @@ class MembersTaken(Message):
     """Of a completed task: members that failed and were tolerated."""
     unseen: tuple[str, ...] = ()
     """Dependencies without a value in that run, which the remaining members do not get either."""
+
+
+class LoopTaken(Message):
+    """A loop of the run that is retried: the retry goes on with iteration `number`.
+
+    With `key` the payload is a page of the values that were collected under it; see `reading.values`. Without one
+    it is the last record of the loop, with a JSON object: `state` and `last` (values by key), and `collected`:
+    for each key the parts after the pages, and the bytes of all values.
+    """
+
+    type: Literal["loop_taken"] = "loop_taken"
+    run_id: str
+    group: str
+    task: str
+    number: int
+    key: str | None = None
+    page: int = 0
+    parts: int = 0
+    """The number of values in the page."""
+    ended_by: Literal["condition", "items", "limit", "duration"] | None = None
+    """Why the loop had ended; null if it had not completed."""
+    counts: Counts = Counts()
+    """Members of the iterations that had ended."""
 
 
 class RunTaken(Message):

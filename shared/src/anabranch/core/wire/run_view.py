@@ -57,6 +57,12 @@ class TaskView:
         waits: `{"reason", "until", "name", "approval", "since", "members", "decisions"}` of members that wait for
             a `time`, a `condition`, an `event`, a `signal` or an `approval`; `members` are [start, stop) pairs.
         share: completed share, from 0 to 1; see `anabranch.core.progress`.
+        iteration: the last iteration of the loops around the task, which the other fields are about, the outermost
+            loop first; None outside of loops.
+        loop: of a loop: the number of its `running` iteration or None, how many have `ended` and `failed`, the
+        `last`
+            of those that ended as `{"number", "status", "started_at", "ended_at"}`, and the iteration that the
+            loop itself is `within`.
     """
 
     status: str
@@ -74,6 +80,8 @@ class TaskView:
     progress: list[dict[str, Any]] = field(default_factory=list)
     waits: list[dict[str, Any]] = field(default_factory=list)
     share: float = 0.0
+    iteration: list[int] | None = None
+    loop: dict[str, Any] | None = None
 
     @property
     def ended(self) -> int:
@@ -102,6 +110,8 @@ class TaskView:
             "progress": self.progress,
             "waits": self.waits,
             "share": self.share,
+            **({} if self.iteration is None else {"iteration": self.iteration}),
+            **({} if self.loop is None else {"loop": self.loop}),
         }
 
     @classmethod
@@ -124,6 +134,8 @@ class TaskView:
             progress=get("progress") or [],
             waits=get("waits") or [],
             share=get("share") or 0.0,
+            iteration=get("iteration"),
+            loop=get("loop"),
         )
 
 

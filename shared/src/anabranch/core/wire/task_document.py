@@ -25,6 +25,8 @@ class TaskDocument(Message):
     """Sampling interval: members whose index it divides have spans; 0 if the run has no spans."""
     arrays: dict[str, list[Json]] | None = None
     """The arrays of the expansion, if members are not made from slices in the offers."""
+    iteration: tuple[int, ...] = ()
+    """Numbers of the iterations that the task belongs to; see Offer."""
     loop: dict[str, Json] = Field(default_factory=dict)
     """The names of the loops around the task that its templates mention; those that tasks of the run's end see."""
     loop_references: tuple[str, ...] = ()

@@ -56,4 +56,6 @@ class WaitsRendered(Message):
     total: int = 1
     """Number of members of the task."""
     error: str | None = None
+    iteration: tuple[int, ...] = ()
+    """The iteration of the loops around the task."""
     admission: int | None = None

@@ -9,6 +9,9 @@ A manifest may also contain a small value (`inline`), or refer to other values o
 
     {"format": "same", "of": key}
     {"format": "concat" or "union", "parts": [{"of": key} or {"value": value}, ...], "count": c, "bytes": b}
+    {"format": "items", "pages": [[number, count, bytes], ...], "count": c, "bytes": b}
+
+`items` is a list with one item for each part, and its pages are arrays of parts.
 
 A page is the JSON array of the values of its members. Pages of one chunk may interleave, so overlapping neighbours
 are read together and ordered by index. A single member's value that is too large for a record has pages of its
@@ -70,6 +73,8 @@ async def resolve(store: StateStore, names: Names, reference: Mapping[str, Any],
         return manifest["value"]
     if manifest["format"] in _DERIVED:
         return await _derived(source, manifest)
+    if manifest["format"] == "items":
+        return [item async for item in _listed(source, manifest)]
     return _assemble(manifest, [pair async for pair in _members(source, manifest)])
 
 
@@ -104,6 +109,10 @@ async def iterate(
             async for item in _items(source, part):
                 yield item
         return
+    if manifest is not None and manifest["format"] == "items":
+        async for item in _listed(source, manifest):
+            yield item
+        return
     if manifest is None or manifest["format"] != "merge":
         # These formats are small, or have to be joined before their items are known: a union drops duplicates.
         whole = await resolve(store, names, reference, within=within)
@@ -113,6 +122,14 @@ async def iterate(
     async for _, value in _members(source, manifest):
         for item in value if isinstance(value, list) else (value,):
             yield item
+
+
+async def _listed(source: _Source, manifest: Mapping[str, Any]) -> AsyncGenerator[Json, None]:
+    """The items of a list of format `items`, with one page of parts in memory."""
+    for number, *_ in manifest["pages"]:
+        [page] = await source.pages([number])
+        for part in orjson.loads(page):
+            yield await _whole(source, part)
 
 
 _DERIVED = ("same", "concat", "union")
@@ -130,7 +147,7 @@ async def is_long_list(store: StateStore, names: Names, reference: Mapping[str, 
     manifest = await _manifest(source)
     if manifest is not None and manifest["format"] == "same":
         return await is_long_list(store, names, _reference(source, manifest["of"]), within=within)
-    return manifest is not None and manifest["format"] in ("merge", "concat")
+    return manifest is not None and manifest["format"] in ("merge", "concat", "items")
 
 
 async def member_value(
@@ -147,7 +164,7 @@ async def member_value(
     """
     source = _source(store, names, reference, within)
     manifest = await _manifest(source)
-    if manifest is None or manifest["format"] in ("inline", "value", *_DERIVED):
+    if manifest is None or manifest["format"] in ("inline", "value", "items", *_DERIVED):
         return None, False
     pages = [page for page in manifest["pages"] if any(start <= index < stop for start, stop in page[1])]
     async for at, value in _members(source, {**manifest, "pages": pages}):
@@ -174,15 +191,16 @@ def _parts(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 async def _derived(source: _Source, manifest: Mapping[str, Any]) -> Json:
-    found = [
-        await resolve(source.store, source.names, _reference(source, part["of"]), within=source.session_id)
-        if "of" in part
-        else part["value"]
-        for part in _parts(manifest)
-    ]
+    found = [await _whole(source, part) for part in _parts(manifest)]
     if manifest["format"] == "same":
         return found[0]
     return merged(found) if manifest["format"] == "concat" else list(distinct(merged(found)))
+
+
+async def _whole(source: _Source, part: Mapping[str, Any]) -> Json:
+    if "of" not in part:
+        return part["value"]
+    return await resolve(source.store, source.names, _reference(source, part["of"]), within=source.session_id)
 
 
 async def _items(source: _Source, part: Mapping[str, Any]) -> AsyncIterator[Json]:

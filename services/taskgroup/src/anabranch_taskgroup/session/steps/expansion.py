@@ -18,7 +18,7 @@ from anabranch_taskgroup.session.states import TaskEvent
 from anabranch_taskgroup.session.steps.joins import run_members
 from anabranch_taskgroup.session.task_state import Skip, Task
 from anabranch_taskgroup.session.turn import Turn
-from anabranch_taskgroup.session.visible import is_under, visible_values
+from anabranch_taskgroup.session.visible import is_under, readable_values
 
 
 def has_large_array(run: Run, task: Task) -> bool:
@@ -35,7 +35,7 @@ def array_paths(task: Task) -> list[str]:
 def _array_values(run: Run, task: Task) -> list[Value]:
     """The values that hold the arrays of an expansion."""
     paths = array_paths(task)
-    return [value for key, value in visible_values(run, task).items() if is_under(key, paths)]
+    return [value for key, value in readable_values(run, task).items() if is_under(key, paths)]
 
 
 def expand_in_memory(turn: Turn, run: Run, task: Task) -> None:
@@ -51,7 +51,7 @@ def expanded_in_memory(turn: Turn, run: Run, task: Task) -> Expanded | None:
     task."""
     expansion = task.order.expansion
     assert expansion is not None
-    data = {key: value.data for key, value in visible_values(run, task).items()}
+    data = {key: value.data for key, value in readable_values(run, task).items()}
     try:
         expanded = expand(expansion, arrays_of(task, data), limit=run.member_limit)
     except ExpansionError as error:

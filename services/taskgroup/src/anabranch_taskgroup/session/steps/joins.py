@@ -100,7 +100,7 @@ def _fail_join(turn: Turn, run: Run, task: Task) -> None:
 def report_partial(turn: Turn, run: Run, task: Task) -> None:
     """Add the values of an expansion's completed members to the run's report."""
     # An ordinary task is left out: without its only member it has no value.
-    if task.order.expansion is not None and len(task.completed):
+    if task.order.expansion is not None and len(task.completed) and task.order.in_loop is None:
         for each in join_task(turn, run, task):
             if each.key not in task.order.shares:
                 published = as_published(turn, run, each.key, Value(each.value, each.is_reference))

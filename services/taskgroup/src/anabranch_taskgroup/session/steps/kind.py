@@ -87,6 +87,10 @@ class StepKind(Protocol):
         """The shell has evaluated conditions of the step for a purpose of the kind: see `conditions`."""
         turn.partition.drop("conditions that this kind of step does not have")
 
+    def body_ended(self, turn: Turn, step: Step) -> None:
+        """All tasks that the step repeats have ended."""
+        return
+
     def due(self, turn: Turn, step: Step, timer: TimerKind, now: float) -> None:
         """A timer of the step, which has not ended, is due at `now`."""
         return

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.steps.kind import Step, StepKind
+from anabranch_taskgroup.session.steps.loop import LoopKind
 from anabranch_taskgroup.session.steps.sub_run import RunKind
 from anabranch_taskgroup.session.steps.switch import SwitchKind
 from anabranch_taskgroup.session.steps.task import TaskKind
 from anabranch_taskgroup.session.steps.wait import WaitKind
 from anabranch_taskgroup.session.task_state import Task
 
-KINDS = (TaskKind(), SwitchKind(), WaitKind(), RunKind())
+KINDS = (TaskKind(), SwitchKind(), LoopKind(), WaitKind(), RunKind())
 STEP_KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in KINDS}
 
 
@@ -26,4 +27,4 @@ def open_steps(run: Run) -> Iterator[Step]:
     meanwhile."""
     for group in list(run.groups.values()):
         if group.unfinished:
-            yield from [Step(run, group, task) for task in group.tasks.values() if not task.is_over]
+            yield from [Step(run, group, task) for task in group.tasks.values() if task.is_open]

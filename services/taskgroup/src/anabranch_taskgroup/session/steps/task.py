@@ -33,7 +33,7 @@ from anabranch_taskgroup.session.steps.joins import advance, report_partial, run
 from anabranch_taskgroup.session.steps.kind import Activity, Signal, Step, StepKind, Wait
 from anabranch_taskgroup.session.steps.member_race import first_winners
 from anabranch_taskgroup.session.steps.member_waits import member_waits
-from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.store_keys import stored_of
 from anabranch_taskgroup.session.suspects import chunk_broken, worker_gone
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.timers import TimerKind
@@ -98,6 +98,9 @@ class TaskKind(StepKind):
 
 def _array_counted(turn: Turn, step: Step, message: ArrayCounted, segments: tuple[bytes, ...]) -> None:
     run, _, task = step
+    if message.iteration != task.iteration:
+        turn.partition.drop("array counted in an earlier iteration")
+        return
     if message.error is not None and may_happen(task.state, TaskEvent.EXPANSION_REFUSED):
         fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", message.error)
     elif message.error is None and task.state is TaskState.READY:
@@ -112,7 +115,7 @@ def _value_page(turn: Turn, step: Step, message: ValuePage, segments: tuple[byte
         return
     run, _, task = step
     number = f"{page_prefix(message.chunk, message.fence, message.index)}.{message.page}"
-    key = stored_key(task.order, message.key)
+    key = stored_of(task, message.key)
     turn.put(run, turn.config.names.value_page(run.session_id, run.run_id, key, number), segments[0])
 
 

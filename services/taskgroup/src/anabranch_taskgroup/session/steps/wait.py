@@ -94,7 +94,7 @@ def _is_opening(task: Task) -> bool:
 def _rendered(turn: Turn, step: Step, message: WaitsRendered, segments: tuple[bytes, ...]) -> None:
     run, _, task = step
     expected = 0 if task.waits is None else task.waits.opened
-    if not _is_opening(task) or message.first != expected:
+    if not _is_opening(task) or message.first != expected or message.iteration != task.iteration:
         turn.partition.drop("waits rendered before")
     elif message.error is not None and may_happen(task.state, TaskEvent.EXPANSION_REFUSED):
         fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "InvalidWait", message.error)
@@ -105,7 +105,7 @@ def _rendered(turn: Turn, step: Step, message: WaitsRendered, segments: tuple[by
 
 def _counted(turn: Turn, step: Step, message: ArrayCounted) -> None:
     run, _, task = step
-    if task.state is not TaskState.READY:
+    if task.state is not TaskState.READY or message.iteration != task.iteration:
         turn.partition.drop("array counted before")
     elif message.error is not None:
         fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", message.error)

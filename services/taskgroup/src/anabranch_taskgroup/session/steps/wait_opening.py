@@ -32,7 +32,7 @@ from anabranch_taskgroup.session.steps.wait_signals import give_kept
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import Timer, TimerKind
 from anabranch_taskgroup.session.turn import CountArrays, RenderWaits, Turn
-from anabranch_taskgroup.session.visible import visible_values
+from anabranch_taskgroup.session.visible import readable_values
 from anabranch_taskgroup.session.wait_state import OpenWaits
 
 MAX_IN_TURN = 10_000
@@ -101,13 +101,13 @@ def reads_store(run: Run, task: Task) -> bool:
     named = placeholders_of(task.order.wait)
     return any(
         value.is_reference and any(name == key or name.startswith(f"{key}.") for name in named)
-        for key, value in visible_values(run, task).items()
+        for key, value in readable_values(run, task).items()
     )
 
 
 def values_in_memory(run: Run, task: Task) -> dict[str, Any]:
     """The values that placeholders may name and that are no references."""
-    values = {key: value.data for key, value in visible_values(run, task).items() if not value.is_reference}
+    values = {key: value.data for key, value in readable_values(run, task).items() if not value.is_reference}
     return {key: run.context[key] for key in task.order.context_keys if key in run.context} | values
 
 
