@@ -8,6 +8,7 @@ from anabranch.testing.simulator import World
 from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
+from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
 
 MAX_SEEDS = 400
@@ -24,6 +25,9 @@ BEGIN = {
     "snapshot-field": LONG_FROM,
     "no-snapshots-read": LONG_FROM,
     **dict.fromkeys(("undo-again", "undo-forward", "end-early", "stop-all", "retrier-budget"), ENDINGS_FROM),
+    "iteration-again": LOOPS_FROM,
+    "iteration-values": LOOPS_FROM,
+    "iteration-chunks": LOOPS_FROM,
 }
 """Where the seeds begin that find it: edge seeds, and few seeds find `cut-short`."""
 

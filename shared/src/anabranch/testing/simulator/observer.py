@@ -19,6 +19,7 @@ from anabranch.core.wire.results import MARK, has_mark, is_reference
 from anabranch.ports import Fence, HistoryEntry, Incoming, Write
 from anabranch.testing.simulator.accounts import Account
 from anabranch.testing.simulator.endings import COMPENSATE, EndingOrder
+from anabranch.testing.simulator.loops import IterationOrder
 from anabranch.testing.simulator.sharing import SHARED
 from anabranch.testing.simulator.workload import Expected
 
@@ -45,6 +46,7 @@ class Observer:
         self._epochs: dict[str, int] = {}
         self._events: set[tuple[str, str]] = set()
         self.endings: dict[str, EndingOrder] = {}
+        self._iterations: dict[str, IterationOrder] = {}
         self._by_topic = {
             names.results: self._result,
             names.groups: self._on_groups,
@@ -212,6 +214,10 @@ class Observer:
     def _event(self, record: Incoming) -> None:
         header = _header(record.value)
         self._check_endings(header)
+        if header.get("source") == "groups":
+            order = self._iterations.setdefault(header["run_id"], IterationOrder())
+            for problem in order.read(header.get("entries", ())):
+                self.violated(f"{header['run_id']}: {problem}")
         for entry in header.get("entries", ()):
             kind = str(entry.get("type", ""))
             if kind.startswith("group.") and kind != "group.started":
@@ -260,6 +266,8 @@ class Observer:
         if task.group == COMPENSATE:
             self._check_undone(task)
         for key in task.context:
+            if task.iteration and key in expected.in_loops:
+                continue  # its value differs by iteration, and is part of those that are checked
             if key in expected.producers or key == SHARED:
                 self._check_dependency(task, key, account, expected)
 

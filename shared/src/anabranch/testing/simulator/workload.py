@@ -20,6 +20,7 @@ from anabranch.testing.simulator.endings import add_endings, attempts_of, evalua
 from anabranch.testing.simulator.extremes import add_extremes, is_refused, nested, resubmission
 from anabranch.testing.simulator.long_runs import prolong
 from anabranch.testing.simulator.lookalikes import add_lookalikes
+from anabranch.testing.simulator.loops import LoopEvaluation, add_loops, has_loops
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, add_shared_key, reduced
 
 FORMATS = ("merge", "separate", "single", "index")
@@ -37,6 +38,7 @@ class Expected:
         done: how many of them complete.
         producers: `group/task` that produces a key.
         writers: `group/task` of the tasks that write the shared key.
+        in_loops: keys of tasks of loop bodies, which have another value in each iteration.
         is_exact: False if the run may be cut short (a cancel, a timeout, a member that kills its worker); then
             results may be missing, and the status may differ.
         skips_values: True if values and lost members are not known, as with a user's own agents.
@@ -53,6 +55,7 @@ class Expected:
     done: dict[str, int] = field(default_factory=dict)
     producers: dict[str, str] = field(default_factory=dict)
     writers: tuple[str, ...] = ()
+    in_loops: set[str] = field(default_factory=set)
     is_exact: bool = True
     skips_values: bool = False
 
@@ -118,6 +121,8 @@ def make_agent(started: Callable[[Any], None], kill: Callable[[], None]) -> Call
         if seconds:
             # Members of a chunk end one after another: a report has some of them, and its repetition could count.
             await asyncio.sleep(seconds * (1 + index % 3))
+        if task.iteration and task.iteration[-1] in inputs.get("fails_in", ()):
+            raise SimulatedFailure(f"iteration {task.iteration}")
         if index in inputs.get("fails", ()) or task.attempt <= inputs.get("flaky", {}).get(str(index), 0):
             raise SimulatedFailure(f"{index}")
         return answer(task.task_name, task.index, inputs, task.context)
@@ -142,6 +147,8 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
             prolong(edges.random, expected.request, number, workload)
         if has_endings(edges.seed):
             add_endings(edges.random, expected)
+        if has_loops(edges.seed):
+            add_loops(edges.random, expected.request)
         evaluate(expected, _outside_of(workload, number))
         workload.runs.append(expected)
         _send_again(edges, expected, number, workload)
@@ -296,9 +303,10 @@ def evaluate(expected: Expected, outside: Mapping[str, Any]) -> None:
     tasks = [(group["name"], task) for group in expected.request["task_groups"] for task in group["tasks"]]
     if policies := expected.request.get("context_policies"):
         _evaluate_shared(expected, policies[SHARED], tasks, found)
+    LoopEvaluation(expected, answer).evaluate(found)
     for group, task in sorted(tasks, key=lambda each: str(each[1]["name"])):
         # Tasks that write the shared key were evaluated above, because all others may depend on it.
-        if task["result_keys"] == [SHARED]:
+        if task["result_keys"] == [SHARED] or "loop" in task or "in_loop" in task:
             continue
         [key] = task["result_keys"]
         place = f"{group}/{task['name']}"
