@@ -20,12 +20,15 @@ from contract.schemas import wire_type
 
 EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "run.accepted": ("The run has begun.", "`name`, `labels`, `task_groups`, `tasks`; for a retry `retry_of`"),
-    "run.paused": ("No further members start.", ""),
-    "run.resumed": ("Members start again.", ""),
+    "run.paused": ("No further members start.", "`by`, `reason` of the command"),
+    "run.resumed": ("Members start again.", "`by`, `reason` of the command"),
     "run.compensating": ("The run did not complete, and its completed tasks are being undone.", ""),
     "run.completed": ("The run has ended: completed.", "`status`, `executions`, `failure_count`"),
     "run.failed": ("The run has ended: failed.", "`status`, `executions`, `failure_count`"),
-    "run.cancelled": ("The run has ended: cancelled.", "`status`, `executions`, `failure_count`"),
+    "run.cancelled": (
+        "The run has ended: cancelled.",
+        "`status`, `executions`, `failure_count`; `action`, `by`, `reason` of the command",
+    ),
     "run.timed_out": ("The run has ended: timed out.", "`status`, `executions`, `failure_count`"),
     "group.started": ("The owner has opened the group; its tasks start when their dependencies are met.", ""),
     "group.completed": ("Each task of the group completed.", ""),
@@ -52,7 +55,10 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
         "An attempt failed and another follows. Sent for each member.",
         "`error_type`, `message`, `delay`, `traceback`",
     ),
-    "task.skipped": ("The task does not run: a dependency is absent, or its expansion is empty.", "`reason`"),
+    "task.skipped": (
+        "The task does not run; its keys are absent.",
+        "`reason`: dependency, condition, branch, empty, wait; `because`: a text for people",
+    ),
     "task.cancelled": ("The task was stopped by a cancellation or a timeout.", ""),
     "task.progress": ("An agent reported progress. Sent for each member.", "`fraction`, `note`"),
     "task.log": ("An agent logged a line, INFO or above. Sent for each member.", "`level`, `message`, `fields`"),

@@ -26,6 +26,7 @@ from anabranch.cli.commands.run import RunOptions, run_on_this_loop
 from anabranch.cli.commands.why import why
 from anabranch.cli.exits import errors_as_exit
 from anabranch.cli.render.tables import Form
+from anabranch.cli.said import Said
 from anabranch.cli.top.command import TopOptions, top
 from anabranch.core.names import run_id_for
 from anabranch.dead_letters.decisions import DeadLetterSelection
@@ -251,10 +252,14 @@ async def test_a_run_is_submitted_followed_and_paused_and_cancelled(both: Both, 
     assert [json.loads(line) for line in events.read_text().splitlines()] == json.loads(kept)
 
     for action in ("pause", "resume", "cancel"):
-        code, out, _ = await both.through(lambda s: control(s, action, "open-1", json=True))  # noqa: B023
+        said = Said("somebody else", f"to {action} it")
+        code, out, _ = await both.through(lambda s: control(s, action, "open-1", said, json=True))  # noqa: B023
         assert (code, json.loads(out)["action"], json.loads(out)["known"]) == (0, action, True)
     code, out, _ = await both.through(lambda s: show_result(s, "open-1", None, timeout=20, json=True))
     assert (code, json.loads(out)["status"]) == (3, "cancelled")
+    # The gateway knows its caller.
+    stopped = json.loads(out)["stopped_by"]
+    assert (stopped["action"], stopped["by"], stopped["reason"]) == ("cancel", "anonymous", "to cancel it")
 
 
 async def test_a_retry_takes_over_through_a_gateway(both: Both) -> None:

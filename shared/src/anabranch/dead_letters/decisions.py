@@ -89,8 +89,12 @@ async def decide(
     action: Action,
     selection: DeadLetterSelection,
     wanted: Callable[[DeadLetter], bool] = lambda _: True,
+    *,
+    by: str | None = None,
+    reason: str | None = None,
 ) -> Decisions:
-    """Redrive or dismiss the selected dead letters that are `wanted`. Returns the outcome for each.
+    """Redrive or dismiss the selected dead letters that are `wanted`. Returns the outcome for each. `by` and
+    `reason` are shown in the events of held members.
 
     Raises:
         Misconfigured: the selection is empty, or has an id without a dead letter.
@@ -104,7 +108,9 @@ async def decide(
         decisions = plan_redrive(found, statuses, client.names.requests)
     else:
         decisions = plan_dismissal(found, statuses)
-    await _carry_out(client, control_records(action, decisions.members, selection), action, decisions)
+    controls = control_records(action, decisions.members, selection)
+    said = {"by": by, "reason": reason}
+    await _carry_out(client, [command | said for command in controls], action, decisions)
     return decisions
 
 

@@ -41,7 +41,7 @@ from anabranch.sdk.request_file import read_document
 from anabranch.sdk.run import Run
 from anabranch.sdk.watch import ResultsWatcher
 
-Control = Literal["cancel", "pause", "resume", "redrive", "dismiss", "signal", "approve"]
+Control = Literal["cancel", "terminate", "pause", "resume", "redrive", "dismiss", "signal", "approve"]
 
 FRESH_SECONDS = 30.0
 """Maximum age of the cached end offsets of the events topic. Older offsets are correct too, but make a run's
@@ -271,17 +271,25 @@ class Client:
             document = read_document(Path(document))
         return await self.definitions.push(read_definition(document, project, self.links.clock.now()))
 
-    async def retry(self, run_or_request_id: str, *, request_id: str | None = None) -> Run:
+    async def retry(
+        self,
+        run_or_request_id: str,
+        *,
+        request_id: str | None = None,
+        by: str | None = None,
+        reason: str | None = None,
+    ) -> Run:
         """Start a run that imports the results of a run that did not complete, and runs the rest again.
 
         Args:
             request_id: request id of the new run. A repeated id does not start a second run. None: a new id.
+            by, reason: who asks for it, and why; its first event shows them.
 
         Raises:
             RequestRefused: there is no such run, it is still open or completed, or the request id was used before.
             ServerUnavailable: a server does not answer.
         """
-        return await retry(self, run_or_request_id, request_id or self.links.ids.run_scoped())
+        return await retry(self, run_or_request_id, request_id or self.links.ids.run_scoped(), by, reason)
 
     async def fork(
         self,
@@ -310,7 +318,7 @@ class Client:
     async def control(
         self, action: Control, *, run_id: str | None = None, request_id: str | None = None, **more: Any
     ) -> None:
-        """Publish a control record for a run. `more`: further fields of the record.
+        """Publish a control record for a run. `more`: further fields of the record, such as `by` and `reason`.
 
         Raises:
             RequestRefused: the fields are not a valid control record.

@@ -43,7 +43,9 @@ async def send_control(links: ClientPorts, fields: Mapping[str, Any]) -> None:
     await links.log.publish([Outgoing(links.names.requests, key, orjson.dumps(document))])
 
 
-async def retry(client: Client, run_or_request_id: str, request_id: str) -> Run:
+async def retry(
+    client: Client, run_or_request_id: str, request_id: str, by: str | None, reason: str | None
+) -> Run:
     """See `Client.retry`."""
     before = await client.run_id_of(run_or_request_id)
     run_id = run_id_for(request_id)
@@ -53,9 +55,8 @@ async def retry(client: Client, run_or_request_id: str, request_id: str) -> Run:
         raise RequestRefused([problem])
     assert known is not None
     run = await client.watch(run_id, request_id, known.session_id, None)
-    await send_control(
-        client.links, {"type": "retry", "run_id": before, "failed": True, "new_request_id": request_id}
-    )
+    fields = {"failed": True, "new_request_id": request_id, "by": by, "reason": reason}
+    await send_control(client.links, {"type": "retry", "run_id": before, **fields})
     return run
 
 

@@ -125,9 +125,10 @@ class Run:
             if key not in seen:
                 yield Published(key, await self._resolved(final, value))
 
-    async def cancel(self) -> None:
-        """Request cancellation of the run; `result` returns once it has ended. Raises ServerUnavailable."""
-        await self._client.control("cancel", run_id=self.run_id)
+    async def cancel(self, reason: str | None = None, *, by: str | None = None) -> None:
+        """Request cancellation of the run; `result` returns once it has ended. `by` and `reason` are shown. Raises
+        ServerUnavailable."""
+        await self._client.control("cancel", run_id=self.run_id, by=by, reason=reason)
 
     async def fork(
         self,
@@ -138,13 +139,17 @@ class Run:
         """Start a fork of the run, which has ended; see `Client.fork`."""
         return await self._client.fork(self.run_id, tasks=tasks, values=values, request=request)
 
-    async def pause(self) -> None:
-        """Request a pause: no further members start. Raises ServerUnavailable."""
-        await self._client.control("pause", run_id=self.run_id)
+    async def terminate(self, reason: str | None = None, *, by: str | None = None) -> None:
+        """Cancel the run without what it does after a cancellation. Raises ServerUnavailable."""
+        await self._client.control("terminate", run_id=self.run_id, by=by, reason=reason)
 
-    async def resume(self) -> None:
+    async def pause(self, reason: str | None = None, *, by: str | None = None) -> None:
+        """Request a pause: no further members start. Raises ServerUnavailable."""
+        await self._client.control("pause", run_id=self.run_id, by=by, reason=reason)
+
+    async def resume(self, reason: str | None = None, *, by: str | None = None) -> None:
         """Resume a paused run. Raises ServerUnavailable."""
-        await self._client.control("resume", run_id=self.run_id)
+        await self._client.control("resume", run_id=self.run_id, by=by, reason=reason)
 
     async def redrive(
         self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None

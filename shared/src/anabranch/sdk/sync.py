@@ -121,10 +121,18 @@ class SyncClient:
         thread = self._open()
         return SyncRun(thread.call(self._client.run(run_or_request_id)), thread)
 
-    def retry(self, run_or_request_id: str, *, request_id: str | None = None) -> SyncRun:
+    def retry(
+        self,
+        run_or_request_id: str,
+        *,
+        request_id: str | None = None,
+        by: str | None = None,
+        reason: str | None = None,
+    ) -> SyncRun:
         """See `Client.retry`."""
         thread = self._open()
-        return SyncRun(thread.call(self._client.retry(run_or_request_id, request_id=request_id)), thread)
+        work = self._client.retry(run_or_request_id, request_id=request_id, by=by, reason=reason)
+        return SyncRun(thread.call(work), thread)
 
     def _open(self) -> LoopThread:
         if self._thread is None:
@@ -154,17 +162,21 @@ class SyncRun:
         """See `Run.results`."""
         return self._thread.iterate(self._run.results())
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str | None = None, *, by: str | None = None) -> None:
         """See `Run.cancel`."""
-        self._thread.call(self._run.cancel())
+        self._thread.call(self._run.cancel(reason, by=by))
 
-    def pause(self) -> None:
+    def terminate(self, reason: str | None = None, *, by: str | None = None) -> None:
+        """See `Run.terminate`."""
+        self._thread.call(self._run.terminate(reason, by=by))
+
+    def pause(self, reason: str | None = None, *, by: str | None = None) -> None:
         """See `Run.pause`."""
-        self._thread.call(self._run.pause())
+        self._thread.call(self._run.pause(reason, by=by))
 
-    def resume(self) -> None:
+    def resume(self, reason: str | None = None, *, by: str | None = None) -> None:
         """See `Run.resume`."""
-        self._thread.call(self._run.resume())
+        self._thread.call(self._run.resume(reason, by=by))
 
     def redrive(
         self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None

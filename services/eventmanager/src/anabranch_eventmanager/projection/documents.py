@@ -216,11 +216,15 @@ def _apply_to_run(draft: Draft, action: str, entry: EventEntry) -> None:
         _accept(draft, entry)
     elif action in ("paused", "resumed"):
         run["paused"] = action == "paused"
+        said = {name: entry.data.get(name) for name in ("by", "reason")}
+        run["paused_by"] = said | {"at": entry.time} if action == "paused" else None
     elif action == "compensating":
         if _raise(run, action, RUN_RANKS):
             run["paused"] = False
     elif action in RUN_RANKS and _raise(run, action, RUN_RANKS):
         run["ended_at"] = entry.time
+        if "action" in entry.data:  # a command stopped it
+            run["stopped_by"] = {name: entry.data.get(name) for name in ("action", "by", "reason")}
         if "error_type" in entry.data:  # the run failed, but none of its tasks did
             error = {name: entry.data.get(name) for name in ("error_type", "message")}
             run["failure"] = error | {"attempts": 0, "time": entry.time}
@@ -345,6 +349,8 @@ def _apply_to_whole(task: Document, action: str, entry: EventEntry) -> None:
             _add_members(task, action, _ONLY_MEMBER)
         if action == "failed":
             _add_failure(task, "", entry)
+        if "because" in entry.data:
+            task["reason"], task["because"] = entry.data.get("reason"), entry.data["because"]
         _end_task(task, action, entry)
 
 

@@ -42,6 +42,8 @@ def build_view(run: Document) -> RunView:
     return RunView(
         **{field: run[field] for field in _SHOWN},
         paused=bool(run.get("paused")) and not ended,
+        paused_by=run.get("paused_by") if run.get("paused") and not ended else None,
+        stopped_by=run.get("stopped_by"),
         retry_of=run.get("retry_of"),
         project=known_project(run),
         events_from=run.get("events_from"),
@@ -90,6 +92,8 @@ def _task_view(ended: bool, task: Document) -> TaskView:
         attempts=task["attempts"],
         attempt=None if attempt is None else AttemptView.from_document(attempt),
         lacks_agent=None if ended else task.get("lacks_agent"),
+        reason=task.get("reason") if status == "skipped" else None,
+        because=task.get("because"),
         progress=list(_progress(task)) if task.get("progress") else [],
         waits=task["waits"] if "waits" in task and status in _OPEN else [],
         iteration=task.get("iteration"),

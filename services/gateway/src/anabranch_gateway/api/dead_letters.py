@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from anabranch.core.errors import Code
+from anabranch.core.request.models import MAX_BY, MAX_REASON
 from anabranch.dead_letters.decisions import (
     Action,
     DeadLetterSelection,
@@ -119,7 +120,8 @@ async def _run_filter(context: GatewayContext, run: str | None) -> Callable[[Dea
 
 
 async def _decide(request: Request, context: GatewayContext, caller: Caller, action: Action) -> Response:
-    body = await read_object(request, context.parsing, frozenset({"ids", "signature", "run"}))
+    body = await read_object(request, context.parsing, frozenset({"ids", "signature", "run", "reason"}))
+    reason = text_field(body, "reason", MAX_REASON)
     selection = DeadLetterSelection(_ids(body), text_field(body, "signature", 64), text_field(body, "run", 300))
     if bool(selection.ids) == (selection.signature is not None or selection.run is not None):
         raise Refusal(422, str(Code.SCHEMA), "give the ids of dead letters, or a signature, a run, or both")
@@ -131,7 +133,14 @@ async def _decide(request: Request, context: GatewayContext, caller: Caller, act
         raise not_found(f"no such dead letter: {missing[0]}", "ids are partition:offset")
     # `decide` reads the topic again: the filter limits a selection by signature or run to what the caller may
     # see.
-    decisions = await decide(context.client, action, selection, lambda letter: letter.id in visible)
+    decisions = await decide(
+        context.client,
+        action,
+        selection,
+        lambda letter: letter.id in visible,
+        by=caller.actor[:MAX_BY],
+        reason=reason,
+    )
     ids = " ".join(each.id for each in decisions.done)
     context.audit.record(request, caller, f"dead_letters.{action}", run_id=selection.run, detail=ids[:2_000])
     return json_response(document(action, decisions))

@@ -181,6 +181,8 @@ class Node(OpenModel):
     started_at: Seconds | None
     ended_at: Seconds | None
     result_keys: list[str]
+    reason: str | None = Field(default=None, description="Why it was skipped; null if it was not")
+    because: str | None = None
 
 
 class GraphDocument(OpenModel):
@@ -452,13 +454,17 @@ class DecisionBody(ClosedModel):
     decision_id: str | None = Field(default=None, description="A repeated id counts once")
 
 
-class RetryBody(ClosedModel):
+class ReasonBody(ClosedModel):
+    reason: str | None = Field(default=None, description="Why; shown in the run's events and status")
+
+
+class RetryBody(ReasonBody):
     request_id: str | None = Field(
         default=None, description="Request id of the new run; if it is sent twice, one run starts"
     )
 
 
-class LetterChoice(ClosedModel):
+class LetterChoice(ReasonBody):
     """Ids, or a signature, a run, or both."""
 
     ids: list[str] | None = None

@@ -41,6 +41,7 @@ class Operation:
 
 _RUN = (404,)
 _BODY = (408, 413, 422)
+_CONTROL = Operation({202: models.Controlled}, models.ReasonBody, (*_RUN, 409, *_BODY), is_body_required=False)
 _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/runs", "post"): Operation(
         {200: models.Outcome, 202: models.Accepted}, RunRequest, (400, 409, 410, *_BODY)
@@ -52,9 +53,10 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/runs/{run}/request", "get"): Operation({200: RunRequest}, None, (*_RUN, 409, 410)),
     ("/v1/runs/{run}/result", "get"): Operation({200: models.Outcome}, None, (*_RUN, 409, 410)),
     ("/v1/runs/{run}/results/{key}", "get"): Operation({200: models.ResultValue}, None, (*_RUN, 409, 410, 413)),
-    ("/v1/runs/{run}/cancel", "post"): Operation({202: models.Controlled}, None, (*_RUN, 409)),
-    ("/v1/runs/{run}/pause", "post"): Operation({202: models.Controlled}, None, (*_RUN, 409)),
-    ("/v1/runs/{run}/resume", "post"): Operation({202: models.Controlled}, None, (*_RUN, 409)),
+    ("/v1/runs/{run}/cancel", "post"): _CONTROL,
+    ("/v1/runs/{run}/terminate", "post"): _CONTROL,
+    ("/v1/runs/{run}/pause", "post"): _CONTROL,
+    ("/v1/runs/{run}/resume", "post"): _CONTROL,
     ("/v1/runs/{run}/signals/{name}", "post"): Operation(
         {202: models.Signalled}, models.SignalBody, (*_RUN, 409, *_BODY), is_body_required=False
     ),
@@ -126,6 +128,7 @@ _REQUEST = {
 _EXAMPLES: Mapping[type[BaseModel], Any] = {
     RunRequest: _REQUEST,
     models.ForkBody: {"from": ["prices"], "set": {"currency": "EUR"}},
+    models.ReasonBody: {"reason": "the import is no longer needed"},
     models.RetryBody: {"request_id": "order-4711-again"},
     models.SignalBody: {"value": {"amount": 12}, "signal_id": "payment-1"},
     models.DecisionBody: {"decision": "approve", "comment": "fine"},

@@ -12,6 +12,7 @@ from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code, RequestRefused
 from anabranch.core.json_documents import Format
 from anabranch.core.request.envelope import json_pointer
+from anabranch.core.request.models import MAX_BY, MAX_REASON
 from anabranch.core.request.schema_errors import schema_problems
 from anabranch.core.run_filter import RunFilter
 from anabranch.core.waiting import waits_for
@@ -210,6 +211,12 @@ async def cancel(run: RunPath, request: Request, context: WithContext, caller: S
     return await _control(request, context, caller, run, "cancel")
 
 
+@router.post("/runs/{run}/terminate", status_code=202)
+async def terminate(run: RunPath, request: Request, context: WithContext, caller: Submitter) -> Response:
+    """Cancel a run without what it does after a cancellation."""
+    return await _control(request, context, caller, run, "terminate")
+
+
 @router.post("/runs/{run}/pause", status_code=202)
 async def pause(run: RunPath, request: Request, context: WithContext, caller: Submitter) -> Response:
     """Pause a run: no further member starts."""
@@ -225,10 +232,12 @@ async def resume(run: RunPath, request: Request, context: WithContext, caller: S
 @router.post("/runs/{run}/retry", status_code=202)
 async def retry(run: RunPath, request: Request, context: WithContext, caller: Submitter) -> Response:
     """Start a run that imports all results of one that did not complete, and runs the rest again."""
-    body = await read_object(request, context.parsing, frozenset({"request_id"}))
-    request_id = text_field(body, "request_id", 255)
+    body = await read_object(request, context.parsing, frozenset({"request_id", "reason"}))
+    request_id, reason = text_field(body, "request_id", 255), text_field(body, "reason", MAX_REASON)
     found = await context.lookup.find(caller, run)
-    started = await context.client.retry(found.run_id, request_id=request_id)
+    started = await context.client.retry(
+        found.run_id, request_id=request_id, by=caller.actor[:MAX_BY], reason=reason
+    )
     return await _started_again(request, context, caller, found, started, "retry")
 
 
@@ -357,8 +366,10 @@ async def _outcome(context: GatewayContext, found: FoundRun) -> dict[str, Any]:
 async def _control(
     request: Request, context: GatewayContext, caller: Caller, run: str, action: Control
 ) -> Response:
+    body = await read_object(request, context.parsing, frozenset({"reason"}))
+    reason = text_field(body, "reason", MAX_REASON)
     found = await context.lookup.find(caller, run)
     require_open(found)
-    await context.client.control(action, run_id=found.run_id)
-    context.audit.record(request, caller, action, project=found.project, run_id=found.run_id)
+    await context.client.control(action, run_id=found.run_id, by=caller.actor[:MAX_BY], reason=reason)
+    context.audit.record(request, caller, action, project=found.project, run_id=found.run_id, detail=reason)
     return json_response({"run_id": found.run_id, "action": action}, 202)

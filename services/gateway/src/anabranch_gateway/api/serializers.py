@@ -79,6 +79,8 @@ def graph(run_id: str, admitted: AdmittedRequest, view: RunView) -> Document:
                 "started_at": state.started_at,
                 "ended_at": state.ended_at,
                 "result_keys": list(spec.result_keys),
+                "reason": state.reason,
+                "because": state.because,
             }
         )
     return {

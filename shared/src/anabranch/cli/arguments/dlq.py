@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anabranch.cli.arguments.options import Json, Load, Output, with_system
+from anabranch.cli.arguments.options import By, Json, Load, Output, Reason, with_system
 from anabranch.cli.arguments.running import run_and_exit
 from anabranch.cli.exits import errors_as_exit
 from anabranch.cli.render.tables import form_of
@@ -59,27 +59,45 @@ def show(
 @app.command()
 @with_system
 def redrive(
-    settings: Load, ids: Ids = None, signature: Signature = None, run: OfRun = None, json: Json = False
+    settings: Load,
+    ids: Ids = None,
+    signature: Signature = None,
+    run: OfRun = None,
+    by: By = None,
+    reason: Reason = None,
+    json: Json = False,
 ) -> None:
     """Process dead letters again: held members get a new attempt, rejected requests are published again."""
-    _decide("redrive", settings, ids, signature, run, json)
+    _decide("redrive", settings, (ids, signature, run), (by, reason), json)
 
 
 @app.command()
 @with_system
 def dismiss(
-    settings: Load, ids: Ids = None, signature: Signature = None, run: OfRun = None, json: Json = False
+    settings: Load,
+    ids: Ids = None,
+    signature: Signature = None,
+    run: OfRun = None,
+    by: By = None,
+    reason: Reason = None,
+    json: Json = False,
 ) -> None:
     """Accept dead letters: held members count as failed, and the list no longer shows the dead letters."""
-    _decide("dismiss", settings, ids, signature, run, json)
+    _decide("dismiss", settings, (ids, signature, run), (by, reason), json)
 
 
 def _decide(
-    action: Any, settings: Load, ids: list[str] | None, signature: str | None, run: str | None, json: bool
+    action: Any,
+    settings: Load,
+    selected: tuple[list[str] | None, str | None, str | None],
+    said: tuple[str | None, str | None],
+    json: bool,
 ) -> None:
     with errors_as_exit(json):
         from anabranch.cli.commands.dlq_decisions import decide_on
+        from anabranch.cli.said import said_by
         from anabranch.dead_letters.decisions import DeadLetterSelection
 
+        ids, signature, run = selected
         selection = DeadLetterSelection(tuple(ids or ()), signature, run)
-        run_and_exit(decide_on(settings(), action, selection, json=json))
+        run_and_exit(decide_on(settings(), action, selection, said_by(*said), json=json))

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+By = Annotated[
+    str | None,
+    typer.Option("--by", help="Who gives the command; by default the user of this system. A gateway fills it in."),
+]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why; shown in the run's events and status.")]
 Output = Annotated[
     Form | None, typer.Option("--output", "-o", help="Format: a table for people, JSON (as --json), or CSV.")
 ]

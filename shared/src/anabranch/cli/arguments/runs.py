@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anabranch.cli.arguments.options import Follow, Json, Load, Output, RunId, with_system
+from anabranch.cli.arguments.options import By, Follow, Json, Load, Output, Reason, RunId, with_system
 from anabranch.cli.arguments.running import run_and_exit
 from anabranch.cli.durations import seconds_of
 from anabranch.cli.exits import errors_as_exit
@@ -127,23 +127,30 @@ def why(
 
 @app.command()
 @with_system
-def cancel(settings: Load, run: RunId, json: Json = False) -> None:
+def cancel(settings: Load, run: RunId, by: By = None, reason: Reason = None, json: Json = False) -> None:
     """Cancel a run."""
-    _control("cancel", settings, run, json)
+    _control("cancel", settings, run, by, reason, json)
 
 
 @app.command()
 @with_system
-def pause(settings: Load, run: RunId, json: Json = False) -> None:
+def terminate(settings: Load, run: RunId, by: By = None, reason: Reason = None, json: Json = False) -> None:
+    """Cancel a run without what it does after a cancellation."""
+    _control("terminate", settings, run, by, reason, json)
+
+
+@app.command()
+@with_system
+def pause(settings: Load, run: RunId, by: By = None, reason: Reason = None, json: Json = False) -> None:
     """Pause a run: running members end, no further ones start."""
-    _control("pause", settings, run, json)
+    _control("pause", settings, run, by, reason, json)
 
 
 @app.command()
 @with_system
-def resume(settings: Load, run: RunId, json: Json = False) -> None:
+def resume(settings: Load, run: RunId, by: By = None, reason: Reason = None, json: Json = False) -> None:
     """Resume a paused run."""
-    _control("resume", settings, run, json)
+    _control("resume", settings, run, by, reason, json)
 
 
 @app.command()
@@ -214,14 +221,21 @@ def retry(
     request_id: Annotated[
         str | None, typer.Option(help="Request id of the new run. A repeated id does not start a second run.")
     ] = None,
+    by: By = None,
+    reason: Reason = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start the run and do not wait.")] = False,
     json: Json = False,
 ) -> None:
     """Start a new run that imports the results of a run that did not complete."""
     with errors_as_exit(json):
         from anabranch.cli.commands.retry import retry as start_retry
+        from anabranch.cli.said import said_by
 
-        run_and_exit(start_retry(settings(), run, failed=failed, request_id=request_id, detach=detach, json=json))
+        said = said_by(by, reason)
+        work = start_retry(
+            settings(), run, failed=failed, request_id=request_id, said=said, detach=detach, json=json
+        )
+        run_and_exit(work)
 
 
 @app.command()
@@ -262,8 +276,9 @@ def _decide(settings: Load, run: str, task: str, decision: str, *, json: bool, *
         run_and_exit(decide(settings(), run, task, decision, json=json, **more))
 
 
-def _control(action: Any, settings: Load, run: str, json: bool) -> None:
+def _control(action: Any, settings: Load, run: str, by: str | None, reason: str | None, json: bool) -> None:
     with errors_as_exit(json):
         from anabranch.cli.commands.control import control
+        from anabranch.cli.said import said_by
 
-        run_and_exit(control(settings(), action, run, json=json))
+        run_and_exit(control(settings(), action, run, said_by(by, reason), json=json))

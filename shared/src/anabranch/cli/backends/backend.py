@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from anabranch.cli.said import Said
 from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.run_view import RunView
 from anabranch.dead_letters.decisions import Action, DeadLetterSelection
@@ -97,7 +98,7 @@ class Installation(Protocol):
     async def submit(self, request: Mapping[str, Any]) -> FollowedRun:
         """Submit a valid request; returns its run. Raises RequestRefused."""
 
-    async def retry(self, run: str, request_id: str | None) -> FollowedRun:
+    async def retry(self, run: str, request_id: str | None, said: Said) -> FollowedRun:
         """Start a run that imports the results of an earlier run. Raises RequestRefused if that run cannot be
         retried."""
 
@@ -114,8 +115,8 @@ class Installation(Protocol):
     async def definition(self, reference: str) -> Mapping[str, Any]:
         """The document of a definition, by `name` or `name@version`. Raises RequestRefused if there is none."""
 
-    async def control(self, action: Control, run: str) -> ControlOutcome:
-        """Cancel, pause or resume a run. An unknown run is not an error here: see `ControlOutcome.known`."""
+    async def control(self, action: Control, run: str, said: Said) -> ControlOutcome:
+        """Cancel, terminate, pause or resume a run. An unknown run is no error: see `ControlOutcome.known`."""
 
     async def signal(self, run: str, name: str, value: Any, signal_id: str | None) -> ControlOutcome:
         """Send a signal to a run, which may not be submitted yet: see `ControlOutcome.known`."""
@@ -152,7 +153,7 @@ class Installation(Protocol):
     async def dead_letter(self, letter_id: str) -> Mapping[str, Any]:
         """All details of a dead letter. Raises Misconfigured if the id does not exist."""
 
-    async def decide(self, action: Action, choice: DeadLetterSelection) -> Mapping[str, Any]:
+    async def decide(self, action: Action, choice: DeadLetterSelection, said: Said) -> Mapping[str, Any]:
         """Redrive or dismiss dead letters; returns the document of `dlq redrive --json`. Raises Misconfigured if
         an id does not exist."""
 

@@ -19,6 +19,7 @@ from anabranch.cli.backends.backend import (
 from anabranch.cli.backends.http_api import Api, Refused
 from anabranch.cli.backends.http_run import PAGE, HttpRun, outcome, result_of, stream_events
 from anabranch.cli.backends.servers import no_such_run
+from anabranch.cli.said import Said
 from anabranch.core.context_versions import Change
 from anabranch.core.errors import AnabranchError, Misconfigured, NoSuchVersion, RequestRefused
 from anabranch.core.names import run_id_for
@@ -87,9 +88,9 @@ class Gateway:
             raise
         return found
 
-    async def retry(self, run: str, request_id: str | None) -> FollowedRun:
+    async def retry(self, run: str, request_id: str | None, said: Said) -> FollowedRun:
         # Also made here, so that a repeated call does not start a second run.
-        body = {"request_id": request_id or self._fresh_id()}
+        body = {"request_id": request_id or self._fresh_id()} | _reason(said)
         try:
             return HttpRun(self._api, await self._api.post("v1", "runs", run, "retry", body=body))
         except Refused as refused:
@@ -97,9 +98,9 @@ class Gateway:
                 raise RequestRefused([problem]) from refused
             raise
 
-    async def control(self, action: Control, run: str) -> ControlOutcome:
+    async def control(self, action: Control, run: str, said: Said) -> ControlOutcome:
         try:
-            answer = await self._api.post("v1", "runs", run, str(action))
+            answer = await self._api.post("v1", "runs", run, str(action), body=_reason(said) or None)
         except Refused as refused:
             if refused.status == 404:
                 return ControlOutcome(run_id_for(run), known=False)
@@ -229,10 +230,11 @@ class Gateway:
             raise no_such_dead_letter(letter_id) if refused.status == 404 else refused from refused
         return found
 
-    async def decide(self, action: Action, choice: DeadLetterSelection) -> Mapping[str, Any]:
+    async def decide(self, action: Action, choice: DeadLetterSelection, said: Said) -> Mapping[str, Any]:
         body: dict[str, Any] = {"signature": choice.signature, "run": choice.run}
         if choice.ids:
             body = {"ids": list(choice.ids)}
+        body |= _reason(said)
         try:
             found: Mapping[str, Any] = await self._api.post("v1", "dead-letters", action, body=body)
         except Refused as refused:
@@ -306,3 +308,8 @@ def _difference_of(document: Mapping[str, Any]) -> Difference:
 def _change_of(version: Mapping[str, Any]) -> Change:
     named = {"size": version["bytes"], **version, "writers": tuple(version["writers"])}
     return Change(**{each.name: named[each.name] for each in fields(Change)})
+
+
+def _reason(said: Said) -> dict[str, str]:
+    """The field of a command's body; the gateway itself knows who gives the command."""
+    return {} if said.reason is None else {"reason": said.reason}

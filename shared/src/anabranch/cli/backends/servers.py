@@ -16,6 +16,7 @@ from anabranch.cli.backends.backend import (
     FollowedRun,
     SnapshotSource,
 )
+from anabranch.cli.said import Said
 from anabranch.core.errors import Misconfigured
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.definitions import unknown_definition
@@ -60,8 +61,8 @@ class Servers:
     async def submit(self, request: Mapping[str, Any]) -> FollowedRun:
         return await self._client.submit(request)
 
-    async def retry(self, run: str, request_id: str | None) -> FollowedRun:
-        return await self._client.retry(run, request_id=request_id)
+    async def retry(self, run: str, request_id: str | None, said: Said) -> FollowedRun:
+        return await self._client.retry(run, request_id=request_id, by=said.by, reason=said.reason)
 
     async def fork(self, run: str, body: Mapping[str, Any]) -> FollowedRun:
         return await self._client.fork(
@@ -84,7 +85,7 @@ class Servers:
             raise unknown_definition(DEFAULT_PROJECT, reference)
         return found.to_document()
 
-    async def control(self, action: Control, run: str) -> ControlOutcome:
+    async def control(self, action: Control, run: str, said: Said) -> ControlOutcome:
         """Publish a control record for an open run, after waiting for a run that was submitted a moment ago."""
         client = self._client
         run_id, known, final = await self._find_run(run)
@@ -92,7 +93,7 @@ class Servers:
             return ControlOutcome(run_id, known=False)
         if final is not None:
             return ControlOutcome(run_id, ended=final)
-        await client.control(action, run_id=run_id)
+        await client.control(action, run_id=run_id, by=said.by, reason=said.reason)
         return ControlOutcome(run_id)
 
     async def signal(self, run: str, name: str, value: Any, signal_id: str | None) -> ControlOutcome:
@@ -182,8 +183,9 @@ class Servers:
         [dead_letter] = with_ids(await read_dead_letters(self._client.log, self._client.names), [letter_id])
         return await dead_letter_details(self._client, dead_letter)
 
-    async def decide(self, action: Action, choice: DeadLetterSelection) -> Mapping[str, Any]:
-        return document(action, await decide(self._client, action, choice))
+    async def decide(self, action: Action, choice: DeadLetterSelection, said: Said) -> Mapping[str, Any]:
+        decisions = await decide(self._client, action, choice, by=said.by, reason=said.reason)
+        return document(action, decisions)
 
     def snapshots(self, limit: int) -> SnapshotSource:
         from anabranch.cli.top.snapshot_reader import SnapshotReader

@@ -1,4 +1,4 @@
-"""`cancel`, `pause` and `resume` publish a control record; `topics create` creates topics."""
+"""`cancel`, `terminate`, `pause` and `resume` publish a control record; `topics create` creates topics."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from anabranch.cli.backends.systems import CONNECT_SECONDS, mute_kafka_client, r
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.render.output import print_json, say
 from anabranch.cli.render.tables import Column, Form, Listing, show
+from anabranch.cli.said import NOTHING, Said
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import TopicSpec
 
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Control
 
-_REQUESTED = {"cancel": "Cancellation", "pause": "Pause", "resume": "Resumption"}
+_REQUESTED = {"cancel": "Cancellation", "terminate": "Termination", "pause": "Pause", "resume": "Resumption"}
 
 
-async def control(settings: Settings, action: Control, run: str, *, json: bool) -> int:
-    """Cancel, pause or resume a run. If the run has ended, print its status and publish nothing.
+async def control(settings: Settings, action: Control, run: str, said: Said = NOTHING, *, json: bool) -> int:
+    """Cancel, terminate, pause or resume a run. If the run has ended, print its status and publish nothing.
 
     Raises:
         Misconfigured: there is no such run.
     """
     async with open_installation(settings) as system:
-        done = await system.control(action, run)
+        done = await system.control(action, run, said)
     if not done.known:
         raise Misconfigured(run, "there is no run with this run id or request id", "see: anabranch list")
     if json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.render.output import count, print_json, say
+from anabranch.cli.said import NOTHING, Said
 from anabranch.core.errors import Misconfigured
 from anabranch.dead_letters.decisions import Action, DeadLetterSelection, past_tense
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
 
 
-async def decide_on(settings: Settings, action: Action, choice: DeadLetterSelection, *, json: bool) -> int:
+async def decide_on(
+    settings: Settings, action: Action, choice: DeadLetterSelection, said: Said = NOTHING, *, json: bool
+) -> int:
     """Redrive or dismiss dead letters; returns the exit code: 2 if none was, or if one was refused."""
     if not choice.ids and choice.signature is None and choice.run is None:
         raise Misconfigured(f"dlq {action}", "no dead letter is selected", "pass ids, --signature or --run")
     async with open_installation(settings) as system:
-        decisions = await system.decide(action, choice)
+        decisions = await system.decide(action, choice, said)
     _report(action, decisions, json)
     return WRONG if decisions["refused"] or not decisions[past_tense(action)] else COMPLETED
 

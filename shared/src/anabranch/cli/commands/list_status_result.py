@@ -105,6 +105,10 @@ def tasks_of(view: RunView) -> Iterator[dict[str, Any]]:
 def _show_view(view: RunView, waits: str | None) -> None:
     paused = ", paused" if view.paused else ""
     say(f"Run {view.run_id}: {view.status}{paused}{_done(view)}{_took(view, ' after ')}")
+    if view.paused_by:
+        say(f"  paused{_said(view.paused_by)}")
+    if view.stopped_by:
+        say(f"  {view.stopped_by['action']}{_said(view.stopped_by)}")
     if waits:
         say(f"  waits: {waits}")
     if view.retry_of:
@@ -121,7 +125,7 @@ def _show_view(view: RunView, waits: str | None) -> None:
     for group_name, group in view.groups.items():
         say(f"  {group_name}: {group.status}")
         for name, task in group.tasks.items():
-            say(f"    {name}: {task.status}{_members(task)}{_attempt(task)}")
+            say(f"    {name}: {task.status}{_members(task)}{_attempt(task)}{_because(task)}")
             for progress in task.progress:
                 say(f"      {_progress(progress)}")
     if view.alive:
@@ -130,6 +134,16 @@ def _show_view(view: RunView, waits: str | None) -> None:
     for failure in view.failures:
         say(f"  {failure_location(failure)}: {failure['error_type']}: {continued(failure['message'])}")
         tracebacks.say(failure.get("traceback"))
+
+
+def _said(command: Mapping[str, Any]) -> str:
+    """Who gave a command, and why."""
+    by = f" by {command['by']}" if command.get("by") else ""
+    return by + (f": {continued(command['reason'])}" if command.get("reason") else "")
+
+
+def _because(task: TaskView) -> str:
+    return f": {continued(task.because)}" if task.because else ""
 
 
 def _attempt(task: TaskView) -> str:

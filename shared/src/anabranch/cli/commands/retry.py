@@ -16,6 +16,7 @@ from anabranch.cli.commands.run import print_detached, summarise
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.render.live_view import view_for
 from anabranch.cli.render.output import count, print_json, say
+from anabranch.cli.said import NOTHING, Said
 from anabranch.core.errors import Misconfigured
 from anabranch.runtime.process.clock import SystemClock
 
@@ -56,7 +57,14 @@ async def fork(settings: Settings, run: str, options: ForkOptions) -> int:
 
 
 async def retry(
-    settings: Settings, run: str, *, failed: bool, request_id: str | None, detach: bool, json: bool
+    settings: Settings,
+    run: str,
+    *,
+    failed: bool,
+    request_id: str | None,
+    detach: bool,
+    json: bool,
+    said: Said = NOTHING,
 ) -> int:
     """Start the new run and, unless `detach`, wait for its end; returns the exit code.
 
@@ -68,7 +76,7 @@ async def retry(
         hint = "add --failed; to run all tasks again, submit the request with a new request id"
         raise Misconfigured("retry", "--failed is required", hint)
     async with open_installation(settings) as system:
-        handle = await system.retry(run, request_id)
+        handle = await system.retry(run, request_id, said)
         return await _followed(handle, detach=detach, json=json)
 
 

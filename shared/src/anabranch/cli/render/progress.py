@@ -25,6 +25,7 @@ _ENDS = {
 }
 
 
+_DECIDED = ("task.skipped", "task.cancelled")
 MAX_FAILURES = 3
 """Maximum number of failures per task whose messages are kept; all are counted."""
 
@@ -47,6 +48,7 @@ class TaskProgress:
         heat: heat strip of an expanded task, else None.
         needs: result keys that the task depends on.
         level: depth of the task in the plan, from 0.
+        because: why it was skipped, or cancelled by the tasks that decided its group.
     """
 
     name: str
@@ -61,6 +63,7 @@ class TaskProgress:
     began: float | None = None
     ended: float | None = None
     lacks_agent: str | None = None
+    because: str | None = None
     needs: tuple[str, ...] = ()
     level: int | None = None
     heat: Heat | None = None
@@ -136,6 +139,7 @@ class TaskProgress:
             self._add_heat("completed", entry)
         elif entry.type == "task.failed":
             self._fail(entry, members)
+        self.because = entry.data.get("because") if entry.type in _DECIDED else None
         # A held task has not ended: its join waits for the decision about its only member.
         if not of_member and not entry.data.get("held"):
             self._end(entry, _ENDS[entry.type])

@@ -172,6 +172,8 @@ class _Drawing:
         elif task.status == "waiting":
             needs = ", ".join(task.needs)
             line.append(f"waits for {needs}" if needs else "waits to start", style="dim")
+        elif task.because is not None:
+            line.append(short_line(task.because, max(20, self._canvas.width - INDENT)), style="dim")
         else:
             line.append(_retries(task) + took(task).strip(), style="dim")
         line.truncate(max(10, self._canvas.width - INDENT), overflow="ellipsis")

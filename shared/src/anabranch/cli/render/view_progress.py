@@ -35,6 +35,7 @@ def _task(name: str, state: TaskView) -> TaskProgress:
         failed=state.failed,
         held=state.held,
         lacks_agent=state.lacks_agent,
+        because=state.because,
         began=state.started_at,
         ended=state.ended_at,
     )

@@ -51,6 +51,8 @@ RESERVED_IN_REQUEST = frozenset({"priority", "deadline", "not_before"})
 RESERVED_IN_TASK = frozenset({"pool"})
 
 DAY = 86_400.0
+MAX_BY, MAX_REASON = 255, 1_000
+"""Characters of the name of who gives a command, and of its reason."""
 FINALLY: Final = "finally"
 """The name of the group of the tasks in ``finally``."""
 COMPENSATE: Final = "compensate"
@@ -349,9 +351,9 @@ class ControlRecord(Document):
     """Members of ``task``, counted from 0."""
     command_id: Key | None = None
     """Of ``redrive`` and ``dismiss``: a repeated id acts once. Default: the record's position on the log."""
-    by: str | None = Field(default=None, max_length=255)
+    by: str | None = Field(default=None, max_length=MAX_BY)
     """Who gives the command, and ``reason``: why. Shown in the run's events and view."""
-    reason: str | None = Field(default=None, max_length=1_000)
+    reason: str | None = Field(default=None, max_length=MAX_REASON)
     failed: bool = False
     """Required by ``retry``: run tasks without a result again, and take over all other results."""
     new_request_id: Key | None = None

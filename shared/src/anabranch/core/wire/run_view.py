@@ -53,6 +53,8 @@ class TaskView:
         attempts: the highest number of attempts of a member.
         attempt: the latest attempt of an ordinary task; None for an expanded one.
         lacks_agent: the agent that no worker has; None if none is known to be missing.
+        reason: of a skipped task `dependency`, `condition`, `branch`, `empty` or `wait`; else None.
+        because: the same for people, also of a task that was cancelled because others decided its group.
         progress: `{"index", "fraction", "note", "time"}` for each of a few members that have not ended.
         waits: `{"reason", "until", "name", "approval", "since", "members", "decisions"}` of members that wait for
             a `time`, a `condition`, an `event`, a `signal` or an `approval`; `members` are [start, stop) pairs.
@@ -77,6 +79,8 @@ class TaskView:
     attempts: int = 0
     attempt: AttemptView | None = None
     lacks_agent: str | None = None
+    reason: str | None = None
+    because: str | None = None
     progress: list[dict[str, Any]] = field(default_factory=list)
     waits: list[dict[str, Any]] = field(default_factory=list)
     share: float = 0.0
@@ -107,6 +111,7 @@ class TaskView:
             "attempts": self.attempts,
             "attempt": None if self.attempt is None else self.attempt.to_document(),
             "lacks_agent": self.lacks_agent,
+            **({} if self.because is None else {"reason": self.reason, "because": self.because}),
             "progress": self.progress,
             "waits": self.waits,
             "share": self.share,
@@ -131,6 +136,8 @@ class TaskView:
             attempts=get("attempts") or 0,
             attempt=None if attempt is None else AttemptView.from_document(attempt),
             lacks_agent=get("lacks_agent"),
+            reason=get("reason"),
+            because=get("because"),
             progress=get("progress") or [],
             waits=get("waits") or [],
             share=get("share") or 0.0,
@@ -175,6 +182,8 @@ class RunView:
         status: `accepted`, `running`, `compensating`, `completed`, `failed`, `cancelled` or `timed_out`.
         request_id: None if not even the acceptance of the run is known here yet.
         last_fact_at: the time of the latest event.
+        paused_by: `{"by", "reason", "at"}` of the command that paused the run; None unless it is paused.
+        stopped_by: `{"action", "by", "reason"}` of the command that stopped the run; None if none did.
         retry_of: the run id of the run that this one retries.
         project: None until the acceptance event has been read.
         events_from: the offset of the run's first record in its partition of `events`; None if not known.
@@ -216,6 +225,8 @@ class RunView:
     executions: dict[str, Any] | None = None
     duration_seconds: float | None = None
     alive: list[str] | None = None
+    paused_by: dict[str, Any] | None = None
+    stopped_by: dict[str, Any] | None = None
     parent: dict[str, Any] | None = None
     children: list[dict[str, Any]] | None = None
     child_count: int | None = None
@@ -300,6 +311,8 @@ class RunView:
             executions=get("executions"),
             duration_seconds=get("duration_seconds"),
             alive=get("alive"),
+            paused_by=get("paused_by"),
+            stopped_by=get("stopped_by"),
             parent=get("parent"),
             children=get("children"),
             child_count=get("child_count"),
@@ -330,6 +343,7 @@ class RunView:
             failure_count=final.get("failure_count", 0),
             executions=final.get("executions"),
             duration_seconds=final.get("duration_seconds"),
+            stopped_by=_without_time(final.get("stopped_by")),
             parent=record.accepted.get("parent"),
             definition=record.accepted.get("definition"),
             forked_from=record.accepted.get("forked_from"),
@@ -337,5 +351,11 @@ class RunView:
 
 
 _ORIGIN = ("parent", "children", "child_count", "definition", "forked_from")
-_OPTIONAL = ("executions", "duration_seconds", "alive", *_ORIGIN)
+
+
+def _without_time(command: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if command is None else {name: command.get(name) for name in ("action", "by", "reason")}
+
+
+_OPTIONAL = ("executions", "duration_seconds", "alive", "paused_by", "stopped_by", *_ORIGIN)
 _KNOWN = frozenset(each.name for each in fields(RunView)) - {"extra"}

@@ -22,6 +22,7 @@ export function TaskDrawer({ id, node, nodes, edges, nth, onClose, onOpen }) {
   return html`<${Dialog} kind="drawer" title=${`Task ${node.task}`} heading=${html`<${StatusIcon} status=${node.status} /> ${node.task}`} onClose=${onClose}>
     <${Details} items=${[
       ["Status", html`<${Status} status=${node.status} />`],
+      ["Because", node.because],
       ["Group", node.group],
       ["Agent", node.agent && html`<code>${node.agent}</code>`],
       ["Started", node.started_at && html`<${Ago} at=${node.started_at} />`],
