@@ -128,6 +128,7 @@ _REQUEST = {
 _EXAMPLES: Mapping[type[BaseModel], Any] = {
     RunRequest: _REQUEST,
     models.ForkBody: {"from": ["prices"], "set": {"currency": "EUR"}},
+    models.DefinitionBody: {"name": "order", "version": "3", "request": _REQUEST},
     models.ReasonBody: {"reason": "the import is no longer needed"},
     models.RetryBody: {"request_id": "order-4711-again"},
     models.SignalBody: {"value": {"amount": 12}, "signal_id": "payment-1"},
