@@ -250,6 +250,29 @@ def test_the_next_request_of_a_shape_is_neither_validated_nor_planned(monkeypatc
     assert (run.name, run.labels) == ("run 2", {"n": "2"})
 
 
+def steps(number: int) -> bytes:
+    """A request of one shape that is written as steps."""
+    choice = {"if": "user.n > 1", "then": [{"name": "t", "agent": "echo", "inputs": {"n": number}}]}
+    last = [{"name": "z", "agent": "echo", "inputs": "{run.status}"}]
+    document = {"context": {"user": {"n": number}}, "steps": [choice, {"wait": {"for": 1}}], "finally": last}
+    return orjson.dumps({"request_id": f"q-{number}", **document})
+
+
+def test_requests_that_are_lowered_are_known_by_their_shape_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, fresh = (RequestContext(NAMES, LIMITS, AGENTS, 1) for _ in range(2))
+    owner, partition = DecisionConfig(NAMES), PartitionState(0)
+    expected = examine(fresh, steps(2), 1, whole=True)
+    first = examine(known, steps(1))
+    decide(owner, partition, RUNS.decode(first.records[0].value).message, 1, 1.0)
+    monkeypatch.setattr(requests, "read_request", refuse_to_work)
+
+    found = examine(known, steps(2), 1)
+
+    assert content(found.records) == content(expected.records)
+    decide(owner, partition, RUNS.decode(found.records[0].value).message, 2, 1.0)
+    assert len(partition.runs) == 2
+
+
 def refuse_to_work(*_: Any, **__: Any) -> Any:
     raise AssertionError("the shape is known")
 

@@ -133,7 +133,7 @@ def _of_tasks(graph: Graph, nodes: Sequence[int]) -> list[int]:
     if graph.flow is None:
         return list(nodes)
     found = [graph.flow.task_of(node) for node in nodes]
-    return [task for at, task in enumerate(found) if not at or task != found[at - 1]]
+    return [task for at, task in enumerate(found) if not at or task != found[at - 1] or nodes[at] == nodes[at - 1]]
 
 
 def cycles(graph: Graph, pointer: Pointer) -> Iterator[Problem]:

@@ -1,0 +1,113 @@
+"""Control flow that cannot work is refused, with the place and a fix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from anabranch.core.request.admission import read_request
+
+Document = dict[str, Any]
+LOOP = {"each": [1]}
+CASES = {"cases": [True]}
+
+
+def task(name: str, **fields: Any) -> Document:
+    kinds = {"wait", "run", "switch", "loop"}
+    return {"name": name, **({} if kinds & set(fields) else {"agent": "echo"}), **fields}
+
+
+def group(*tasks: Document, **fields: Any) -> Document:
+    return {"name": "g", "tasks": list(tasks), **fields}
+
+
+def problems(*groups: Document, **fields: Any) -> set[tuple[str, str]]:
+    read = read_request({"task_groups": list(groups), **fields})
+    return {(str(error.code), error.path.removeprefix("/task_groups/0")) for error in read.errors}
+
+
+REFUSED: list[tuple[Document, str, str]] = [
+    (group(task("a", after=["h/a"])), "unknown_dependency", "/tasks/0/after/0"),
+    (group(task("a", follows=["b"])), "unknown_dependency", "/tasks/0/follows/0"),
+    (group(task("a", after=["a"])), "cycle", "/tasks/0/after/0"),
+    (group(task("a", after=["b"]), task("b", when="a == 1")), "cycle", "/tasks/0/after/0"),
+    (group(task("a", in_loop="x")), "unknown_dependency", "/tasks/0/in_loop"),
+    (group(task("a", in_loop="b"), task("b")), "unknown_dependency", "/tasks/0/in_loop"),
+    (group(task("a", in_loop="a", loop=LOOP)), "cycle", "/tasks/0/in_loop"),
+    (group(task("a", branch={"switch": "b", "case": 0}), task("b")), "schema", "/tasks/0/branch/switch"),
+    (group(task("a", branch={"switch": "b", "case": 2}), task("b", switch=CASES)), "schema",
+     "/tasks/0/branch/switch"),
+    (group(task("a", branch={"switch": "b", "case": -1}), task("b", switch=CASES)), "schema",
+     "/tasks/0/branch/case"),
+    # A task outside of a loop names one inside of it.
+    (group(task("l", loop=LOOP), task("b", in_loop="l"), task("c", after=["b"])), "unknown_dependency",
+     "/tasks/2/after/0"),
+    # The loop waits for its body, which waits for a task that waits for the loop.
+    (group(task("l", loop=LOOP, result_keys=["b"]), task("b", in_loop="l", dependencies=["c"]),
+           task("c", dependencies=["b"])), "cycle", "/tasks/1/dependencies/0"),
+    (group(task("l", loop=LOOP), task("b", in_loop="l", result_keys=["state"])), "bad_name",
+     "/tasks/1/result_keys/0"),
+    (group(task("l", loop={"each": [1], "until": "a == 1", "while": "a == 1"})), "schema", "/tasks/0/loop"),
+    (group(task("l", loop={"max_iterations": 3})), "schema", "/tasks/0/loop"),
+    (group(task("w", wait={"for": 1, "signal": "s"})), "schema", "/tasks/0/wait"),
+    (group(task("w", wait={"signal": "s", "on_timeout": "skip"})), "schema", "/tasks/0/wait"),
+    (group(task("r", run={"definition": "a", "request": {}})), "schema", "/tasks/0/run"),
+    (group(task("a", agent="echo", wait={"for": 1})), "schema", "/tasks/0"),
+    (group(task("a"), task("b"), need=3), "schema", ""),
+    (group(task("a"), task("b"), need=2, race=True), "schema", ""),
+    (group(task("a", when="a >")), "schema", "/tasks/0/when"),
+    (group(task("a", retry=[])), "schema", "/tasks/0/retry"),
+    (group(task("a{", wait={"for": 1})), "schema", "/tasks/0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("document", "code", "path"), REFUSED)
+def test_control_flow_that_cannot_work_is_refused(document: Document, code: str, path: str) -> None:
+    assert (code, path) in problems(document)
+
+
+def test_an_error_key_has_no_policy() -> None:
+    found = problems(group(task("a", error_key="err")), context_policies={"err": "append"})
+
+    assert found == {("schema", "/tasks/0/error_key")}
+
+
+def test_no_task_waits_for_the_tasks_in_finally() -> None:
+    found = problems(
+        group(task("a", dependencies=["z"]), task("b", after=["finally/z"])), **{"finally": [task("z")]}
+    )
+
+    assert found == {("cycle", "/tasks/0/dependencies/0"), ("cycle", "/tasks/1/after/0")}
+
+
+def test_a_group_has_no_name_of_the_tasks_in_finally() -> None:
+    found = problems({**group(task("a")), "name": "finally"}, **{"finally": [task("z")]})
+
+    assert [code for code, _ in found] == ["duplicate_name"]
+
+
+def test_the_nearest_task_is_suggested() -> None:
+    read = read_request({"task_groups": [group(task("build"), task("deploy", after=["biuld"]))]})
+
+    assert [(error.message, error.hint) for error in read.errors] == [
+        ("g/deploy names the task g/biuld, which does not exist", "did you mean 'build'?")
+    ]
+
+
+def test_the_agent_of_a_compensation_has_to_exist() -> None:
+    tasks = [task("a", compensate={"agent": "undo"})]
+    read = read_request({"task_groups": [group(*tasks)]}, agents={"echo"})
+
+    assert [error.path for error in read.errors] == ["/task_groups/0/tasks/0/compensate/agent"]
+
+
+def test_a_long_cycle_through_a_loop_names_each_task_once() -> None:
+    tasks = [
+        task("l", loop=LOOP, result_keys=["b"]),
+        task("b", in_loop="l", dependencies=["c"]),
+        task("c", dependencies=["b"]),
+    ]
+    [error] = read_request({"task_groups": [group(*tasks)]}).errors
+
+    assert error.message == "these tasks wait for each other: b -> c -> l -> b"
