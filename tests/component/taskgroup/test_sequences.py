@@ -105,3 +105,29 @@ def test_a_failed_condition_stops_the_steps_behind_it(anabranch_system: Start) -
     assert [(failure["task"], failure["error_type"]) for failure in result.failures] == [
         ("(if)", "ConditionError")
     ]
+
+
+def test_steps_with_a_loop_go_on_with_the_keys_of_its_last_iteration(anabranch_system: Start) -> None:
+    body = [
+        task("n", inputs="{iteration}"),
+        {"if": "iteration == 1", "then": [task("x", inputs="{item}", result_keys=["k"])],
+         "else": [task("y", inputs="other", result_keys=["k"])]},
+        task("w", inputs="{n} {k}"),
+    ]  # fmt: skip
+    steps = [
+        task("a"),
+        {"loop": {"each": ["p", "q"], "steps": body}},
+        task("z", inputs="{k} {steps.loop.iterations}"),
+    ]
+    book, result = run(anabranch_system, {"steps": steps})
+
+    assert book.lines == ["a", 0, "other", "0 other", 1, "q", "1 q", "q 2"]
+    assert result.status == "completed"
+
+
+def test_a_failure_in_a_loop_stops_the_steps_behind_it(anabranch_system: Start) -> None:
+    loop = {"loop": {"each": [1, 2], "steps": [task("n", inputs="{item}"), task("b", "broken"), task("c")]}}
+    book, result = run(anabranch_system, {"steps": [loop, task("z")]})
+
+    assert book.lines == [1]
+    assert result.status == "failed"
