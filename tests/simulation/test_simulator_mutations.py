@@ -10,6 +10,7 @@ from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
+from anabranch.testing.simulator.waiting import WAITS_FROM
 
 MAX_SEEDS = 400
 BEGIN = {
@@ -24,6 +25,7 @@ BEGIN = {
     "snapshot-pin": LONG_FROM + 100,
     "snapshot-field": LONG_FROM,
     "no-snapshots-read": LONG_FROM,
+    **dict.fromkeys(("early-signal", "kept-signal", "signal-again", "wait-again"), WAITS_FROM),
     **dict.fromkeys(("undo-again", "undo-forward", "end-early", "stop-all", "retrier-budget"), ENDINGS_FROM),
     "iteration-again": LOOPS_FROM,
     "iteration-values": LOOPS_FROM,

@@ -15,6 +15,7 @@ from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.sharing import SHARED_FROM
+from anabranch.testing.simulator.waiting import WAITS_FROM
 from anabranch_taskgroup.session.state import MergedKey
 
 SEEDS = 200
@@ -96,6 +97,7 @@ def _no_collections() -> Iterator[None]:
         LONG_FROM,
         LONG_FROM + BLOCK,
         ENDINGS_FROM,
+        WAITS_FROM,
     ],
 )
 def test_every_promise_is_kept_under_every_fault(first: int) -> None:

@@ -130,6 +130,19 @@ async def test_a_retry_takes_over_waits_that_have_ended() -> None:
         assert result.taken_over == 1
 
 
+async def test_each_iteration_of_a_loop_waits_for_its_own_signal() -> None:
+    body = [{"name": "w", "wait": {"signal": "go-{item}"}}, {"name": "c", "wait": {"condition": "iteration >= 0"}}]
+    group = {"name": "g", "loop": {"each": ["a", "b", "c"], "collect": "append"}, "tasks": body}
+    async with system() as s:
+        handle = await s.submit({"task_groups": [group]})
+        for name in "cab":
+            await handle.signal(f"go-{name}", name.upper())
+
+        result = await handle.result(timeout=60)
+
+        assert (result.status, result.results["w"]) == ("completed", ["A", "B", "C"])
+
+
 async def _decided(handle: Any, task: str, **more: Any) -> Any:
     """Decide once the task waits."""
     async for event in handle.events():

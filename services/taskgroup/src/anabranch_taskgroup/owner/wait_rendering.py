@@ -13,11 +13,11 @@ from anabranch.core.waits.rendering import RenderedWait
 from anabranch.core.wire.messages import WaitsRendered
 from anabranch.ports import StateStore
 from anabranch.runtime.reading import values
+from anabranch_taskgroup.session.conditions import condition_values
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.steps.expansion import arrays_of
 from anabranch_taskgroup.session.steps.wait_opening import MAX_IN_TURN, renderer_of
 from anabranch_taskgroup.session.task_state import Task
-from anabranch_taskgroup.session.visible import readable_values
 
 Page = tuple[WaitsRendered, Sequence[bytes]]
 
@@ -29,7 +29,7 @@ async def rendered_pages(store: StateStore, names: Names, run: Run, task: Task) 
         ValueGone: a value is no longer in the store.
     """
     data = {key: run.context[key] for key in task.order.context_keys if key in run.context}
-    for key, value in readable_values(run, task).items():
+    for key, value in condition_values(run, task).items():
         found = value.data
         data[key] = (
             await values.resolve(store, names, found, within=run.session_id) if value.is_reference else found

@@ -74,6 +74,7 @@ from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.steps.kind import Step
 from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
 from anabranch_taskgroup.session.steps.wait_approvals import decide_approval
+from anabranch_taskgroup.session.steps.wait_conditions import note_changes_of_session
 from anabranch_taskgroup.session.steps.wait_signals import receive
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import OVERDUE, STEP_TIMERS, Timer, TimerKind, in_request_order
@@ -90,6 +91,9 @@ def decide(config: DecisionConfig, partition: PartitionState, delivery: Delivere
     turn = Turn(config, partition, delivery.offset, delivery.at)
     _HANDLERS[type(delivery.message)](turn, delivery.message, delivery.segments)
     settle(turn)
+    while turn.changed:
+        note_changes_of_session(turn)
+        settle(turn)
     if turn.ending:
         run_phases(turn)
     run_id = getattr(delivery.message, "run_id", "")

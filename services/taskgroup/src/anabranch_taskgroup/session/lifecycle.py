@@ -19,10 +19,11 @@ from anabranch_taskgroup.session.keys import lookup_of, scope_with, set_key
 from anabranch_taskgroup.session.loop_bodies import all_within
 from anabranch_taskgroup.session.phase_limits import limit_task
 from anabranch_taskgroup.session.skips import absent_need, other_branch
-from anabranch_taskgroup.session.state import Absent, Group, Run
+from anabranch_taskgroup.session.state import Absent, Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.steps.kind import Step
 from anabranch_taskgroup.session.steps.registry import kind_of
+from anabranch_taskgroup.session.steps.wait_conditions import note_change
 from anabranch_taskgroup.session.task_state import Skip, Task
 from anabranch_taskgroup.session.turn import Halt, Turn, Watch
 
@@ -150,6 +151,8 @@ def settle(turn: Turn) -> None:
 
 def _release_waiters(turn: Turn) -> None:
     run, scope, key = turn.known.pop(0)
+    if run.conditions and isinstance(value := scope.values[key], Value):
+        note_change(turn, run, scope, key, value)
     for task in scope.waiters.pop(key, ()):
         task.missing.discard(key)
         if task.state is not TaskState.WAITING:

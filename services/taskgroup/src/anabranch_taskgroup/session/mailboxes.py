@@ -27,9 +27,11 @@ def enter(run: Run, task: Task, names: Iterable[str]) -> None:
 
 def leave(run: Run, task: Task) -> None:
     """A step has ended: none of its members waits any more."""
+    place = (task.group, task.name)
+    if place in run.conditions:
+        run.conditions.remove(place)
     if run.signals is None or task.waits is None:
         return
-    place = (task.group, task.name)
     for name in task.waits.names:
         box = run.signals.boxes.get(name)
         if box is not None and place in box.waiting:

@@ -46,6 +46,8 @@ class PartitionState:
     """Open runs by the time at which their earliest timer is due."""
     trail: PartitionTrail[Run] = field(default_factory=PartitionTrail)
     """How far the partition was read, and from where its runs are restored."""
+    condition_runs: dict[str, set[str]] = field(default_factory=dict)
+    """By session: the runs that may have a wait for a condition. A hint, not part of the fold."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Messages that changed nothing, counted by reason."""
 

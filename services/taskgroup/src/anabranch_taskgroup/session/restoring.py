@@ -26,6 +26,8 @@ def restore(turn: Turn, run: Run, snapshot: Snapshot, size: int) -> None:
     partition.forget(run.run_id)
     partition.tombstones.pop(run.run_id, None)
     partition.runs[run.run_id] = run
+    if run.conditions:
+        partition.condition_runs.setdefault(run.session_id, set()).add(run.run_id)
     partition.trail.opened(run, snapshot.upto + 1, turn.at, partition.runs)
     run.trail.last, run.trail.touched_at, run.trail.size = snapshot.upto, snapshot.touched_at, size
     partition.arm(run)

@@ -220,6 +220,8 @@ class Run:
     timers: Timers = field(default_factory=Timers)
     overdue_questions: int = 0
     """How many times the run's owner was asked about the run; see `overdue`."""
+    conditions: list[tuple[str, str]] = field(default_factory=list)
+    """(group, task) of the steps that wait for a condition."""
     requested_by: str | None = None
     """The person who submitted the request."""
     signals: Signals | None = None

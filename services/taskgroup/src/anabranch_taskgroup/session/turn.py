@@ -23,7 +23,7 @@ from anabranch.core.wire.results import result_event_id
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.effects import AppendHistory, Effect, Notify, PublishAfter, StorePut
 from anabranch_taskgroup.session.partition import PartitionState
-from anabranch_taskgroup.session.state import Group, PublishedValue, Run, Scope
+from anabranch_taskgroup.session.state import Group, PublishedValue, Run, Scope, Value
 from anabranch_taskgroup.session.task_state import Task
 
 
@@ -269,6 +269,8 @@ class Turn:
     """Loops whose running iteration is to be cancelled."""
     iterations: int = 0
     """Iterations that started in this turn."""
+    changed: list[tuple[Run, str, Value]] = field(default_factory=list)
+    """Keys of the session that runs have set in this turn, where conditions of other runs may read them."""
     changes: int = 0
     """Changes of the session's context in this turn so far."""
 
@@ -380,6 +382,8 @@ class Turn:
         name = session_key(run.session_id, key)
         ttl = ttl_for(run.deadline, self.at, self.config.result_ttl)
         self.effects.append(StorePut(run.session_id, name, published.data, ttl))
+        if self.partition.condition_runs:
+            self.changed.append((run, key, published.value))
         message = channel_message(kind, task, key, self.offset, run.run_id, published.data)
         self.effects.append(Notify(name, message))
 

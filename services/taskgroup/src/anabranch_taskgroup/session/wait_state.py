@@ -48,6 +48,9 @@ class OpenWaits:
     asked: dict[int, list[str]] = field(default_factory=dict)
     """By member: who may decide, where that differs between members."""
 
+    seen: dict[str, tuple[Json, bool]] = field(default_factory=dict)
+    """By key of the session, of a wait for a condition: the latest value, and whether it is a reference."""
+
     def open_in(self, start: int, stop: int) -> Spans:
         """The members of a span that have not ended."""
         return tuple(self.ended.missing(start, stop))
@@ -78,6 +81,7 @@ class OpenWaits:
         self.identifiers.clear()
         self.collected.clear()
         self.asked.clear()
+        self.seen.clear()
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from anabranch.testing.simulator.long_runs import prolong
 from anabranch.testing.simulator.lookalikes import add_lookalikes
 from anabranch.testing.simulator.loops import LoopEvaluation, add_loops, has_loops
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, add_shared_key, reduced
+from anabranch.testing.simulator.waiting import add_waits, as_sent, has_waits, wait_outcome
 
 FORMATS = ("merge", "separate", "single", "index")
 ABSENT: Any = object()
@@ -149,8 +150,14 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
             add_endings(edges.random, expected)
         if has_loops(edges.seed):
             add_loops(edges.random, expected.request)
+        waits = has_waits(edges.seed) and not edges.may_repeat
+        if waits:
+            add_waits(edges.seed, number, expected, workload)
         evaluate(expected, _outside_of(workload, number))
         workload.runs.append(expected)
+        if waits:
+            workload.sent = [(at, as_sent(record)) for at, record in workload.sent]
+            continue
         _send_again(edges, expected, number, workload)
     workload.sent.sort(key=lambda each: each[0])
     return workload
@@ -342,6 +349,8 @@ def _evaluate_shared(
 
 
 def _outcome(expected: Expected, place: str, task: Mapping[str, Any], key: str, found: Mapping[str, Any]) -> Any:
+    if "wait" in task:
+        return wait_outcome(expected, place, task, key)
     required = set(task["dependencies"]) - set(task["optional_dependencies"])
     refused = [need for need in task.get("external_dependencies", ()) if is_refused(found[need])]
     if refused:

@@ -17,22 +17,23 @@ from anabranch.core.expansion.members import Expanded
 from anabranch.core.ranges import Spans
 from anabranch.core.templates import placeholders
 from anabranch.core.waits.rendering import RenderedWait, WaitRenderer, kind_of_wait, placeholders_of
+from anabranch_taskgroup.session.conditions import condition_values
 from anabranch_taskgroup.session.mailboxes import enter
 from anabranch_taskgroup.session.merge import is_separate
 from anabranch_taskgroup.session.retry_import import emit_imported
 from anabranch_taskgroup.session.state import Run
-from anabranch_taskgroup.session.states import TaskEvent, next_state
+from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.steps.expansion import (
     expanded_in_memory,
     has_large_array,
     has_members,
 )
+from anabranch_taskgroup.session.steps.wait_conditions import open_condition
 from anabranch_taskgroup.session.steps.wait_endings import close, fail_member, satisfy, time_out, waits_of
 from anabranch_taskgroup.session.steps.wait_signals import give_kept
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import Timer, TimerKind
 from anabranch_taskgroup.session.turn import CountArrays, RenderWaits, Turn
-from anabranch_taskgroup.session.visible import readable_values
 from anabranch_taskgroup.session.wait_state import OpenWaits
 
 MAX_IN_TURN = 10_000
@@ -101,13 +102,13 @@ def reads_store(run: Run, task: Task) -> bool:
     named = placeholders_of(task.order.wait)
     return any(
         value.is_reference and any(name == key or name.startswith(f"{key}.") for name in named)
-        for key, value in readable_values(run, task).items()
+        for key, value in condition_values(run, task).items()
     )
 
 
 def values_in_memory(run: Run, task: Task) -> dict[str, Any]:
     """The values that placeholders may name and that are no references."""
-    values = {key: value.data for key, value in readable_values(run, task).items() if not value.is_reference}
+    values = {key: value.data for key, value in condition_values(run, task).items() if not value.is_reference}
     return {key: run.context[key] for key in task.order.context_keys if key in run.context} | values
 
 
@@ -174,6 +175,8 @@ def _open(turn: Turn, run: Run, task: Task, opened: int, parts: Sequence[tuple[i
     # Also without names: it marks the run as one that waits, see `idle`.
     enter(run, task, names)
     give_kept(turn, run, names)
+    if wait.condition is not None and task.state is TaskState.RUNNING:
+        open_condition(turn, run, task)
     close(turn, run, task)
 
 
