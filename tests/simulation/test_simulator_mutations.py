@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from anabranch.testing.simulator import World
+from anabranch.testing.simulator.branch_mutations import BROKEN as BROKEN_BRANCHES
+from anabranch.testing.simulator.branches import BRANCHES_FROM
 from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
@@ -27,6 +29,7 @@ BEGIN = {
     "no-snapshots-read": LONG_FROM,
     **dict.fromkeys(("early-signal", "kept-signal", "signal-again", "wait-again"), WAITS_FROM),
     **dict.fromkeys(("undo-again", "undo-forward", "end-early", "stop-all", "retrier-budget"), ENDINGS_FROM),
+    **dict.fromkeys(BROKEN_BRANCHES, BRANCHES_FROM),
     "iteration-again": LOOPS_FROM,
     "iteration-values": LOOPS_FROM,
     "iteration-chunks": LOOPS_FROM,

@@ -11,6 +11,7 @@ from anabranch import agent
 from anabranch.core.policies import Contribution, Fold, RunsValue
 from anabranch.testing.simulator import FAULTS, PromiseBroken, World, simulate
 from anabranch.testing.simulator.__main__ import main
+from anabranch.testing.simulator.branches import BRANCHES_FROM
 from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
@@ -96,6 +97,7 @@ def _no_collections() -> Iterator[None]:
         EDGES_FROM + BLOCK,
         LONG_FROM,
         LONG_FROM + BLOCK,
+        BRANCHES_FROM,
         ENDINGS_FROM,
         WAITS_FROM,
     ],

@@ -82,4 +82,4 @@ class Account:
 
     def results_of(self, key: str) -> list[Any]:
         """Possible results of a key, one for each body."""
-        return [each.results.get(key) for each in self.variants]
+        return [each.results.get(key, each.loose.get(key)) for each in self.variants]

@@ -18,6 +18,7 @@ from anabranch.core.wire.fragments import Assembler
 from anabranch.core.wire.results import MARK, has_mark, is_reference
 from anabranch.ports import Fence, HistoryEntry, Incoming, Write
 from anabranch.testing.simulator.accounts import Account
+from anabranch.testing.simulator.branches import ChoiceOrder
 from anabranch.testing.simulator.endings import COMPENSATE, EndingOrder
 from anabranch.testing.simulator.loops import IterationOrder
 from anabranch.testing.simulator.sharing import SHARED
@@ -47,6 +48,7 @@ class Observer:
         self._events: set[tuple[str, str]] = set()
         self.endings: dict[str, EndingOrder] = {}
         self._iterations: dict[str, IterationOrder] = {}
+        self._choices: dict[str, ChoiceOrder] = {}
         self._by_topic = {
             names.results: self._result,
             names.groups: self._on_groups,
@@ -147,6 +149,7 @@ class Observer:
             and not expected.skips_values
             and not is_reference(value, body["session_id"])
             and (expected.is_exact or key != SHARED)
+            and key not in expected.unchecked
             and value not in account.results_of(key)
         ):
             self.violated(f"{key!r} was published as {value}, expected {expected.results.get(key)}")
@@ -216,7 +219,9 @@ class Observer:
         self._check_endings(header)
         if header.get("source") == "groups":
             order = self._iterations.setdefault(header["run_id"], IterationOrder())
-            for problem in order.read(header.get("entries", ())):
+            choices = self._choices.setdefault(header["run_id"], ChoiceOrder())
+            entries = header.get("entries", ())
+            for problem in (*order.read(entries), *choices.read(entries)):
                 self.violated(f"{header['run_id']}: {problem}")
         for entry in header.get("entries", ()):
             kind = str(entry.get("type", ""))

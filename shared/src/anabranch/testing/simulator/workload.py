@@ -15,6 +15,7 @@ from zlib import crc32
 
 import orjson
 
+from anabranch.testing.simulator.branches import BranchEvaluation, add_branches, has_branches, is_branching
 from anabranch.testing.simulator.edges import Edges
 from anabranch.testing.simulator.endings import add_endings, attempts_of, evaluate_endings, has_endings
 from anabranch.testing.simulator.extremes import add_extremes, is_refused, nested, resubmission
@@ -40,6 +41,11 @@ class Expected:
         producers: `group/task` that produces a key.
         writers: `group/task` of the tasks that write the shared key.
         in_loops: keys of tasks of loop bodies, which have another value in each iteration.
+        loose: values of keys that may be absent, because their tasks may be cancelled.
+        races: keys in `loose`, and how many of them have a value; None if any number has.
+        may_fail: failures that may be missing, of tasks that may be cancelled before they fail.
+        handled: failures that are the value of a key.
+        unchecked: keys whose values are not known.
         is_exact: False if the run may be cut short (a cancel, a timeout, a member that kills its worker); then
             results may be missing, and the status may differ.
         skips_values: True if values and lost members are not known, as with a user's own agents.
@@ -57,6 +63,11 @@ class Expected:
     producers: dict[str, str] = field(default_factory=dict)
     writers: tuple[str, ...] = ()
     in_loops: set[str] = field(default_factory=set)
+    loose: dict[str, Any] = field(default_factory=dict)
+    races: list[tuple[tuple[str, ...], int | None]] = field(default_factory=list)
+    may_fail: int = 0
+    handled: int = 0
+    unchecked: set[str] = field(default_factory=set)
     is_exact: bool = True
     skips_values: bool = False
 
@@ -153,6 +164,8 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
         waits = has_waits(edges.seed) and not edges.may_repeat
         if waits:
             add_waits(edges.seed, number, expected, workload)
+        if has_branches(edges.seed):
+            add_branches(edges.random, expected)
         evaluate(expected, _outside_of(workload, number))
         workload.runs.append(expected)
         if waits:
@@ -307,10 +320,16 @@ def _control(action: str, request: Mapping[str, Any]) -> dict[str, Any]:
 def evaluate(expected: Expected, outside: Mapping[str, Any]) -> None:
     """Compute the outcome of a request task by task. The names of tasks sort in the order of dependencies."""
     found: dict[str, Any] = dict(outside)
-    tasks = [(group["name"], task) for group in expected.request["task_groups"] for task in group["tasks"]]
+    tasks = [
+        (group["name"], task)
+        for group in expected.request["task_groups"]
+        for task in group["tasks"]
+        if not is_branching(task)
+    ]
     if policies := expected.request.get("context_policies"):
         _evaluate_shared(expected, policies[SHARED], tasks, found)
     LoopEvaluation(expected, answer).evaluate(found)
+    BranchEvaluation(expected, answer).evaluate(found)
     for group, task in sorted(tasks, key=lambda each: str(each[1]["name"])):
         # Tasks that write the shared key were evaluated above, because all others may depend on it.
         if task["result_keys"] == [SHARED] or "loop" in task or "in_loop" in task:
