@@ -113,11 +113,6 @@ class Group:
     """The group of a phase of the run's end: it starts last, and a stop of the run does not stop it."""
 
     @property
-    def is_decided_early(self) -> bool:
-        """True if the end of one task may decide the group and cancel the others."""
-        return self.fail_fast or self.need is not None
-
-    @property
     def is_known(self) -> bool:
         return len(self.seen) == self.parts
 
