@@ -380,3 +380,51 @@ def test_versions_of_the_context_show_writers_and_differences(browser: Browser, 
         expect(rows.last).to_contain_text("set by the request")
         board.button("Compare").click()
         expect(board.page.get_by_role("region", name="out", exact=True)).to_contain_text("added out in version 2")
+
+
+def asks(name: str, **approval: Any) -> dict[str, Any]:
+    form = {
+        "type": "object",
+        "required": ["amount", "account"],
+        "properties": {
+            "amount": {"type": "integer", "minimum": 1, "title": "Amount", "description": "In euros"},
+            "account": {"enum": ["main", "reserve"], "title": "Account"},
+            "urgent": {"type": "boolean", "title": "Urgent"},
+        },
+    }
+    asked = {"subject": "Pay the invoice?", "body": "Invoice 4711 of Rivers Ltd.", "form": form, **approval}
+    return {
+        "name": name,
+        "task_groups": [{"name": "office", "tasks": [{"name": "pay", "wait": {"approval": asked}}]}],
+    }
+
+
+def test_a_person_decides_in_the_inbox_with_a_form_made_from_the_schema(browser: Browser, dev: DevSystem) -> None:
+    run = dev.submit(asks("invoice 4711"))
+    with dashboard(browser, dev.url, expected_errors=(422,)) as board:
+        # The list of runs says that the run waits for a person
+        board.open("/runs")
+        expect(
+            board.page.get_by_text("the decision of a person about office/pay (Pay the invoice?)")
+        ).to_be_visible()
+
+        # Given the inbox with the form of the approval
+        board.open("/approvals")
+        card = board.page.get_by_role("region", name="Approval Pay the invoice?")
+        expect(card.get_by_text("Invoice 4711 of Rivers Ltd.")).to_be_visible()
+
+        # When the form is not complete, then the field says what is wrong, and the run waits
+        card.get_by_label("Account").select_option(label="reserve")
+        card.get_by_role("button", name="Approve").click()
+        expect(card.get_by_role("alert").first).to_be_visible()
+        assert dev.get(f"v1/runs/{run}")["ended_at"] is None
+
+        # When it is, then the decision counts, and the inbox is empty
+        card.get_by_label("Amount").fill("120")
+        card.get_by_label("Your name").fill("Ann")
+        card.get_by_label("Comment").fill("as agreed")
+        card.get_by_role("button", name="Approve").click()
+        expect(board.page.get_by_text("Nothing to decide")).to_be_visible()
+    value = dev.get(f"v1/runs/{run}/result?wait=20s")["results"]["pay"]
+    assert (value["decision"], value["by"], value["comment"]) == ("approve", "Ann", "as agreed")
+    assert value["data"] == {"account": "reserve", "amount": 120}

@@ -8,6 +8,7 @@ import { Icon, Logo } from "../ui/icons.js";
 import { Confirmation } from "../ui/dialog.js";
 import { html, useEffect, useMemo, useState } from "../vendor/index.js";
 import { Help } from "./help.js";
+import { Approvals } from "./approvals.js";
 import { DeadLetters } from "./dead_letters.js";
 import { Run } from "./run.js";
 import { Runs } from "./runs.js";
@@ -18,6 +19,7 @@ import { System } from "./system.js";
 const SECTIONS = [
   { id: "runs", label: "Runs", key: "r" },
   { id: "submit", label: "Submit", key: "s" },
+  { id: "approvals", label: "Approvals", key: "a" },
   { id: "dead-letters", label: "Dead letters", key: "d" },
   { id: "system", label: "System", key: "y" },
 ];
@@ -63,6 +65,7 @@ function View({ route }) {
   const [first = "runs", id, tab] = route.path;
   if (first === "runs" && id) return html`<${Run} key=${id} id=${id} tab=${tab ?? "graph"} query=${route.query} />`;
   if (first === "submit") return html`<${Submit} query=${route.query} />`;
+  if (first === "approvals") return html`<${Approvals} />`;
   if (first === "dead-letters") return html`<${DeadLetters} query=${route.query} />`;
   if (first === "system") return html`<${System} />`;
   return html`<${Runs} query=${route.query} />`;
