@@ -12,7 +12,6 @@ from typing import Any
 
 from anabranch.core.admissions import first_fence
 from anabranch.core.names import outcome_name
-from anabranch.core.value_objects import value_object
 from anabranch.core.wire.delivered_message import DeliveredMessage as DeliveredMessage
 from anabranch.core.wire.messages import (
     CheckRun,
