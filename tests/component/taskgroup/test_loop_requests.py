@@ -153,18 +153,6 @@ def test_pause_and_resume_of_a_loop() -> None:
         assert run.result().status == "completed"
 
 
-def test_a_cancel_in_a_paused_loop() -> None:
-    agent = Agent()
-    with system(agents=agent.agents()) as s:
-        run = s.submit(request(UNTIL | {"delay": 10}))
-        s.advance(5)
-        run.pause()
-        s.advance(60)
-        run.cancel()
-        assert run.result(timeout=5).status == "cancelled"
-    assert agent.calls == [(0,)]
-
-
 def test_a_wait_in_a_loop_waits_in_each_iteration() -> None:
     agent = Agent()
     pause = {"name": "cool", "wait": {"for": "1h"}, "in_loop": "L", "after": ["draft"]}

@@ -337,33 +337,6 @@ def test_a_retry_takes_over_completed_sub_runs_and_runs_failed_ones_again(anabra
     assert ran == [2]
 
 
-def test_a_child_whose_parent_was_cancelled_before_it_was_admitted_does_not_run() -> None:
-    ran: list[str] = []
-
-    async def late(task: Task) -> Any:
-        ran.append(task.run_id)
-        return 1
-
-    agents = {**AGENTS, "late": late}
-    with system(agents=agents) as s:
-        services = Installation(s, agents)
-        first = task("first", "naps", inputs="10")
-        document = request(first, starts(inner=[task("a", "late")], dependencies=["first"]))
-        document["task_groups"][0]["timeout"] = "20s"
-        run = s.submit(document)
-        s.advance(5)
-        # Nobody admits the child: its request, and then the cancel by the timeout of the group, are on the log.
-        services.end("agency", killed=True)
-        s.advance(20)
-        services.start("agency")
-
-        assert run.result().status == "failed"
-        s.advance(100)
-
-        assert ran == []
-        assert final_of(s, child_of(run)) is None
-
-
 @pytest.mark.parametrize("killed", [("taskgroup",), ("agency",), ("agency", "taskgroup")])
 @pytest.mark.parametrize("at", [0.0, 0.001, 0.01, 4.0, 10.5, 14.0])
 def test_one_child_whatever_dies(killed: tuple[str, ...], at: float) -> None:
