@@ -12,6 +12,7 @@ from dataclasses import replace
 from anabranch.core.conditions import fields_of
 from anabranch.core.names import Names, outcome_name
 from anabranch.core.reasons import Fact, Missing
+from anabranch_taskgroup.session.phase_table import COMPENSATE, Phase
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.steps.kind import Step, Wait
@@ -53,6 +54,11 @@ def waits_of(run: Run, names: Names) -> Iterator[Wait]:
         for task in group.tasks.values():
             if task.is_open:
                 yield from _waits_of_task(run, group, task, names)
+
+
+def may_begin_later(run: Run, group: str) -> bool:
+    """True for the group of the compensations, which the owner makes itself once all others have ended."""
+    return group in run.phases and group == COMPENSATE and run.phase is Phase.RUNNING
 
 
 def _waits_of_task(run: Run, group: Group, task: Task, names: Names) -> Iterator[Wait]:

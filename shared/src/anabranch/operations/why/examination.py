@@ -178,7 +178,7 @@ class _Examination:
     # --- open ------------------------------------------------------------------------------------------------
 
     async def _open(self, answer: Answer, runs: RequiredPartition, replay: RunReplay) -> None:
-        from anabranch_taskgroup.session.pending import producers_of, waits_of
+        from anabranch_taskgroup.session.pending import may_begin_later, producers_of, waits_of
 
         assert replay.run is not None
         groups = await self._place(self._names.taskgroup_groups, self._names.groups, replay.run.session_id)
@@ -188,6 +188,8 @@ class _Examination:
         found = self._partition_problems(runs, groups)
         for name in sorted(replay.run.waiting):
             group = session.run.groups.get(name) if session.run is not None else None
+            if group is None and session.run is not None and may_begin_later(session.run, name):
+                continue  # what the run waits for before is listed
             if group is None or group.is_reported:
                 found.append(self._absent_group(answer, name, (runs, replay), (groups, session)))
         waits = list(waits_of(session.run, self._names)) if session.run is not None else []
