@@ -1,4 +1,4 @@
-"""The view of a run says why a task was skipped, and who paused or stopped the run."""
+"""What the view of a run says of control flow: skips, choices, waits, iterations, sub-runs, commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.core.wire.run_view import RunView
+from anabranch_eventmanager.projection.children import MAX_CHILDREN
 from anabranch_eventmanager.projection.documents import Draft, apply_entry, new_run
+from anabranch_eventmanager.projection.loops import MAX_ITERATIONS
 from anabranch_eventmanager.projection.run_views import build_view
 
 
@@ -19,8 +21,13 @@ def view(*entries: EventEntry) -> RunView:
     return RunView.from_document(build_view(draft.run).to_document())
 
 
+_OF_ENTRY = ("spans", "iteration", "time", "attempt")
+
+
 def event(kind: str, task: str | None = None, **data: Any) -> EventEntry:
-    return EventEntry(type=kind, cause=1, time=5.0, group="g" if task else None, task=task, data=data)
+    """An event; those of `_OF_ENTRY` are its own fields, the others are its data."""
+    fields = {"time": 5.0, **{name: data.pop(name) for name in _OF_ENTRY if name in data}}
+    return EventEntry(type=kind, cause=1, group="g" if task else None, task=task, data=data, **fields)
 
 
 def test_a_skipped_task_has_its_reason() -> None:
@@ -49,3 +56,109 @@ def test_a_stopped_run_says_who_stopped_it() -> None:
         "reason": None,
     }
     assert view(event("run.cancelled")).stopped_by is None
+
+
+def test_a_switch_says_which_case_it_chose() -> None:
+    found = view(event("task.completed", "(switch)", case=1, because=""))
+
+    task = found.groups["g"].tasks["(switch)"]
+    assert (task.chosen, task.because, task.reason) == (1, None, None)
+
+
+def test_a_wait_and_a_loop_say_what_ended_them() -> None:
+    found = view(
+        event("task.completed", "wait", ended_by="signal"),
+        event("task.failed", "late", ended_by="timeout", error_type="WaitTimeout", message="after 5 s"),
+        event("task.completed", "loop", iterations=3, ended_by="condition"),
+    )
+
+    assert {name: task.ended_by for name, task in found.groups["g"].tasks.items()} == {
+        "wait": "signal",
+        "late": "timeout",
+        "loop": "condition",
+    }
+
+
+def test_a_loop_runs_from_its_first_iteration_on() -> None:
+    found = view(event("iteration.started", "loop", iteration=(0,), time=3.0))
+
+    loop = found.groups["g"].tasks["loop"]
+    assert (loop.status, loop.started_at) == ("running", 3.0)
+    assert loop.loop == {"within": [], "running": 0, "ended": 0, "failed": 0, "last": []}
+
+
+def test_an_inner_loop_starts_again_in_each_iteration_of_the_outer_one() -> None:
+    inner = {"in_loop": "outer"}
+    entries = [
+        event("iteration.started", "inner", iteration=(0, 0), **inner),
+        event("iteration.completed", "inner", iteration=(0, 0), **inner),
+        event("task.completed", "inner", iteration=(0,), iterations=1, ended_by="condition", **inner),
+        event("iteration.started", "inner", iteration=(1, 0), time=9.0, **inner),
+    ]
+
+    ended = view(*entries[:3]).groups["g"].tasks["inner"]
+    again = view(*entries).groups["g"].tasks["inner"]
+
+    assert ended.loop is not None
+    assert (ended.status, ended.ended_by, ended.loop["ended"], ended.in_loop) == (
+        "completed",
+        "condition",
+        1,
+        "outer",
+    )
+    assert again.loop == {"within": [1], "running": 0, "ended": 0, "failed": 0, "last": []}
+    assert (again.status, again.ended_by, again.started_at, again.iteration) == ("running", None, 9.0, [1])
+
+
+def test_a_view_has_the_last_iterations_of_a_long_loop_and_the_number_of_all() -> None:
+    entries = [
+        event(f"iteration.{action}", "loop", iteration=(number,))
+        for number in range(1_000)
+        for action in ("started", "failed" if number % 100 == 99 else "completed")
+    ]
+
+    loop = view(*entries).groups["g"].tasks["loop"].loop
+
+    assert loop is not None
+    assert (loop["ended"], loop["failed"], len(loop["last"])) == (1_000, 10, MAX_ITERATIONS)
+    assert [each["number"] for each in loop["last"]] == list(range(1_000 - MAX_ITERATIONS, 1_000))
+
+
+def test_a_sub_run_has_the_status_of_its_member() -> None:
+    entries = [
+        event("task.started", "greet", spans=((0, 1),), child_run_id="c0"),
+        event("task.started", "greet", spans=((1, 2),), child_run_id="c1"),
+        event("task.started", "greet", spans=((2, 3),), child_run_id="c2"),
+        event("task.started", "alone", child_run_id="c3"),
+        event("task.completed", "greet", spans=((0, 1),)),
+        event("task.retrying", "greet", spans=((1, 2),), attempt=1),
+        event("task.started", "greet", spans=((1, 2),), attempt=2, child_run_id="c4"),
+        event("task.cancelled", "alone"),
+    ]
+
+    found = view(*entries, *entries).children
+
+    assert found is not None
+    assert [(each["run_id"], each["index"], each["status"]) for each in found] == [
+        ("c0", 0, "completed"),
+        ("c1", 1, "failed"),
+        ("c2", 2, "running"),
+        ("c3", None, "cancelled"),
+        ("c4", 1, "running"),
+    ]
+
+
+def test_a_view_lists_the_first_sub_runs_and_counts_all() -> None:
+    entries = [event("task.started", "t", spans=((i, i + 1),), child_run_id=f"c{i}") for i in range(300)]
+
+    found = view(*entries)
+
+    assert found.children is not None
+    assert (len(found.children), found.child_count) == (MAX_CHILDREN, 300)
+
+
+def test_a_failure_of_a_loop_says_in_which_iteration_it_was() -> None:
+    found = view(event("task.failed", "t", iteration=(4,), in_loop="loop", error_type="E", message="no"))
+
+    assert found.failures[0]["iteration"] == [4]
+    assert found.path("g", "t") == "loop[4]/t"

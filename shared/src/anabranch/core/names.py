@@ -112,6 +112,27 @@ def child_request_id(
     return f"{run_id}/{uuid5(_RUNS, f'{group}/{task}')}/{suffix}"
 
 
+LOOP_OF_GROUP = "(loop)"
+"""The task that repeats a whole group, or the first loop without a name in a list of steps."""
+
+
+def path_in_loops(group: str, task: str, loops: Sequence[str], iteration: Sequence[int]) -> str:
+    """The name of a task for people, with the iterations of the loops around it: ``writing[3]/draft``.
+
+    A loop that repeats a whole group has the name of the group.
+
+    Args:
+        loops: the names of these loops, the outermost first. If some are not known, the group stands for them.
+        iteration: a number for each of them, from 0.
+    """
+    if not iteration:
+        return task
+    missing = len(iteration) - len(loops)
+    known = [LOOP_OF_GROUP] * missing + list(loops)
+    shown = [group if loop == LOOP_OF_GROUP else loop for loop in known]
+    return "/".join([*(f"{loop}[{number}]" for loop, number in zip(shown, iteration, strict=True)), task])
+
+
 def failures_key(run_id: str) -> str:
     """The key of a run's list of all failures, used if its final record cannot hold them."""
     return f"{run_id}.failures"

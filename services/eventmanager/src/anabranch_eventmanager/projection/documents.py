@@ -13,6 +13,7 @@ from typing import Any
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
+from anabranch_eventmanager.projection.children import add_child, end_children
 from anabranch_eventmanager.projection.loops import apply_to_loop
 from anabranch_eventmanager.projection.waits import add_decision, add_wait, end_waits
 
@@ -50,8 +51,8 @@ _ONLY_MEMBER = ((0, 1),)
 _AT_MOST_ONLY_MEMBER: Sequence[list[list[int]]] = ([], [[0, 1]])
 ORIGIN = ("parent", "definition", "forked_from")
 """Fields of a run that only some runs have: where it is from."""
-MAX_CHILDREN = 100
-"""Sub-runs that a run's document lists; `child_count` has the number of all."""
+_OF_ONE_ITERATION = ("loop", "reason", "because", "chosen", "ended_by")
+"""Optional fields of a task's document that its next iteration does not keep."""
 _ENDS_OF_ATTEMPTS = ("retrying", "completed", "failed", "cancelled")
 
 
@@ -180,34 +181,29 @@ def apply_entry(draft: Draft, entry: EventEntry) -> None:
     if action == "started" and (worker := entry.data.get("worker")) and run["workers"][-1:] != [worker]:
         run["workers"] = [*(each for each in run["workers"] if each != worker), worker][-MAX_WORKERS:]
     if action == "started" and "child_run_id" in entry.data:
-        _add_child(run, entry)
+        add_child(run, entry)
+    elif "children" in run:
+        end_children(run, action, entry)
     task = draft.task(group, entry.group, entry.task)
     if kind == "iteration":
-        apply_to_loop(task, action, entry)
-    elif not entry.iteration or _is_of_running_iteration(task, entry.iteration):
+        outer = entry.iteration[:-1]  # of the loops around the loop itself
+        if not outer or _is_of_running_iteration(task, outer, entry):
+            if action == "started":
+                _start(task, entry.time)
+            apply_to_loop(task, action, entry)
+    elif not entry.iteration or _is_of_running_iteration(task, entry.iteration, entry):
         _apply_to_task(task, action, entry)
 
 
-def _is_of_running_iteration(task: Document, iteration: tuple[int, ...]) -> bool:
+def _is_of_running_iteration(task: Document, iteration: tuple[int, ...], entry: EventEntry) -> bool:
     """True if an event is of the last iteration of the loops around a task; the first one of an iteration begins
     the task again. The document has no state of earlier ones: a loop may have a million of them."""
     known = tuple(task.get("iteration") or ())
     if iteration > known:
-        task.update(NEW_TASK | {"iteration": list(iteration)})
-        task.pop("loop", None)
+        for name in _OF_ONE_ITERATION:
+            task.pop(name, None)
+        task.update(NEW_TASK | {"iteration": list(iteration), "in_loop": entry.data.get("in_loop")})
     return iteration >= known
-
-
-def _add_child(run: Document, entry: EventEntry) -> None:
-    """Add a sub-run to the document of its parent."""
-    child, known = entry.data["child_run_id"], run.get("children", [])
-    if any(each["run_id"] == child for each in known):
-        return
-    run["child_count"] = run.get("child_count", 0) + 1
-    if len(known) < MAX_CHILDREN:
-        index = entry.spans[0][0] if entry.spans else None
-        added = {"run_id": child, "group": entry.group, "task": entry.task, "index": index}
-        run["children"] = [*known, added]
 
 
 def _apply_to_run(draft: Draft, action: str, entry: EventEntry) -> None:
@@ -350,7 +346,11 @@ def _apply_to_whole(task: Document, action: str, entry: EventEntry) -> None:
         if action == "failed":
             _add_failure(task, "", entry)
         if "because" in entry.data:
-            task["reason"], task["because"] = entry.data.get("reason"), entry.data["because"]
+            task["reason"], task["because"] = entry.data.get("reason"), entry.data["because"] or None
+            if "case" in entry.data:
+                task["chosen"] = entry.data["case"]
+        if "ended_by" in entry.data:
+            task["ended_by"] = entry.data["ended_by"]
         _end_task(task, action, entry)
 
 

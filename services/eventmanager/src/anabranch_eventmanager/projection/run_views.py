@@ -97,7 +97,10 @@ def _task_view(ended: bool, task: Document) -> TaskView:
         progress=list(_progress(task)) if task.get("progress") else [],
         waits=task["waits"] if "waits" in task and status in _OPEN else [],
         iteration=task.get("iteration"),
+        in_loop=task.get("in_loop"),
         loop=task.get("loop"),
+        chosen=task.get("chosen"),
+        ended_by=task.get("ended_by"),
         share=task_share(status, members, completed + failed - held),
     )
 
@@ -145,7 +148,8 @@ def _failures_of(group_name: str, name: str, task: Document) -> Iterator[dict[st
         # The document keeps the failure of a member that completed after a redrive; only the view omits it.
         if index and int(index) not in failed:
             continue
-        yield {"group": group_name, "task": name, "index": int(index) if index else None, **failure}
+        where = {"group": group_name, "task": name, "index": int(index) if index else None}
+        yield where | failure | ({"iteration": task["iteration"]} if "iteration" in task else {})
 
 
 def _limit_tracebacks(failures: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

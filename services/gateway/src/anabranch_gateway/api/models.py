@@ -170,7 +170,9 @@ class Node(OpenModel):
     id: str
     group: str
     task: str
-    agent: str
+    agent: str = Field(description="Empty for another kind of task")
+    kind: str = Field(default="task", description="`task`, `switch`, `loop`, `wait` or `run`")
+    phase: str | None = Field(default=None, description="`finally` or `compensate`, else absent")
     level: int
     status: str
     expanded: bool
@@ -183,12 +185,30 @@ class Node(OpenModel):
     result_keys: list[str]
     reason: str | None = Field(default=None, description="Why it was skipped; null if it was not")
     because: str | None = None
+    when: str | None = Field(default=None, description="Its condition")
+    branch: dict[str, Any] | None = Field(
+        default=None, description="`{switch, case, text}`: the case of a switch that it belongs to"
+    )
+    chosen: int | None = Field(default=None, description="Of a switch: the number of the case that it chose")
+    in_loop: str | None = Field(default=None, description="The id of the loop that repeats it")
+    iteration: list[int] | None = Field(default=None, description="The last iteration of its loops")
+    bound: str | None = Field(default=None, description="Of a loop: what ends it")
+    loop: dict[str, Any] | None = Field(
+        default=None,
+        description="Of a loop: `{running, ended, failed, last}`; `last` has at most 50 iterations that ended",
+    )
+    wait: dict[str, Any] | None = Field(default=None, description="`{kind, of, timeout}`: what it waits for")
+    waits: list[dict[str, Any]] = Field(default_factory=list, description="Its open waits")
+    ended_by: str | None = Field(default=None, description="What ended the wait or the loop")
 
 
 class GraphDocument(OpenModel):
     run_id: str
     nodes: list[Node]
     edges: list[tuple[int, int]]
+    optional: list[int] = Field(
+        default_factory=list, description="Numbers of the edges whose first task may end in any way"
+    )
     groups: list[dict[str, str]]
 
 

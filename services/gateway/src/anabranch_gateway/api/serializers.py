@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from anabranch.core.errors import RequestRefused
-from anabranch.core.progress import share_of_run, share_of_task
+from anabranch.core.progress import share_of_run
 from anabranch.core.request.admission import ValidationResult
 from anabranch.core.request.planning import Plan, refused_document
 from anabranch.core.templates import RenderBudget
-from anabranch.core.wire.run_view import GroupView, RunView, TaskView
+from anabranch.core.wire.run_view import RunView
 from anabranch.sdk.run_result import RunResult, no_executions, origin_of
 from anabranch_gateway.http.responses import encode
-from anabranch_gateway.runs.admitted_requests import AdmittedRequest
 
 Document = dict[str, Any]
 
@@ -53,45 +52,6 @@ def edges_of(plan: Plan) -> Iterator[list[int]]:
     for index, task in enumerate(plan.tasks):
         producers = {indexes[need.producer] for need in task.needs if need.producer is not None}
         yield from ([producer, index] for producer in sorted(producers))
-
-
-def graph(run_id: str, admitted: AdmittedRequest, view: RunView) -> Document:
-    """The tasks of a run, their dependencies, and the progress of each."""
-    levels = admitted.graph.levels or [0] * len(admitted.tasks)
-    nodes = []
-    for (group, spec), level in zip(admitted.tasks, levels, strict=True):
-        expanded = spec.expansion_config is not None
-        state = view.task(group, spec.name) or TaskView("waiting", members=None if expanded else 1)
-        nodes.append(
-            {
-                "id": f"{group}/{spec.name}",
-                "group": group,
-                "task": spec.name,
-                "agent": spec.agent,
-                "level": level,
-                "status": state.status,
-                "expanded": expanded,
-                "members": state.members,
-                "started": state.started,
-                "completed": state.completed,
-                "failed": state.failed,
-                "share": share_of_task(state),
-                "started_at": state.started_at,
-                "ended_at": state.ended_at,
-                "result_keys": list(spec.result_keys),
-                "reason": state.reason,
-                "because": state.because,
-            }
-        )
-    return {
-        "run_id": run_id,
-        "nodes": nodes,
-        "edges": [[target, index] for index, targets in enumerate(admitted.graph.edges) for target in targets],
-        "groups": [
-            {"name": group.name, "status": view.groups.get(group.name, GroupView("waiting")).status}
-            for group in admitted.request.task_groups
-        ],
-    }
 
 
 def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Sequence[str] = ()) -> Document:

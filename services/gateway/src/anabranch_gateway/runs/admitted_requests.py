@@ -10,7 +10,7 @@ from typing import Any
 from anabranch.core.admissions import parts_of
 from anabranch.core.bounded import BoundedDict
 from anabranch.core.request.graph import Graph, build_graph
-from anabranch.core.request.models import Request, TaskSpec
+from anabranch.core.request.models import FINALLY, Request, TaskSpec
 from anabranch.core.request.outline import outline_of
 from anabranch.core.wire.codec import RUNS, Undecodable
 from anabranch.core.wire.messages import SubmitRun
@@ -37,8 +37,9 @@ class AdmittedRequest:
 
     @property
     def tasks(self) -> list[tuple[str, TaskSpec]]:
-        """Group name and task, in the order of the graph."""
-        return [(group.name, task) for group in self.request.task_groups for task in group.tasks]
+        """Group name and task, in the order of the graph. Those of `finally` are last."""
+        tasks = [(group.name, task) for group in self.request.task_groups for task in group.tasks]
+        return [*tasks, *((FINALLY, task) for task in self.request.finally_)]
 
     def spec(self, group: str, task: str) -> TaskSpec | None:
         """The task with this name; None if the request has none."""

@@ -291,6 +291,8 @@ class Turn:
         out."""
         if task is not None and task.order.expansion is None:
             spans = None
+        if task is not None and task.iteration:
+            data["in_loop"] = task.order.in_loop  # readers name the path by it: `loop[3]/task`
         entry = EventEntry(
             type=kind,
             # Rises within the turn, too: readers drop an event whose cause is not above the last one of its

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from anabranch.core.conditions import to_text
+from anabranch.core.request.flow import Loop
 from anabranch.core.request.flow_outline import task_named
 from anabranch.core.request.task_spelling import split_optional
 
@@ -68,9 +69,11 @@ def _full(name: str, group: str) -> str:
 
 def bound_of(task: PlannedTask) -> str:
     """What ends a loop, in words; empty for a task without one."""
-    loop = task.spec.loop
-    if loop is None:
-        return ""
+    return "" if task.spec.loop is None else end_of_loop(task.spec.loop)
+
+
+def end_of_loop(loop: Loop) -> str:
+    """What ends a loop, in words: `until draft == "good", at most 10 times`."""
     parts = [
         f"for each of {loop.each if isinstance(loop.each, str) else f'{len(loop.each)} items'}"
         if loop.each

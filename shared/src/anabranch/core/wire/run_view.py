@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from anabranch.core.names import path_in_loops
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.run_record import RunRecord
 
@@ -61,10 +62,13 @@ class TaskView:
         share: completed share, from 0 to 1; see `anabranch.core.progress`.
         iteration: the last iteration of the loops around the task, which the other fields are about, the outermost
             loop first; None outside of loops.
+        in_loop: the name of the innermost of these loops, a task of the same group; None outside of loops.
         loop: of a loop: the number of its `running` iteration or None, how many have `ended` and `failed`, the
-        `last`
-            of those that ended as `{"number", "status", "started_at", "ended_at"}`, and the iteration that the
-            loop itself is `within`.
+            `last` of those that ended as `{"number", "status", "started_at", "ended_at"}`, and the iteration that
+            the loop itself is `within`.
+        chosen: of a switch, the number of the case that it chose; -1 for none, the number of cases for the
+            default.
+        ended_by: of a wait or a loop, what ended it.
     """
 
     status: str
@@ -85,7 +89,10 @@ class TaskView:
     waits: list[dict[str, Any]] = field(default_factory=list)
     share: float = 0.0
     iteration: list[int] | None = None
+    in_loop: str | None = None
     loop: dict[str, Any] | None = None
+    chosen: int | None = None
+    ended_by: str | None = None
 
     @property
     def ended(self) -> int:
@@ -115,8 +122,11 @@ class TaskView:
             "progress": self.progress,
             "waits": self.waits,
             "share": self.share,
-            **({} if self.iteration is None else {"iteration": self.iteration}),
+            # Only tasks with control flow have these. Without a loop, which would be a Python call for each task.
+            **({} if self.iteration is None else {"iteration": self.iteration, "in_loop": self.in_loop}),
             **({} if self.loop is None else {"loop": self.loop}),
+            **({} if self.chosen is None else {"chosen": self.chosen}),
+            **({} if self.ended_by is None else {"ended_by": self.ended_by}),
         }
 
     @classmethod
@@ -142,7 +152,10 @@ class TaskView:
             waits=get("waits") or [],
             share=get("share") or 0.0,
             iteration=get("iteration"),
+            in_loop=get("in_loop"),
             loop=get("loop"),
+            chosen=get("chosen"),
+            ended_by=get("ended_by"),
         )
 
 
@@ -196,7 +209,8 @@ class RunView:
         executions, duration_seconds: of an ended run whose own view is missing or has expired, else None.
         alive: those of `workers` with a fresh heartbeat; None if they were not looked up.
         parent: the member that a sub-run is the work of: `{"run_id", "group", "task", "index", ...}`.
-        children: the first sub-runs of the run: `{"run_id", "group", "task", "index"}`; `child_count` of all.
+        children: the first sub-runs of the run: `{"run_id", "group", "task", "index", "status"}`, in a loop with
+            `iteration`; `child_count` of all.
         definition: the definition that the run was admitted with: `{"name", "version", "hash"}`.
         forked_from: the run id of the run that this one is a fork of.
         extra: fields that this release does not know.
@@ -247,6 +261,19 @@ class RunView:
         """The task of a group; None if no event of it is known."""
         found = self.groups.get(group)
         return None if found is None else found.tasks.get(name)
+
+    def path(self, group: str, name: str) -> str:
+        """The name of a task for people, with the iterations of its loops: `writing[3]/draft`.
+
+        A loop that is a whole group has the name of the group.
+        """
+        task = self.task(group, name)
+        iteration = (task.iteration if task is not None else None) or []
+        tasks, loops, loop = self.groups[group].tasks if task is not None else {}, list[str](), task
+        while loop is not None and loop.in_loop is not None and len(loops) < len(iteration):
+            loops.append(loop.in_loop)
+            loop = tasks.get(loop.in_loop)
+        return path_in_loops(group, name, loops[::-1], iteration)
 
     def tasks(self) -> Iterator[tuple[str, str, TaskView]]:
         """Each task, with the name of its group and its own."""

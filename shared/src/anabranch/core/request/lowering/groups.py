@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anabranch.core.errors import Code
-from anabranch.core.names import key_problem
+from anabranch.core.names import LOOP_OF_GROUP, key_problem
 from anabranch.core.request.lowering.cases import Case, read_switch, switch_step
 from anabranch.core.request.lowering.drafts import (
     MAX_NESTING,
@@ -141,11 +141,11 @@ class GroupLowering:
             if group.get(name) not in (None, False):
                 message = f"a group has either `loop` or `{name}`, and this one has both"
                 self._problems.add((*draft.path, name), message, "put the race into a group of its own")
-        step = loop_step("(loop)", group["loop"], f"{draft.name}.loop", draft.tasks, draft.path)
+        step = loop_step(LOOP_OF_GROUP, group["loop"], f"{draft.name}.loop", draft.tasks, draft.path)
         step.moved[("result_keys",)] = draft.tasks_path
         for task in draft.tasks:
             if isinstance(task.document, dict) and "in_loop" not in task.document:
-                task.document["in_loop"] = "(loop)"
+                task.document["in_loop"] = LOOP_OF_GROUP
         draft.tasks.insert(0, step)
 
 
