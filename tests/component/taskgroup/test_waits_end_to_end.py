@@ -43,6 +43,21 @@ def test_a_wait_of_a_year_ends_in_virtual_time() -> None:
     assert 365 * 86_400 <= took < 365 * 86_400 + 60
 
 
+@pytest.mark.parametrize("seconds", [60, 300, 600])
+def test_time_does_not_leap_over_a_timer_that_has_just_fired(
+    seconds: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Whole seconds, at which the system is looked at too.
+    file = tmp_path / "request.yaml"
+    file.write_text(
+        yaml.safe_dump({"task_groups": [{"name": "g", "tasks": [{"name": "w", "wait": {"for": seconds}}]}]})
+    )
+
+    assert run(RunOptions(str(file), embedded=True, json=True, virtual_time=True), Settings()) == 0
+
+    assert seconds <= orjson.loads(capfd.readouterr().out)["duration_seconds"] < seconds + 1
+
+
 def test_the_command_runs_a_file_in_virtual_time_with_signals(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,16 +69,17 @@ async def virtual_system(
 
 
 async def _leap(running: Embedded, loop: VirtualLoop) -> None:
-    before: Sequence[int] | None = None
+    before: tuple[Sequence[int], float | None] | None = None
     quiet = 0
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        found = await _written(running)
         owners = [service for service in running.services if isinstance(service, OwnerService)]
+        due = min((timer for each in owners if (timer := each.next_timer) is not None), default=None)
+        # A timer that has just fired has no record and no working owner yet: only its due time is gone.
+        found = (await _written(running), due)
         is_quiet = found == before and not any(service.is_working for service in owners)
         quiet = quiet + 1 if is_quiet else 0
         before = found
-        due = min((timer for each in owners if (timer := each.next_timer) is not None), default=None)
         if quiet >= QUIET_LOOKS and due is not None and due - loop.time() > 2 * MARGIN_SECONDS:
             loop.elapse(min(due - loop.time() - MARGIN_SECONDS, MAX_SECONDS))
             quiet = 0
