@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from anabranch.core.durations import parse_duration
+from anabranch.core.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,11 @@ def test_what_is_a_duration(written: object, seconds: float) -> None:
 def test_what_is_none(written: object) -> None:
     with pytest.raises(ValueError, match=r"duration|between"):
         parse_duration(written)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (0.25, "250ms"), (90, "1m30s"), (86_400, "1d"), (90_061.5, "1d1h1m1s500ms")]
+)
+def test_a_duration_is_written_as_users_write_it(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+    assert parse_duration(text) == seconds

@@ -74,3 +74,13 @@ def _from_text(text: str) -> float | None:
     if not _WHOLE.fullmatch(text):
         return None
     return math.fsum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+
+
+def format_duration(seconds: float) -> str:
+    """A duration as users write it: 90 is ``"1m30s"``, 0.25 is ``"250ms"``. Milliseconds are rounded."""
+    left = round(seconds * 1000)
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        number, left = divmod(left, size)
+        parts += [f"{number}{unit}"] if number else []
+    return "".join(parts) or "0s"

@@ -23,6 +23,26 @@ from anabranch.cli.render.tables import form_of
 
 app = typer.Typer()
 
+_Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="KEY=VALUE",
+        help="Value of the context, or input of the definition: JSON, or else text.",
+    ),
+]
+_Signals = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=JSON", help="Signal to send to the run at once; repeatable. NAME alone is null."),
+]
+_Decisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TASK=DECISION",
+        help="Decide about a task when it waits for a person: approve or reject; repeatable.",
+    ),
+]
+
 
 @app.command()
 @with_system
@@ -46,16 +66,9 @@ def run(
     definition: Annotated[
         str | None, typer.Option(metavar="NAME[@VERSION]", help="Start this definition in place of a file.")
     ] = None,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="KEY=VALUE", help="Input of the definition: JSON, or else text."),
-    ] = None,
-    signal: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=JSON", help="Signal to send to the run at once; repeatable. NAME alone is null."
-        ),
-    ] = None,
+    inputs: _Inputs = None,
+    signal: _Signals = None,
+    decide: _Decisions = None,
     virtual_time: Annotated[
         bool, typer.Option("--virtual-time", help="With --embedded: waits of days end at once.")
     ] = False,
@@ -66,10 +79,19 @@ def run(
         from anabranch.cli.commands.run import RunOptions
         from anabranch.cli.commands.run import run as run_request
 
-        given = tuple(inputs or ())
-        sent = tuple(signal or ())
         options = RunOptions(
-            file, embedded, detach, timeout, json, events_file, strict, definition, given, sent, virtual_time
+            file,
+            embedded,
+            detach,
+            timeout,
+            json,
+            events_file,
+            strict,
+            definition,
+            tuple(inputs or ()),
+            tuple(signal or ()),
+            virtual_time,
+            tuple(decide or ()),
         )
         raise typer.Exit(run_request(options, settings()))
 

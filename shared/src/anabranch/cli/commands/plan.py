@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,12 @@ from anabranch.cli.render.output import (
     wide_console,
 )
 from anabranch.cli.render.tables import Form, fields, print_csv
+from anabranch.core.conditions import to_text
+from anabranch.core.durations import format_duration
 from anabranch.core.errors import RequestRefused
 from anabranch.core.request.admission import Limits, ValidationResult, read_request
 from anabranch.core.request.drawing import Drawing, draw
-from anabranch.core.request.flow import WAIT_KINDS
+from anabranch.core.request.flow import WAIT_KINDS, Approval
 from anabranch.core.request.planning import refused_document
 from anabranch.core.request.task_spelling import MADE_UP
 
@@ -133,25 +136,38 @@ def _tree(document: dict[str, Any], head: str) -> None:
     from rich.tree import Tree
 
     by_label = {f"{task['group']}/{task['name']}": task for task in document["tasks"]}
+    producers: dict[str, list[str]] = defaultdict(list)
+    for label, task in by_label.items():
+        for key in task["result_keys"]:
+            producers[key].append(label)
     tree = Tree(Text(head, style="bold"))
     for number, labels in enumerate(document["levels"], 1):
         level = tree.add(Text(f"level {number}", style="cyan"))
         for label in labels:
-            branch = level.add(Text(_line(label, by_label[label])))
-            for line in _members(by_label[label].get("expanded", ())):
+            task = by_label[label]
+            givers = {giver for key in task["dependencies"] for giver in producers.get(key, ())}
+            branch = level.add(Text(_line(label, task, givers)))
+            for line in _members(task.get("expanded", ())):
                 branch.add(Text(line, style="dim"))
     wide_console().print(tree)
 
 
-def _line(label: str, task: dict[str, Any]) -> str:
+def _line(label: str, task: dict[str, Any], givers: Collection[str]) -> str:
     if task["members"] is None:
         members = " × length of its array, not known yet"
     else:
         members = "" if task["members"] == 1 or task.get("kind") in MADE_UP else f" × {task['members']:,}"
-    before = [*task["dependencies"], *task.get("after", ()), *task.get("follows", ())]
+    # A task that is awaited for its key is not named a second time.
+    before = [*task["dependencies"], *(each for each in _awaited(task) if each not in givers)]
     needs = f"  after {', '.join(before)}" if before else ""
     results = f"  → {', '.join(task['result_keys'])}" if task["result_keys"] else ""
     return f"{label} [{task['agent'] or task['kind']}]{members}{needs}{''.join(_flow(task))}{results}"
+
+
+def _awaited(task: dict[str, Any]) -> Iterator[str]:
+    """The tasks whose end a task waits for."""
+    yield from task.get("after", ())
+    yield from task.get("follows", ())
 
 
 def _flow(task: dict[str, Any]) -> Iterator[str]:
@@ -177,8 +193,29 @@ def _flow(task: dict[str, Any]) -> Iterator[str]:
 
 def _waited(wait: dict[str, Any]) -> str:
     name = next((name for name in WAIT_KINDS if name in wait), "")
-    value = wait.get(name)
-    return f"{name}: {value if isinstance(value, (str, int, float)) else short(value)}"
+    limit = f", at most {_duration(wait['timeout'])}" if "timeout" in wait else ""
+    return f"{_waited_for(name, wait.get(name))}{limit}"
+
+
+def _waited_for(name: str, value: Any) -> str:
+    match name:
+        case "for":
+            return f"for {_duration(value)}"
+        case "condition":
+            return f"until {to_text(value)}"
+        case "approval":
+            subject = f": {value['subject']}" if value.get("subject") else ""
+            return f"for a decision{subject} ({', '.join(value.get('options', Approval().options))})"
+        case "event":
+            key = f" of {value['key']}" if value.get("key") else ""
+            return f"for the event {value['name']}{key}"
+        case "signal":
+            return f"for the signal {value}"
+    return f"{name} {value if isinstance(value, (str, int, float)) else short(value)}"
+
+
+def _duration(value: float | str) -> str:
+    return value if isinstance(value, str) else format_duration(value)
 
 
 def _members(expanded: Sequence[dict[str, Any]]) -> list[str]:

@@ -12,7 +12,8 @@ from anabranch.cli import request_files
 from anabranch.cli.backends.backend import FollowedRun
 from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.backends.systems import load_registry
-from anabranch.cli.commands.definitions import definition_request
+from anabranch.cli.commands.decisions import deciding, decisions_of
+from anabranch.cli.commands.definitions import definition_request, values_of
 from anabranch.cli.commands.follow import Following, follow, open_events_file
 from anabranch.cli.commands.waits import json_of
 from anabranch.cli.durations import seconds_of
@@ -61,6 +62,8 @@ class RunOptions:
     signals: tuple[str, ...] = ()
     """Signals to send at once, as NAME=JSON or NAME."""
     virtual_time: bool = False
+    decisions: tuple[str, ...] = ()
+    """Decisions about tasks that wait for a person, as TASK=DECISION."""
 
 
 def run(options: RunOptions, settings: Settings) -> int:
@@ -87,15 +90,17 @@ async def _run_request(options: RunOptions, settings: Settings) -> RunResult | F
     if (options.file is None) == (options.definition is None):
         problem = "is missing" if options.file is None else "cannot be combined with --definition"
         raise Misconfigured("FILE", problem, "give a file with a request, or --definition NAME")
-    if options.inputs and options.definition is None:
-        raise Misconfigured("--input", "needs --definition", "put the values into the context of the request")
+    if options.decisions and options.detach:
+        raise Misconfigured(
+            "--decide", "cannot be combined with --detach: this command decides", "run `anabranch approve`"
+        )
     if options.virtual_time and not options.embedded:
         raise Misconfigured("--virtual-time", "needs --embedded: a running system has its own time", "add it")
     try:
         if options.definition is not None:
             return await _start(definition_request(options.definition, options.inputs), options, settings)
         assert options.file is not None
-        document = request_files.load(options.file)
+        document = _with_inputs(request_files.load(options.file), options.inputs)
         return await _run(document, options, settings)
     except RequestRefused as refused:
         return rejected_result(refused)
@@ -122,6 +127,7 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
     registry = load_registry(settings.agents) if options.embedded or settings.agents else None
     timeout = _timeout(options.timeout)
     signals = [_signal(text) for text in options.signals]
+    decisions = decisions_of(options.decisions)
     validation = validate(document, settings, registry, strict=options.strict)
     if validation.request is None:
         refused = RequestRefused(validation.errors, validation.warnings)
@@ -145,7 +151,8 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
         if options.detach:
             return run
         view = view_for(SystemClock())
-        return await follow(run, Following(view, validation.plan, canonical.get("timeout"), events_file))
+        async with deciding(system, run, decisions):
+            return await follow(run, Following(view, validation.plan, canonical.get("timeout"), events_file))
 
 
 async def _start(document: dict[str, Any], options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
@@ -160,7 +167,8 @@ async def _start(document: dict[str, Any], options: RunOptions, settings: Settin
         run = await system.submit(document)
         if options.detach:
             return run
-        return await follow(run, Following(view_for(SystemClock()), None, timeout, events_file))
+        async with deciding(system, run, decisions_of(options.decisions)):
+            return await follow(run, Following(view_for(SystemClock()), None, timeout, events_file))
 
 
 def validate(
@@ -224,6 +232,13 @@ def print_detached(run: FollowedRun, json: bool) -> None:
         ids = {"run_id": run.run_id, "request_id": run.request_id or "", "session_id": run.session_id or ""}
         print_json({**ids, "status": "submitted", "warnings": list(run.warnings)})
     say(f"Submitted as run {run.run_id}. Follow it with: anabranch status {run.run_id}")
+
+
+def _with_inputs(document: Any, inputs: Sequence[str]) -> Any:
+    """A request whose context has these values. A document without a readable context is refused later."""
+    values = values_of("--input", inputs)
+    context = document.get("context") or {} if isinstance(document, dict) else None
+    return {**document, "context": {**context, **values}} if values and isinstance(context, dict) else document
 
 
 def _signal(text: str) -> tuple[str, Any]:
