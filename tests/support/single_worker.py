@@ -64,10 +64,10 @@ class SingleWorker:
                 self.running -= 1
             return await quick(task)
 
-        registry = Registry().add(quick).add(changes).add(waits)
+        self.registry = Registry().add(quick).add(changes).add(waits)
         life = StoreIdentityTracker(self.resources.store, self.resources.clock)
         self.worker = Worker(
-            registry, self.resources, life, incarnation="w", is_confirmed=lambda: self.is_confirmed
+            self.registry, self.resources, life, incarnation="w", is_confirmed=lambda: self.is_confirmed
         )
 
     async def start(self) -> SingleWorker:

@@ -24,8 +24,7 @@ from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk
-from anabranch_taskgroup.worker.held_chunks import ChunkKey
-from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.offered import ChunkKey, Offered
 
 NAMES = Names("p.")
 OFFER = OfferChunk("r", "g", "t", 0)

@@ -16,7 +16,7 @@ from anabranch.core.wire.results import reference_document
 from anabranch.ports import Fence, Write
 from anabranch.runtime.process.clock import SystemClock
 from anabranch_taskgroup.owner import offers
-from anabranch_taskgroup.owner.offers import Offers
+from anabranch_taskgroup.owner.offers import Offers, task_id
 from anabranch_taskgroup.session.state import Group, Run, Value
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig
@@ -94,3 +94,19 @@ async def test_arrays_out_of_the_store_count_by_their_bytes() -> None:
 
     assert offers._stored_bytes(run, task) == size
     assert offers._stored_bytes(open_run(), task) == 0
+
+
+async def test_a_task_without_outstanding_chunks_is_dropped_from_the_cache() -> None:
+    clock = SystemClock()
+    store = CountingStore(MemoryServer(clock))
+    made = Offers(DecisionConfig(NAMES, inline_limit=65_536), store, clock)
+    run, ended, going = open_run(), expanded_task("ended"), expanded_task("going")
+    chunk = Chunk(0, Ranges([(0, 1)]), 1)
+    for task in (ended, going):
+        await made.make(run, Group("g", 1), task, chunk)
+
+    made.keep_only({task_id(run, going)})
+    for task in (ended, going):
+        await made.make(run, Group("g", 1), task, chunk)
+
+    assert store.documents == 3, "the document of the dropped task is built again, that of the other is not"

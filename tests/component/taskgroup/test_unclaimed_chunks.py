@@ -15,8 +15,8 @@ from anabranch.core.wire.messages import Offer
 from anabranch.ports import StateStore
 from anabranch_taskgroup.session.store_keys import claim_key
 from anabranch_taskgroup.worker import worker as worker_module
-from anabranch_taskgroup.worker.held_chunks import chunk_key
 from anabranch_taskgroup.worker.late_claims import CLAIM_SECONDS
+from anabranch_taskgroup.worker.offered import chunk_key
 
 
 class Claiming:

@@ -18,6 +18,9 @@ Opened = Callable[[TopicPartition, int | None, Committed | None], None]
 
 REVOKE_SECONDS = 5.0
 RETRY_SECONDS = 1.0
+TAKE_OVER_SECONDS = 180.0
+"""Longest time of a takeover. Its requests have shorter limits of their own, so one that takes longer waits for
+an answer that will not come: it ends with a traceback of the place, and is begun again."""
 
 _log = logging.getLogger("anabranch.log")
 
@@ -72,8 +75,9 @@ class PartitionLifecycle:
     async def _assign(self, partition: TopicPartition) -> None:
         while True:
             try:
-                committed = await self._look_up(partition)
-                start = await self._listener.assigned(*partition, committed)
+                async with asyncio.timeout(TAKE_OVER_SECONDS):
+                    committed = await self._look_up(partition)
+                    start = await self._listener.assigned(*partition, committed)
             except Exception:  # noqa: BLE001 - the listener is foreign code; the partition must still be read
                 _log.exception("taking over %s[%d] failed; retrying in a second", *partition)
                 await asyncio.sleep(RETRY_SECONDS)

@@ -17,14 +17,13 @@ from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch_taskgroup.owner.offer_router import OfferRouter
-from anabranch_taskgroup.owner.offers import Offers
+from anabranch_taskgroup.owner.offers import Offers, task_id
 from anabranch_taskgroup.session.claim_monitor import ChunkDelivery, ClaimMonitor
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import OfferChunk
-from anabranch_taskgroup.worker.held_chunks import ChunkKey
-from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.offered import ChunkKey, Offered
 from anabranch_taskgroup.worker.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -186,6 +185,7 @@ class Dispatcher:
     async def sweep(self, states: Sequence[PartitionState]) -> None:
         """Offer unclaimed chunks again, and report the chunks of dead workers as lost."""
         outstanding = {_delivery(*found): found for state in states for found in _outstanding(state)}
+        self._offers.keep_only({task_id(run, task) for run, _, task, _ in outstanding.values()})
         if not outstanding:
             # The monitor forgets the chunks that have ended. Short runs leave many of them.
             self._monitor.judge({}, {}, self._clock.monotonic())

@@ -8,7 +8,7 @@ all chunks. An offer that is made again for the same delivery is the same.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -65,6 +65,14 @@ class _SharedParts:
     weight: int
 
 
+TaskId = tuple[str, int, str, str, tuple[int, ...]]
+"""Run id, admission, group, task, iteration. Another admission of a request id has the same run id."""
+
+
+def task_id(run: Run, task: Task) -> TaskId:
+    return run.run_id, run.admission, task.group, task.name, task.iteration
+
+
 class Offers:
     """Builds offers for one worker process; keeps what the chunks of a task share."""
 
@@ -75,9 +83,7 @@ class Offers:
         self._config = config
         self._store = store
         self._clock = clock
-        self._cache: BoundedDict[tuple[str, int, str, str, tuple[int, ...]], _SharedParts] = BoundedDict(
-            CACHE_BYTES, weight=attrgetter("weight")
-        )
+        self._cache: BoundedDict[TaskId, _SharedParts] = BoundedDict(CACHE_BYTES, weight=attrgetter("weight"))
         self.offer_bytes = MAX_OFFER_BYTES
         """Bytes of the largest payload of an offer."""
 
@@ -158,6 +164,11 @@ class Offers:
     def _ttl(self, run: Run) -> float:
         return max(0.0, run.deadline - self._clock.now()) + CLAIM_MARGIN_SECONDS
 
+    def keep_only(self, tasks: Container[TaskId]) -> None:
+        """Drop what is kept of all other tasks: it is read again if one of them is offered once more."""
+        for task in [task for task in self._cache if task not in tasks]:
+            del self._cache[task]
+
     def fit_into(self, record_bytes: int) -> None:
         """Set the payload limit from the record limit of the topic of offers."""
         self.offer_bytes = min(MAX_OFFER_BYTES, record_bytes // 2)
@@ -184,8 +195,7 @@ class Offers:
         return found
 
     async def _shared_parts(self, run: Run, task: Task, *, again: bool) -> _SharedParts:
-        # With the admission, because a request id that is used again gives the same run id.
-        cache_key = (run.run_id, run.admission, task.group, task.name, task.iteration)
+        cache_key = task_id(run, task)
         shared = self._cache.get(cache_key)
         if shared is None:
             shared = await self._build(run, task)

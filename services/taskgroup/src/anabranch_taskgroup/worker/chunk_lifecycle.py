@@ -14,9 +14,9 @@ from anabranch_taskgroup.session.store_keys import subjects
 from anabranch_taskgroup.worker.chunk_opening import ChunkOpener
 from anabranch_taskgroup.worker.claims import Claims
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
-from anabranch_taskgroup.worker.held_chunks import ChunkKey, HeldChunks
+from anabranch_taskgroup.worker.held_chunks import HeldChunks
 from anabranch_taskgroup.worker.late_claims import LateClaims, Spawn
-from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.offered import ChunkKey, Offered
 from anabranch_taskgroup.worker.pauses import Pauses
 from anabranch_taskgroup.worker.quick_starts import Begun, QuickStarts, Unfinished
 from anabranch_taskgroup.worker.reporter import Reporter

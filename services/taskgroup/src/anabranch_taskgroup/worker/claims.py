@@ -10,8 +10,8 @@ from anabranch.ports import StateStore
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.session.store_keys import claim_key
-from anabranch_taskgroup.worker.held_chunks import ChunkKey, HeldChunks, chunk_key
-from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.held_chunks import HeldChunks
+from anabranch_taskgroup.worker.offered import ChunkKey, Offered, chunk_key
 
 
 class Claims:

@@ -6,18 +6,11 @@ import asyncio
 from collections import OrderedDict
 
 from anabranch.core.wire.messages import Offer
+from anabranch_taskgroup.worker.offered import ChunkKey, chunk_key
 from anabranch_taskgroup.worker.runner import ChunkRun
 
 MAX_DONE = 10_000
 """Maximum finished deliveries that are remembered, so that a repeated offer of one is dropped."""
-
-ChunkKey = tuple[str, str, str, int, int]
-"""One delivery of one chunk: run id, group, task, number, fence. The fence has the admission of the run."""
-
-
-def chunk_key(offer: Offer) -> ChunkKey:
-    """The delivery that an offer is about."""
-    return offer.run_id, offer.group, offer.task, offer.chunk, offer.fence
 
 
 class HeldChunks:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any
 
 from anabranch_taskgroup.worker.claims import Claims
-from anabranch_taskgroup.worker.held_chunks import ChunkKey, HeldChunks
+from anabranch_taskgroup.worker.held_chunks import HeldChunks
+from anabranch_taskgroup.worker.offered import ChunkKey
 
 log = logging.getLogger(__name__)
 

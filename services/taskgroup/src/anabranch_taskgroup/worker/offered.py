@@ -1,4 +1,4 @@
-"""An offer as it travels: the header and its payload."""
+"""An offer as it travels, its header and its payload, and the key of the delivery that it is about."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from typing import NamedTuple
 
 from anabranch.core.wire.messages import Offer
 from anabranch.core.wire.task_document import TaskDocument
+
+ChunkKey = tuple[str, str, str, int, int]
+"""One delivery of one chunk: run id, group, task, number, fence. The fence has the admission of the run."""
+
+
+def chunk_key(offer: Offer) -> ChunkKey:
+    """The delivery that an offer is about."""
+    return offer.run_id, offer.group, offer.task, offer.chunk, offer.fence
 
 
 class Offered(NamedTuple):

@@ -17,7 +17,7 @@ from anabranch.ports import Clock
 from anabranch.runtime.instrumentation.correlation import work_for
 from anabranch_taskgroup.worker.executors.coroutine_host import BaseContext, CoroutineHost
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
-from anabranch_taskgroup.worker.held_chunks import ChunkKey
+from anabranch_taskgroup.worker.offered import ChunkKey
 from anabranch_taskgroup.worker.runner import SLICE_SECONDS, ChunkRun, LocalRetry, WaitingAttempt
 
 

@@ -20,7 +20,7 @@ from anabranch.ports import StateStore
 from anabranch.runtime.reading import values
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
-from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.offered import ChunkKey, Offered
 from anabranch_taskgroup.worker.task_templates import TaskTemplates, TemplateCache
 from anabranch_taskgroup.worker.template_memory import WEIGHTLESS, Weight
 from anabranch_taskgroup.worker.tracing import TaskTrace
@@ -228,6 +228,12 @@ class TaskDocuments:
         if offer.expanded:  # any other task has one chunk, and its document is not needed again
             self._cache[_id_of(offer)] = prepared
         return prepared
+
+    def keep_only(self, deliveries: Iterable[ChunkKey]) -> None:
+        """Drop the documents of tasks that none of these deliveries is of. Further offers load theirs again."""
+        held = {(run_id, admission_of(fence), group, task) for run_id, group, task, _, fence in deliveries}
+        for task in [task for task in self._cache if task[:4] not in held]:
+            del self._cache[task]
 
     async def _load(self, offer: Offer) -> bytes:
         if offer.document_key is None:

@@ -25,10 +25,10 @@ from anabranch_taskgroup.worker.chunk_opening import ChunkOpener
 from anabranch_taskgroup.worker.claims import Claims
 from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
-from anabranch_taskgroup.worker.held_chunks import ChunkKey, HeldChunks
+from anabranch_taskgroup.worker.held_chunks import HeldChunks
 from anabranch_taskgroup.worker.liveness import Liveness
 from anabranch_taskgroup.worker.loop_share import LoopShare
-from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.offered import ChunkKey, Offered
 from anabranch_taskgroup.worker.pauses import Pauses
 from anabranch_taskgroup.worker.reporter import Reporter
 from anabranch_taskgroup.worker.shared_lock import SharedLock
@@ -94,15 +94,15 @@ class Worker:
             names,
             incarnation=incarnation,
             lease=lease,
-            catch_up=(self._claims.renew, self._poll_stops, self._poll_pauses),
+            catch_up=(self._claims.renew, self._poll_stops, self._poll_pauses, self._drop_documents),
         )
         suspects = SharedLock()
         trace_of_task = partial(TaskTrace, resources.telemetry, incarnation)
-        documents = TaskDocuments(store, names, registry, trace_of_task, errors_of_task)
+        self._documents = TaskDocuments(store, names, registry, trace_of_task, errors_of_task)
         self._tasks = resources.supervisor.tasks()
         self._lifecycle = ChunkLifecycle(
             self._held,
-            self._opener(documents, life, suspects),
+            self._opener(life, suspects),
             self._slots,
             self._reporter,
             self._pauses,
@@ -114,9 +114,9 @@ class Worker:
         )
         self._draining = False
 
-    def _opener(self, documents: TaskDocuments, life: StoreIdentityTracker, suspects: SharedLock) -> ChunkOpener:
+    def _opener(self, life: StoreIdentityTracker, suspects: SharedLock) -> ChunkOpener:
         return ChunkOpener(
-            documents,
+            self._documents,
             self._reporter,
             life,
             self._clock,
@@ -303,6 +303,9 @@ class Worker:
 
     async def _poll_pauses(self) -> None:
         await self._pauses.poll({run.offer.run_id: run.offer.session_id for _, run in self._held.running})
+
+    async def _drop_documents(self) -> None:
+        self._documents.keep_only(self._held.keys)
 
 
 def _outbox_to(eventlog: EventLog) -> OutboundQueue[Outgoing]:
