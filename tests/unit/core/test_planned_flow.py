@@ -230,6 +230,6 @@ def test_the_command_draws_and_prints_control_flow(tmp_path: Path, capsys: pytes
     found = capsys.readouterr().out
     assert "steps/(if) [switch]  after n, steps/a  cases 0: n > 1; 1: else" in found
     assert "steps/b [echo]  after a  in case 0 of steps/(if)  when a == 1  (will be skipped)  → b" in found
-    assert "steps/(wait) [wait]  after steps/b  for: 5" in found
+    assert "steps/(wait) [wait]  after steps/b  for 5s" in found
     file.write_text("{}")
     assert print_plan(str(file), Settings(), form=Form.TABLE, expand=False, graph="mermaid") == 2

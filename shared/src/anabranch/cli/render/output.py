@@ -123,7 +123,10 @@ def count(number: int, noun: str) -> str:
 
 
 def seconds(value: float) -> str:
-    """Format a duration: `12 ms`, `3.4 s`, `2.5 min`."""
+    """Format a duration: `12 ms`, `3.4 s`, `2.5 min`, `3.1 h`, `12.5 days`."""
     if value < 1:
         return f"{value * 1000:.0f} ms"
-    return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"
+    for unit, size, longest in (("s", 1, 120), ("min", 60, 7_200), ("h", 3_600, 172_800)):
+        if value < longest:
+            return f"{value / size:.1f} {unit}"
+    return f"{value / 86_400:.1f} days"

@@ -29,6 +29,7 @@ from anabranch.core.request.outline import GroupOutline, count_dependencies, out
 from anabranch.core.request.planning import Plan, assemble, forecast_all, refused_document
 from anabranch.core.request.schema_errors import schema_problems
 from anabranch.core.request.unprovided import as_warnings, unprovided
+from anabranch.core.request.wait_limits import waits_beyond_the_run
 from anabranch.core.templates import RenderBudget
 
 
@@ -232,6 +233,8 @@ def _examined(
         plan, errors = None, _first(without_value)
     elif without_value:
         warnings += as_warnings(without_value)
+    if plan and graph.flow:
+        warnings += waits_beyond_the_run(plan.request)
     return ValidationResult(
         request=request if plan else None,
         plan=plan,
