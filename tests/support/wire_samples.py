@@ -18,6 +18,8 @@ CHUNK: Mapping[str, Any] = {**PLACE, "chunk": 7, "fence": 2}
 CHILD = "9d3f5c8e-0f5d-5e55-9a34-0c9c3d5f6a10"
 MEMBER: Mapping[str, Any] = {**PLACE, "index": 4, "iteration": (2, 0), "attempt": 2, "admission": 1_204}
 LINK = m.ParentLink(**MEMBER, session_id=SESSION, depth=3)
+ADDRESS = "event:0e1b6d3e2a2f4a5d9c8b7a6f5e4d3c2b"
+WAITER = m.EventWaiter(**PLACE, session_id=SESSION, iteration=(2, 0), admission=4)
 
 Sample = tuple[m.Message, tuple[bytes, ...]]
 
@@ -262,6 +264,51 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
     ),
     m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list", iteration=(2, 0), admission=4), ()),
     m.SignalRun: (m.SignalRun(run_id=RUN, name="paid", signal_id="a1b2", admission=4), (b'{"amount": 12}',)),
+    m.PublishEvent: (
+        m.PublishEvent(
+            run_id=ADDRESS,
+            event_id="e1",
+            project="shop",
+            name="paid",
+            key="order-7",
+            ttl=60.0,
+            origin="anabranch.requests/3/9",
+        ),
+        (b'{"amount": 12}',),
+    ),
+    m.OpenEventWait: (
+        m.OpenEventWait(
+            run_id=ADDRESS,
+            waiter=WAITER,
+            spans=((0, 2), (4, 5)),
+            when={"field": "amount", "operator": "greater_than", "value": 5},
+            deliver="one",
+            collect=2,
+            until=1_893_466_800.25,
+        ),
+        (),
+    ),
+    m.CloseEventWait: (m.CloseEventWait(run_id=ADDRESS, waiter=WAITER, spans=((0, 1),)), ()),
+    m.AnswerEvent: (
+        m.AnswerEvent(
+            run_id=ADDRESS, waiter=WAITER, index=4, number=4_711, taken=True, is_open=False, deliver="one"
+        ),
+        (),
+    ),
+    m.DeliverEvent: (
+        m.DeliverEvent(
+            **PLACE,
+            index=4,
+            iteration=(2, 0),
+            admission=4,
+            session_id=SESSION,
+            address=ADDRESS,
+            number=4_711,
+            event_id="e1",
+            deliver="one",
+        ),
+        (b'{"amount": 12}',),
+    ),
     m.DecideApproval: (
         m.DecideApproval(
             **PLACE,

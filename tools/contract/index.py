@@ -38,14 +38,15 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "task.waiting": (
         "A member of a task with `wait` waits. With `no_agent`: for 5 s, no worker that read the task had loaded "
         "its agent; a later `task.started` ends the wait.",
-        "`reason` (time, condition, event, signal, approval, no_agent); `until`, `name`, `approval`; `agent`",
+        "`reason` (time, condition, event, signal, approval, no_agent); `until`, `name`, `key`, `approval`; "
+        "`agent`",
     ),
     "task.expanded": ("The members of an expanded task are known.", "`count`"),
     "task.started": ("An attempt has begun. Sent for each member.", "`worker`"),
     "task.completed": (
         "All result keys have values. Sent for each member.",
         "for a retry `taken_over`: imported, did not run again; for a wait `ended_by` (time, condition, event, "
-        "signal, approval, timeout)",
+        "signal, approval, timeout), and `signal_id` or `event_id`",
     ),
     "task.failed": (
         "No further attempt follows. Sent for each member, or for the whole task.",
@@ -73,6 +74,14 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "signal.refused": (
         "A signal does not fit the schema of its wait, which stays open; or the run keeps too many.",
         "`name`, `signal_id`, `message`",
+    ),
+    "event.received": (
+        "A member that waits for an event has one.",
+        "`name`, `event_id`",
+    ),
+    "event.refused": (
+        "The data of an event does not fit the schema of its wait, which stays open.",
+        "`name`, `event_id`, `message`",
     ),
     "approval.decided": (
         "The decision of a person counts.",

@@ -128,6 +128,10 @@ def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
         m.FailRun,
         m.RunUnknown,
         m.RunOverdue,
+        m.PublishEvent,
+        m.OpenEventWait,
+        m.CloseEventWait,
+        m.AnswerEvent,
     } | both
     return [codec for codec, here in ((RUNS, cls in on_runs), (GROUPS, cls not in on_runs - both)) if here]
 

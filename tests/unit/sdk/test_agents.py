@@ -154,4 +154,4 @@ def test_an_instance_in_a_module_stands_for_its_class() -> None:
 
 
 def test_the_built_in_agents() -> None:
-    assert Registry.builtin({}).names == {"echo", "sleep", "http", "fail"}
+    assert Registry.builtin({}).names == {"echo", "sleep", "http", "fail", "emit"}

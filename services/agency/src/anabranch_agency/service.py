@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import inf
 
 from anabranch.core.request.admission import Limits
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.process.topics import RETENTION_SECONDS
+from anabranch.runtime.process.topics import RETENTION_SECONDS, retention_of
 from anabranch.runtime.reading.definitions import DefinitionTable
 from anabranch_agency.intake.children import ChildRequests
 from anabranch_agency.intake.forks import ForkRequests
@@ -59,6 +60,7 @@ class AgencyService:
             ),
             agents=self._agents,
             event_partitions=await log.partition_count(self._resources.names.events),
+            event_ttl=await retention_of(log, self._resources.names.runs) or inf,
         )
         record_bytes = await log.record_limit(self._resources.names.results) - RESULT_FRAME
         limits = RunLimits(min(settings.inline_limit, record_bytes // INLINE_SHARE), settings.members_limit)

@@ -25,6 +25,7 @@ from anabranch_gateway.api import (
     definitions,
     logs,
     members,
+    published_events,
     run_changes,
     run_events,
     runs,
@@ -81,6 +82,7 @@ def create_app(context: GatewayContext, telemetry: Telemetry) -> FastAPI:
         dead_letters,
         subscriptions,
         definitions,
+        published_events,
         system,
         waits,
     ):

@@ -333,6 +333,10 @@ class Names:
         """String: what arrived before its run, and its position: a `stop`, a `pause`, or `signals`."""
         return f"{self.prefix}{{{run_id}}}:early-{kind}"
 
+    def event_seen(self, address: str, event_id: str) -> str:
+        """String: position and time of the first publication of an event, for as long as its id counts."""
+        return f"{self.prefix}{{{address}}}:event-id:{event_id}"
+
     def in_session(self, run_id: str) -> str:
         """String: the session owner's record of a run that is not open there: it ended, or has to stop."""
         return f"{self.prefix}{{{run_id}}}:session-run"

@@ -137,7 +137,7 @@ MEANINGS: Mapping[Fact, Meaning] = {
     ),
     Fact.WAITS_FOR_EVENT: Meaning(
         "the task waits for an event of this name and key, and none was published",
-        "run: anabranch publish NAME",
+        "run: anabranch publish NAME KEY [JSON]",
     ),
     Fact.WAITS_FOR_SIGNAL: Meaning(
         "the task waits for a signal of this name to the run", "run: anabranch signal RUN NAME [JSON]"
@@ -160,7 +160,8 @@ class Missing:
     Attributes:
         group, task: group and task of the fact; None if it concerns the whole run (or the whole group).
         members: indexes of the members; None if the task is not expanded, or the fact concerns the whole task.
-        key: result or context key that is missing.
+        key: result or context key that is missing; the name of a signal; the correlation key of an event.
+        name: the name of an event.
         since: time of the record from which on the fact was missing, in seconds since the epoch.
         topic, partition, offset: position of the record, or the position where the next one is expected.
         lag: number of records between the committed offset and the end of the partition.
@@ -175,6 +176,7 @@ class Missing:
     task: str | None = None
     members: Spans | None = None
     key: str | None = None
+    name: str | None = None
     since: float | None = None
     topic: str | None = None
     partition: int | None = None
@@ -205,7 +207,13 @@ class Missing:
         }
         if self.members and count > 1:
             document |= {"indexes": shown(self.members), "count": count}
-        extra = {"lag": self.lag, "alive": self.alive, "until": self.until, "detail": self.detail}
+        extra = {
+            "name": self.name,
+            "lag": self.lag,
+            "alive": self.alive,
+            "until": self.until,
+            "detail": self.detail,
+        }
         document |= {name: value for name, value in extra.items() if value is not None}
         return document | {"remedy": MEANINGS[self.fact].remedy}
 
@@ -213,7 +221,7 @@ class Missing:
     def of_document(cls, document: Mapping[str, Any]) -> Missing:
         """Rebuild the entry from its document, which lists at most SHOWN_RANGES member ranges."""
         same = ("group", "task", "key", "since", "topic", "partition", "offset", "worker", "attempt")
-        given = {name: document.get(name) for name in (*same, "lag", "alive", "until", "detail")}
+        given = {name: document.get(name) for name in (*same, "name", "lag", "alive", "until", "detail")}
         return cls(Fact(document["fact"]), members=_members(document), **given)
 
     @property

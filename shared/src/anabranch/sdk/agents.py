@@ -95,7 +95,7 @@ class Registry:
 
     @classmethod
     def builtin(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """A registry with the built-in agents `echo`, `sleep`, `http` and `fail`.
+        """A registry with the built-in agents `echo`, `sleep`, `http`, `fail` and `emit`.
 
         Args:
             environ: environment with `ANABRANCH_HTTP_ALLOW`.

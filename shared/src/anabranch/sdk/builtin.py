@@ -1,4 +1,4 @@
-"""The built-in agents `echo`, `sleep`, `http` and `fail`, for trials, tests and benchmarks.
+"""The built-in agents `echo`, `sleep`, `fail`, `emit` and `http`.
 
 `http_agent` has the rules of `http`.
 """
@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from anabranch.core.durations import parse_duration
-from anabranch.core.errors import GiveUp
+from anabranch.core.errors import GiveUp, RequestRefused
+from anabranch.core.templates import compact_json
 from anabranch.sdk.agents import agent
 from anabranch.sdk.http_agent import HttpAgent
 from anabranch.sdk.http_policy import AllowList
@@ -18,8 +19,8 @@ from anabranch.sdk.task import Task
 
 
 def builtin_agents(environ: Mapping[str, str]) -> list[Callable[..., Any]]:
-    """The four agents. `environ` may have `ANABRANCH_HTTP_ALLOW`."""
-    return [echo, sleep, fail, HttpAgent(AllowList.parse(environ.get("ANABRANCH_HTTP_ALLOW", "")))]
+    """All of them. `environ` may have `ANABRANCH_HTTP_ALLOW`."""
+    return [echo, sleep, fail, emit, HttpAgent(AllowList.parse(environ.get("ANABRANCH_HTTP_ALLOW", "")))]
 
 
 @agent("echo")
@@ -52,6 +53,32 @@ async def fail(task: Task) -> Any:
         of = "always" if times is None else f"the first {times} attempts"
         raise RuntimeError(str(inputs.get("message") or f"requested failure ({of}), attempt {task.attempt}"))
     return inputs.get("value")
+
+
+@agent("emit")
+async def emit(task: Task) -> dict[str, str]:
+    """Publishes the event `inputs.name` with `inputs.key` and `inputs.data`, then returns its id, name and key.
+
+    `inputs.ttl` is how long it is kept. `inputs.id` is by default that of the member: its event is published once,
+    however often the member is attempted.
+    """
+    inputs = _object(task, "emit")
+    name, key, event_id = inputs.get("name"), _key(inputs.get("key")), inputs.get("id")
+    if not isinstance(name, str):
+        raise GiveUp(f"emit: inputs.name is {name!r}, must be the name that tasks wait for")
+    given = None if event_id is None else str(event_id)
+    try:
+        event_id = await task.publish(name, key, inputs.get("data"), id=given, ttl=inputs.get("ttl"))
+    except RequestRefused as refused:
+        raise GiveUp(f"emit: {'; '.join(map(str, refused.errors))}") from refused
+    return {"id": event_id, "name": name, "key": key}
+
+
+def _key(given: Any) -> str:
+    """The correlation key: a text, or a number as it is inserted into a template."""
+    if given is None:
+        return ""
+    return given if isinstance(given, str) else compact_json(given)
 
 
 def _times(given: Any) -> int | None:

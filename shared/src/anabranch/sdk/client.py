@@ -326,6 +326,34 @@ class Client:
         """
         await send_control(self.links, {"type": action, "run_id": run_id, "request_id": request_id, **more})
 
+    async def publish(
+        self,
+        name: str,
+        key: str = "",
+        data: Any = None,
+        *,
+        id: str | None = None,
+        ttl: float | str | None = None,
+        project: str | None = None,
+    ) -> str:
+        """Publish an event: each run of the project with a task that waits for its name and key gets it, now or
+        later. Returns the id of the event.
+
+        Args:
+            key: the correlation key, such as the id of an order.
+            data: any JSON value; it is the value of the tasks.
+            id: a repeated id is the same event, for seven days; by default each call has one of its own.
+            ttl: how long it is kept for tasks that wait later, in seconds or as "15m"; by default 24 h.
+
+        Raises:
+            RequestRefused: the name, the key or the time is invalid.
+            ServerUnavailable: the event could not be published.
+        """
+        event_id = id or self.links.ids.run_scoped()
+        record = {"type": "event", "name": name, "key": key, "id": event_id, "data": data}
+        await send_control(self.links, {**record, "ttl": ttl, "project": project})
+        return event_id
+
     async def watch(
         self,
         run_id: str,

@@ -13,7 +13,9 @@ import orjson
 from pydantic import ValidationError
 
 from anabranch.core.errors import Code, Problem, RequestRefused
-from anabranch.core.names import run_id_for
+from anabranch.core.event_addresses import event_address
+from anabranch.core.names import Names, run_id_for
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.envelope import json_pointer
 from anabranch.core.request.models import ControlRecord
 from anabranch.core.request.schema_errors import schema_problems
@@ -34,13 +36,25 @@ async def send_control(links: ClientPorts, fields: Mapping[str, Any]) -> None:
         RequestRefused: the fields are not a valid control record.
         ServerUnavailable: the record could not be published.
     """
+    await links.log.publish([control_record(links.names, fields)])
+
+
+def control_record(names: Names, fields: Mapping[str, Any]) -> Outgoing:
+    """The control record with these fields; fields that are None are omitted.
+
+    Raises:
+        RequestRefused: the fields are not a valid control record.
+    """
     document = {name: value for name, value in fields.items() if value is not None}
     try:
         record = ControlRecord.model_validate(document)
     except ValidationError as error:
         raise RequestRefused(tuple(schema_problems(error, document, json_pointer))) from error
     key = record.request_id or record.run_id
-    await links.log.publish([Outgoing(links.names.requests, key, orjson.dumps(document))])
+    if record.type == "event":
+        # The events of an address stay in the order in which one sender publishes them.
+        key = event_address(record.project or DEFAULT_PROJECT, record.name or "", record.key)
+    return Outgoing(names.requests, key, orjson.dumps(document))
 
 
 async def retry(

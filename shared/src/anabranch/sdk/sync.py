@@ -134,6 +134,19 @@ class SyncClient:
         work = self._client.retry(run_or_request_id, request_id=request_id, by=by, reason=reason)
         return SyncRun(thread.call(work), thread)
 
+    def publish(
+        self,
+        name: str,
+        key: str = "",
+        data: Any = None,
+        *,
+        id: str | None = None,
+        ttl: float | str | None = None,
+        project: str | None = None,
+    ) -> str:
+        """See `Client.publish`."""
+        return self._open().call(self._client.publish(name, key, data, id=id, ttl=ttl, project=project))
+
     def _open(self) -> LoopThread:
         if self._thread is None:
             raise RuntimeError("the client is not open: use `with SyncClient(...) as client`")

@@ -240,6 +240,27 @@ class Task:
         """
         self._shared.listener.post(self.index or 0, _share(fraction), storable(str(note)))
 
+    async def publish(
+        self, name: str, key: str = "", data: Json = None, *, id: str | None = None, ttl: float | str | None = None
+    ) -> str:
+        """Publish an event in the project of the run, for tasks that wait for its name and key. Returns its id.
+
+        Args:
+            id: a repeated id is the same event. By default that of the member, so that a further attempt or
+                delivery of it publishes the event once. Give each an id to publish several of one name and key.
+            ttl: how long it is kept for tasks that wait later, in seconds or as "15m"; by default 24 h.
+
+        Raises:
+            RequestRefused: the name, the key or the time is invalid.
+            ServerUnavailable: the event could not be published.
+            RuntimeError: the task was built in a test, without a system.
+        """
+        scope, event_id = self._shared, id or self.idempotency_key
+        if scope.events is None:
+            raise RuntimeError("this task belongs to no system that could publish an event")
+        await scope.events.publish(scope.project, name, key, data, event_id, ttl)
+        return event_id
+
     def _identity(self) -> dict[str, Any]:
         found: dict[str, Any] = {
             "run": self.run_id,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.sdk.task_log import Line, LogBook
+
+if TYPE_CHECKING:
+    from anabranch.sdk.event_publisher import EventPublisher
 
 Report = Callable[[float, str], Awaitable[None]]
 """Receives the progress of an attempt: a fraction from 0 to 1, and a note."""
@@ -69,3 +73,7 @@ class TaskScope:
     context: Mapping[str, Any]
     listener: ProgressListener
     iteration: tuple[int, ...] = ()
+    events: EventPublisher | None = None
+    """None for a `Task` that is built in a test."""
+    project: str = DEFAULT_PROJECT
+    """Of the run."""

@@ -18,6 +18,7 @@ from anabranch.core.request.schema_errors import schema_problems
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ControlRun
 from anabranch.ports import Incoming, Outgoing
+from anabranch_agency.intake.event_records import published_event
 from anabranch_agency.intake.records import (
     CONTROL_TYPES,
     Control,
@@ -37,6 +38,8 @@ def decide_control(context: RequestContext, record: Incoming, document: Mapping[
         control = ControlRecord.model_validate(document)
     except ValidationError as error:
         return _refuse_control(context, record, document, _control_problems(error, document))
+    if control.type == "event":
+        return Control((published_event(context, record, control),))
     run_id = _run_of(control)
     if control.type == "subscribe" and (problem := _channel_problem(context, control)) is not None:
         return _refuse_control(context, record, document, (problem,))

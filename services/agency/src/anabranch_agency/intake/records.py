@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, TypeAlias, get_args
 
 from anabranch.core.errors import RequestRefused
@@ -27,6 +28,7 @@ class RequestContext:
     Attributes:
         agents: names of the agents that a request may use; None if they are not known.
         event_partitions: partitions of the topic `events`, to each of which a subscription of a session goes.
+        event_ttl: seconds for which a published event is kept at most.
         known: accepted requests by shape. Each context has its own: what it keeps holds for its limits and agents.
     """
 
@@ -34,6 +36,7 @@ class RequestContext:
     limits: Limits
     agents: Collection[str] | None
     event_partitions: int
+    event_ttl: float = inf
     known: KnownShapes = field(default_factory=KnownShapes, init=False, repr=False, compare=False)
 
 

@@ -26,6 +26,7 @@ from anabranch.runtime.ownership.snapshots import delivered, is_snapshot
 from anabranch.runtime.process.resources import Resources
 from anabranch_agency.intake.children import ChildRequests
 from anabranch_agency.intake.forks import ForkRequests
+from anabranch_agency.owner.event_ids import ADDRESS_PREFIX, recall_event_ids
 from anabranch_agency.owner.metrics import counts_of, spans_of
 from anabranch_agency.owner.original_records import Origin, originals
 from anabranch_agency.owner.resubmit import resubmitted
@@ -87,13 +88,19 @@ class RunsHandler:
         # The effects of the last batch are performed by now, so the store has the records that are dropped here.
         state.trim()
         unknown: dict[str, None] = {}
+        published: list[Incoming] = []
         for record in records:
             # A snapshot needs nothing from the store: a rebuild would ask about each idle run for it.
             if record.key is None or (state.is_rebuilding and is_snapshot(record)):
                 continue
+            if record.key.startswith(ADDRESS_PREFIX):
+                published.append(record)
+                continue
             run_id = record.key.decode("utf-8", "replace")
             if run_id not in state.runs and (run_id not in state.tombstones or state.is_unverified(run_id)):
                 unknown[run_id] = None
+        if published:
+            await recall_event_ids(state, self._names, published, recall)
         if not unknown:
             return
         keys = [key for run_id in unknown for key in self._known_keys(run_id)]
@@ -215,7 +222,8 @@ class RunsHandler:
     def due_records(self, state: PartitionState, now: float) -> Sequence[Outgoing]:
         # The heap has stale entries: a run that is being stopped has a later due time, see `Run.due`.
         due = {run_id for at, run_id in state.deadlines if at <= now}
-        runs = [state.runs[run_id] for run_id in due if run_id in state.runs]
+        opened = state.opened
+        runs = [opened[run_id] for run_id in due if run_id in opened]
         messages = [TimerDue(run_id=run.run_id, at=now) for run in runs if run.due <= now]
         return [Outgoing(self._names.runs, message.run_id, encode(message)) for message in messages]
 

@@ -47,12 +47,14 @@ from anabranch_agency.run.ending import (
     publish_final,
     republish_end,
 )
+from anabranch_agency.run.event_state import EventAddress
+from anabranch_agency.run.events import address_due, decide_event, restore_address
 from anabranch_agency.run.final import MAX_SKIPPED, ORIGIN
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.opening import open_run, start_groups
 from anabranch_agency.run.phases import begin_phase, note_compensation
 from anabranch_agency.run.snapshots import STATE_VERSION
-from anabranch_agency.run.state import PartitionState, Run
+from anabranch_agency.run.state import PartitionState, Run, RunState
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
 
 
@@ -69,12 +71,15 @@ def decide_delivered(config: DecisionConfig, partition: PartitionState, delivery
         trail.bytes += delivery.size
     turn = Turn(config, partition, delivery.offset, delivery.at)
     message = delivery.message
-    if isinstance(message, Snapshot):
+    handler = _HANDLERS.get(type(message))
+    if handler is not None:
+        handler(turn, message)
+    elif isinstance(message, Snapshot):
         _take_snapshot(turn, message, delivery.segments)
     else:
-        _HANDLERS[type(message)](turn, message)
+        decide_event(turn, delivery)
     run_id = getattr(message, "run_id", "")
-    run = partition.runs.get(run_id)
+    run = partition.runs.get(run_id) or partition.addresses.get(run_id)
     if run is not None:
         run.trail.last = delivery.offset
         if type(message) not in _CHANGELESS:
@@ -89,19 +94,26 @@ def _take_snapshot(turn: Turn, message: Snapshot, segments: tuple[bytes, ...]) -
     """Move the pin of an open run. A rebuild that did not read the run from its beginning takes the run from the
     snapshot, and applies what the snapshot does not cover."""
     partition, trail = turn.partition, turn.partition.trail
-    run = partition.runs.get(message.run_id)
+    run, size = partition.opened.get(message.run_id), sum(map(len, segments))
     restored = trail.restored.pop(turn.offset, None)
     if restored is not None and trail.restores(message, turn.offset, partition.generation, run):
-        partition.restore(restored.run, message, turn.at, sum(map(len, segments)))
-        run = restored.run.run
-        turn.store_record(run.run_id, run.tombstone, run.deadline)
+        _restore(turn, message, restored.run, size)
         for missed in restored.missed:
             turn.effects += decide_delivered(turn.config, partition, missed).effects
-    run = partition.runs.get(message.run_id)
+    run = partition.opened.get(message.run_id)
     if run is None or run.opened_at_offset != message.opened_at:
         partition.drop("snapshot of a run that is not open")
     elif trail.counts(message, turn.offset, partition.generation) and message.version == STATE_VERSION:
-        trail.snapshotted(run, message, turn.at, sum(map(len, segments)), partition.runs)
+        trail.snapshotted(run, message, turn.at, size, partition.opened)
+
+
+def _restore(turn: Turn, message: Snapshot, state: RunState | EventAddress, size: int) -> None:
+    if isinstance(state, EventAddress):
+        restore_address(turn, message, state, size)
+        return
+    turn.partition.restore(state, message, turn.at, size)
+    run = state.run
+    turn.store_record(run.run_id, run.tombstone, run.deadline)
 
 
 def _claimed(turn: Turn, message: ClaimPartition) -> None:
@@ -298,7 +310,11 @@ def _control(turn: Turn, control: ControlRun) -> None:
 def _timer_due(turn: Turn, timer: TimerDue) -> None:
     run = turn.partition.runs.get(timer.run_id)
     if run is None:
-        end_if_lost(turn, timer.run_id)
+        address = turn.partition.addresses.get(timer.run_id)
+        if address is None:
+            end_if_lost(turn, timer.run_id)
+        else:
+            address_due(turn, address, min(timer.at, turn.at))
         return
     # The broker's clock decides where it is behind that of the owner, which then appends the timer again.
     due, now = run.due, min(timer.at, turn.at)

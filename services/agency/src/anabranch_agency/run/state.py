@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import ChainMap, OrderedDict
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
 from anabranch.core.admissions import admission_at, parts_of
+from anabranch.core.event_addresses import ID_SECONDS
 from anabranch.core.snapshots import PartitionTrail, RunTrail
 from anabranch.core.wire.messages import (
     Counts,
@@ -24,6 +25,7 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.early_signals import EarlySignals
+from anabranch_agency.run.event_state import EventAddress
 
 MAX_REMEMBERED = 20_000
 SPARE_DEADLINES = 64
@@ -144,6 +146,11 @@ class PartitionState:
     generation: int = 0
     """Of the log; see `core.admissions`."""
     runs: dict[str, Run] = field(default_factory=dict)
+    addresses: dict[str, EventAddress] = field(default_factory=dict)
+    """The events and waits for them, by address."""
+    known_events: OrderedDict[tuple[str, str], tuple[int, float]] = field(default_factory=OrderedDict)
+    """By address and id of an event: position of its first publication, and the time in seconds since the epoch.
+    The store has all of them."""
     tombstones: OrderedDict[str, RunRecord] = field(default_factory=OrderedDict)
     """Records of ended runs, and of runs that were read from the store."""
     sizes: OrderedDict[str, int] = field(default_factory=OrderedDict)
@@ -184,6 +191,10 @@ class PartitionState:
                 del self.runs[run.run_id]
                 self.dropped_at_rebuild.add(run.run_id)
                 self.drop("run that had ended, admitted by a repetition")
+        for address in list(self.addresses.values()):
+            if address.trail.pin < open_from:
+                self.close_address(address)
+                self.drop("events of an address that had none by the commit")
 
     def is_unverified(self, run_id: str) -> bool:
         """True if a rebuild has read the record of a run that is not open, and the log was not asked since."""
@@ -225,11 +236,47 @@ class PartitionState:
         opened it, or of its snapshot."""
         self.runs[run.run_id] = run
         self.ended_unrecorded.pop(run.run_id, None)
-        self.trail.opened(run, pin, at, self.runs)
+        self.trail.opened(run, pin, at, self.opened)
         self.arm(run)
-        if len(self.deadlines) > SPARE_DEADLINES + 4 * len(self.runs):
-            self.deadlines = [entry for entry in self.deadlines if entry[1] in self.runs]
+        if len(self.deadlines) > SPARE_DEADLINES + 4 * (len(self.runs) + len(self.addresses)):
+            opened = self.opened
+            self.deadlines = [entry for entry in self.deadlines if entry[1] in opened]
             heapify(self.deadlines)
+
+    @property
+    def opened(self) -> MutableMapping[str, Any]:
+        """What a replay restores: the open runs, and the addresses of events."""
+        return ChainMap(self.addresses, self.runs) if self.addresses else self.runs
+
+    # --- events ------------------------------------------------------------------------------------------
+
+    def open_address(self, address: EventAddress, pin: int, at: float) -> None:
+        """Add an address, which a replay from offset `pin` restores. `at` is the timestamp of the record that
+        opened it, or of its snapshot."""
+        self.addresses[address.run_id] = address
+        self.trail.opened(address, pin, at, self.opened)
+
+    def close_address(self, address: EventAddress) -> None:
+        """Drop an address that has neither events nor waits."""
+        self.addresses.pop(address.run_id, None)
+
+    def arm_address(self, address: EventAddress, at: float, *, again: bool = False) -> None:
+        """Have the owner look at an address at a time, at which something expires. A later time counts only
+        `again`, after a look."""
+        if at < address.due or again:
+            address.due = at
+            heappush(self.deadlines, (at, address.run_id))
+
+    def is_known_event(self, address: str, event_id: str, position: int, at: float) -> bool:
+        """True if an event of this id was published before the record at `position`, seven days ago at most."""
+        known = self.known_events.get((address, event_id))
+        return known is not None and known[0] < position and at - known[1] < ID_SECONDS
+
+    def note_event(self, address: str, event_id: str, position: int, at: float) -> None:
+        """Note the id of a published event."""
+        self.known_events[address, event_id] = position, at
+
+    # --- memory ------------------------------------------------------------------------------------------
 
     def close(self, run_id: str, tombstone: RunRecord) -> None:
         self.runs.pop(run_id, None)
@@ -248,6 +295,8 @@ class PartitionState:
             self._forget(next(iter(self.tombstones)))
         if self.early_signals.held_bytes:
             self.early_signals.trim()
+        while len(self.known_events) > MAX_REMEMBERED:
+            self.known_events.popitem(last=False)
 
     def _forget(self, run_id: str) -> None:
         self.tombstones.pop(run_id, None)
@@ -294,13 +343,13 @@ class PartitionState:
 
     def oldest_open(self) -> int | None:
         """The lowest offset from which a replay restores each open run; None if no run is open."""
-        return self.trail.oldest(self.runs)
+        return self.trail.oldest(self.opened)
 
     def next_deadline(self) -> float | None:
-        """When the next run is due (see `Run.due`), in seconds since the epoch."""
+        """When the next run (see `Run.due`) or address is due, in seconds since the epoch."""
         while self.deadlines:
             due, run_id = self.deadlines[0]
-            run = self.runs.get(run_id)
+            run = self.runs.get(run_id) or self.addresses.get(run_id)
             if run is not None and due == run.due:
                 return due
             # A stale entry: the run has ended, or was scheduled again with a later due time.

@@ -167,7 +167,7 @@ def apply_entry(draft: Draft, entry: EventEntry) -> None:
         _start(run, time)
     if entry.group is None:
         return
-    if kind in ("signal", "approval"):
+    if kind in ("signal", "event", "approval"):
         if kind == "approval" and action == "decided" and entry.task is not None:
             add_decision(draft.task(draft.group(entry.group), entry.group, entry.task), entry)
         return

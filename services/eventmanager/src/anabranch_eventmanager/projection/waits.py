@@ -16,7 +16,7 @@ MAX_WAITS = 200
 """Waits of one task that its document has; members that wait for the same are one."""
 MAX_DECISIONS = 20
 _ENDS = frozenset({"completed", "failed", "skipped", "cancelled"})
-_FIELDS = ("reason", "until", "name", "approval")
+_FIELDS = ("reason", "until", "name", "key", "approval")
 
 
 def add_wait(task: Document, entry: EventEntry) -> None:

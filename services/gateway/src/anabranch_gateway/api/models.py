@@ -307,24 +307,6 @@ class Controlled(OpenModel):
     action: str
 
 
-class Signalled(Controlled):
-    name: str
-    known: bool = Field(description="False if the run is not submitted yet: the signal is kept for it")
-
-
-class Decided(OpenModel):
-    """A decision that counts. `ended` is false if more people have to decide."""
-
-    run_id: str
-    group: str | None
-    task: str | None
-    index: int | None
-    decision: str
-    decision_id: str
-    by: str | None
-    ended: bool
-
-
 class OpenApproval(OpenModel):
     """A member that waits for the decision of a person."""
 
@@ -455,23 +437,6 @@ class ForkBody(ClosedModel):
         max_length=255,
         description="Request id of the new run; if it is sent twice, one run starts",
     )
-
-
-class SignalBody(OpenModel):
-    """Value and id of a signal; anything else is the value itself."""
-
-    value: Any = None
-    signal_id: str | None = Field(default=None, description="A repeated id counts once")
-
-
-class DecisionBody(ClosedModel):
-    decision: str = Field(default="approve", description="One of the options of the approval")
-    data: Any = Field(default=None, description="What was filled into the form")
-    comment: str | None = None
-    index: int | None = Field(default=None, ge=0, description="Member of an expanded task")
-    iteration: list[int] | None = Field(default=None, description="Iterations of the loops around the task")
-    by: str | None = Field(default=None, description="Who decides, if the gateway is open")
-    decision_id: str | None = Field(default=None, description="A repeated id counts once")
 
 
 class ReasonBody(ClosedModel):

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from anabranch.core.request.models import Request as RunRequest
-from anabranch_gateway.api import models
+from anabranch_gateway.api import models, wait_models
 from anabranch_gateway.http.problems import MEDIA_TYPE
 
 JSON = "application/json"
@@ -58,10 +58,10 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/runs/{run}/pause", "post"): _CONTROL,
     ("/v1/runs/{run}/resume", "post"): _CONTROL,
     ("/v1/runs/{run}/signals/{name}", "post"): Operation(
-        {202: models.Signalled}, models.SignalBody, (*_RUN, 409, *_BODY), is_body_required=False
+        {202: wait_models.Signalled}, wait_models.SignalBody, (*_RUN, 409, *_BODY), is_body_required=False
     ),
     ("/v1/runs/{run}/approvals/{group}/{task}", "post"): Operation(
-        {200: models.Decided}, models.DecisionBody, (*_RUN, 409, 410, *_BODY), is_body_required=False
+        {200: wait_models.Decided}, wait_models.DecisionBody, (*_RUN, 409, 410, *_BODY), is_body_required=False
     ),
     ("/v1/approvals", "get"): Operation({200: models.Inbox}),
     ("/v1/runs/{run}/retry", "post"): Operation(
@@ -79,6 +79,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/runs/{run}/context/diff", "get"): Operation({200: models.ContextDifference}, None, _RUN),
     ("/v1/runs/{run}/why", "get"): Operation({200: models.Why}, None, (*_RUN, 501)),
     ("/v1/runs/{run}/heal", "post"): Operation({200: models.Why}, None, (*_RUN, 501)),
+    ("/v1/events", "post"): Operation({202: wait_models.PublishedEvent}, wait_models.EventBody, _BODY),
     ("/v1/events", "get"): Operation({200: None}, streams=True),
     ("/v1/dead-letters", "get"): Operation({200: models.LetterPage}),
     ("/v1/dead-letters/groups", "get"): Operation({200: models.LetterGroups}),
@@ -131,8 +132,9 @@ _EXAMPLES: Mapping[type[BaseModel], Any] = {
     models.DefinitionBody: {"name": "order", "version": "3", "request": _REQUEST},
     models.ReasonBody: {"reason": "the import is no longer needed"},
     models.RetryBody: {"request_id": "order-4711-again"},
-    models.SignalBody: {"value": {"amount": 12}, "signal_id": "payment-1"},
-    models.DecisionBody: {"decision": "approve", "comment": "fine"},
+    wait_models.EventBody: {"name": "paid", "key": "order-4711", "id": "payment-1", "data": {"amount": 12}},
+    wait_models.SignalBody: {"value": {"amount": 12}, "signal_id": "payment-1"},
+    wait_models.DecisionBody: {"decision": "approve", "comment": "fine"},
     models.LetterChoice: {"signature": "007a743ed38c6358"},
     models.SubscriptionBody: {"kind": "webhook", "url": "https://example.com/hook", "types": ["run.*"]},
 }

@@ -254,6 +254,7 @@ class Offers:
             trace_every=every(task.total) if self._telemetry.wants(trace_of(run.run_id, run.traceparent)) else 0,
             arrays=arrays,
             iteration=task.iteration,
+            project=run.project,
             **(_names_besides(run, task) if order.loop_names or run.outcome is not None else {}),
         )
 

@@ -29,6 +29,7 @@ from anabranch_taskgroup.owner.retry_import import RetryImports
 from anabranch_taskgroup.owner.wait_rendering import Page, refusal, rendered_pages
 from anabranch_taskgroup.session.conditions import Judgement
 from anabranch_taskgroup.session.context_merge import pending_reductions
+from anabranch_taskgroup.session.event_waits import registrations
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
@@ -45,6 +46,7 @@ from anabranch_taskgroup.session.turn import (
     Pause,
     ReadItems,
     ReduceKey,
+    RegisterWaits,
     RenderWaits,
     ReofferUnclaimed,
     StartChild,
@@ -89,6 +91,7 @@ class Performers:
             Unwatch: self._watch,
             CountArrays: self._count_arrays,
             RenderWaits: self._render_waits,
+            RegisterWaits: self._register_waits,
             JudgeConditions: self._judge_conditions,
             ReadItems: self._read_items,
             ReduceKey: self._reduce_keys,
@@ -197,6 +200,17 @@ class Performers:
             if not await self._life.is_restored():
                 raise
             return [refusal(run, task, str(gone))]
+
+    async def _register_waits(self, state: PartitionState, effects: Sequence[RegisterWaits]) -> None:
+        """Register members that wait for events, with those of the state that still do."""
+        records = []
+        for effect in effects:
+            run = state.runs.get(effect.run_id)
+            task = run.task(effect.group, effect.task) if run else None
+            if run is not None and task is not None and not task.is_over:
+                for message in registrations(run, task, effect.start, effect.stop):
+                    records.append(Outgoing(self._names.runs, message.run_id, encode(message)))
+        await self._resources.log.publish(records)
 
     async def _judge_conditions(self, state: PartitionState, effects: Sequence[JudgeConditions]) -> None:
         for effect in effects:

@@ -17,6 +17,7 @@ from anabranch.core.wire.messages import (
     CheckRun,
     ClaimPartition,
     DecideApproval,
+    DeliverEvent,
     Fragment,
     KeyReduced,
     Message,
@@ -74,6 +75,7 @@ from anabranch_taskgroup.session.steps.kind import Step
 from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
 from anabranch_taskgroup.session.steps.wait_approvals import decide_approval
 from anabranch_taskgroup.session.steps.wait_conditions import note_changes_of_session
+from anabranch_taskgroup.session.steps.wait_events import receive_event
 from anabranch_taskgroup.session.steps.wait_signals import receive
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import OVERDUE, STEP_TIMERS, Timer, TimerKind, in_request_order
@@ -434,6 +436,7 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     ReleaseHeld: _release_held,
     SignalRun: receive,
     DecideApproval: decide_approval,
+    DeliverEvent: receive_event,
     RunTaken: _run_taken,
     TaskTaken: _task_taken,
     ValueFound: _value_found,

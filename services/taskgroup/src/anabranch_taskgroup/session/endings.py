@@ -10,6 +10,7 @@ from anabranch_taskgroup.session.children import command
 from anabranch_taskgroup.session.chunks import schedule_group
 from anabranch_taskgroup.session.context_merge import contribute, producer_ended
 from anabranch_taskgroup.session.dead_letters import count_held, write_omitted_dead_letter
+from anabranch_taskgroup.session.event_waits import stop_waiting
 from anabranch_taskgroup.session.failures import error_value, task_failure
 from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import scope_of, set_key
@@ -161,6 +162,8 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
         write_omitted_dead_letter(turn, run, task)
     if task.waits is not None:
         leave(run, task)
+        if task.waits.keys:
+            stop_waiting(turn, run, task, 0, task.waits.opened)
     if task.children:
         command(turn, run, task, "cancel")
     # Without its chunks, reports about the step that are read later are stale.

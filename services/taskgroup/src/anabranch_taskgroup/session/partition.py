@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
@@ -50,6 +50,11 @@ class PartitionState:
     """By session: the runs that may have a wait for a condition. A hint, not part of the fold."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Messages that changed nothing, counted by reason."""
+
+    @property
+    def opened(self) -> Mapping[str, Run]:
+        """What a replay restores."""
+        return self.runs
 
     def add_tombstone(self, run_id: str, reason: str, admission: int, at: float) -> None:
         """Remember that a run ended or is to stop, and evict the oldest tombstone if there are too many."""

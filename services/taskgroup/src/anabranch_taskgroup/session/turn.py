@@ -130,6 +130,17 @@ class RenderWaits:
     task: str
 
 
+@value_object
+class RegisterWaits:
+    """Register the members of a step from `start` to `stop` with the owners of the events that they wait for."""
+
+    run_id: str
+    group: str
+    task: str
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True, slots=True)
 class ReadItems:
     """Read the next items of a loop from the store, and append them to the log."""

@@ -39,6 +39,10 @@ class OpenWaits:
     """Heap of (seconds since the epoch, start, stop): the members that a time ends."""
     names: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """By name of a signal: the spans of members that wait for it, as a heap."""
+    keys: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """By correlation key of an event: the spans of members that wait for it."""
+    taken: dict[int, list[int]] = field(default_factory=dict)
+    """By member that waits for several events: the numbers of those that it has."""
     identifiers: dict[int, str] = field(default_factory=dict)
     """By member: its name in a `separate` join; other members are called by their index."""
     collected: dict[int, list[bytes]] = field(default_factory=dict)
@@ -78,6 +82,8 @@ class OpenWaits:
         """Free what only an open wait needs: its step has ended."""
         self.dues.clear()
         self.names.clear()
+        self.keys.clear()
+        self.taken.clear()
         self.identifiers.clear()
         self.collected.clear()
         self.asked.clear()

@@ -140,6 +140,8 @@ class ChunkRun:
             context=self.prepared.context,
             listener=self.buffer,
             iteration=offer.iteration,
+            events=self.prepared.events,
+            project=trace.document.project,
         )
         self.system_names = {"run_id": offer.run_id, "session_id": offer.session_id, "task_name": offer.task}
 

@@ -19,6 +19,7 @@ from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import StateStore
 from anabranch.runtime.reading import values
 from anabranch.sdk.agents import AgentDeclaration, Registry
+from anabranch.sdk.event_publisher import EventPublisher
 from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
 from anabranch_taskgroup.worker.offered import ChunkKey, Offered
 from anabranch_taskgroup.worker.task_templates import TaskTemplates, TemplateCache
@@ -65,6 +66,7 @@ class Prepared:
     """Bytes of the document, as an upper bound of the values of one member."""
     undone_inputs: Template | None = None
     """Of a compensation: the inputs of the task that it undoes."""
+    events: EventPublisher | None = None
     _errors: AttemptErrors | None = None
 
     @property
@@ -156,6 +158,7 @@ class TaskDocuments:
     Args:
         trace: creates the trace of a task's members.
         errors: creates the limits of a task's failed attempts.
+        events: publishes the events of agents.
     """
 
     def __init__(
@@ -165,10 +168,12 @@ class TaskDocuments:
         registry: Registry,
         trace: Callable[[TaskDocument], TaskTrace],
         errors: Callable[[], AttemptErrors],
+        events: EventPublisher,
     ) -> None:
         self._store = store
         self._trace = trace
         self._errors = errors
+        self._events = events
         self._names = names
         self._registry = registry
         self._templates = TemplateCache()
@@ -225,6 +230,7 @@ class TaskDocuments:
         prepared = prepare(
             document, context, agent, templates, self._trace(document), self._errors, document_bytes, loop
         )
+        prepared.events = self._events
         if offer.expanded:  # any other task has one chunk, and its document is not needed again
             self._cache[_id_of(offer)] = prepared
         return prepared

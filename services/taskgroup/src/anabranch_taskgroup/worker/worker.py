@@ -19,6 +19,7 @@ from anabranch.runtime.outbound_queue import OutboundQueue
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import Registry
+from anabranch.sdk.event_publisher import EventPublisher
 from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
 from anabranch_taskgroup.worker.chunk_lifecycle import ChunkLifecycle
 from anabranch_taskgroup.worker.chunk_opening import ChunkOpener
@@ -98,7 +99,8 @@ class Worker:
         )
         suspects = SharedLock()
         trace_of_task = partial(TaskTrace, resources.telemetry, incarnation)
-        self._documents = TaskDocuments(store, names, registry, trace_of_task, errors_of_task)
+        events = EventPublisher(resources.log, names)
+        self._documents = TaskDocuments(store, names, registry, trace_of_task, errors_of_task, events)
         self._tasks = resources.supervisor.tasks()
         self._lifecycle = ChunkLifecycle(
             self._held,

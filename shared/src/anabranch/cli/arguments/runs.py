@@ -172,6 +172,30 @@ def signal(
         run_and_exit(send_signal(settings(), run, name, value, signal_id=signal_id, json=json))
 
 
+@app.command()
+@with_system
+def publish(
+    settings: Load,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the event that tasks wait for.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The correlation key, such as the id of an order.")],
+    value: Annotated[str, typer.Argument(metavar="[JSON]", help="The value of the tasks.")] = "null",
+    event_id: Annotated[
+        str | None, typer.Option("--id", help="Id of the event. A repeated id is the same event for seven days.")
+    ] = None,
+    ttl: Annotated[
+        str | None, typer.Option(help="How long it is kept for tasks that wait later, such as 15m; default 24h.")
+    ] = None,
+    project: Annotated[str | None, typer.Option(help="The project whose tasks get it.")] = None,
+    json: Json = False,
+) -> None:
+    """Publish an event: each run with a task that waits for its name and key gets it, now or later."""
+    with errors_as_exit(json):
+        from anabranch.cli.commands.waits import publish as publish_event
+
+        event = {"name": name, "key": key, "id": event_id, "ttl": ttl, "project": project}
+        run_and_exit(publish_event(settings(), event, value, json=json))
+
+
 _Task = Annotated[str, typer.Argument(metavar="TASK", help="The task that waits, as TASK or GROUP/TASK.")]
 _Index = Annotated[int | None, typer.Option(min=0, help="Member of an expanded task, from 0.")]
 _Data = Annotated[str | None, typer.Option(metavar="JSON", help="What is filled into the form of the approval.")]

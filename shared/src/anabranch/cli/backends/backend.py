@@ -121,6 +121,10 @@ class Installation(Protocol):
     async def signal(self, run: str, name: str, value: Any, signal_id: str | None) -> ControlOutcome:
         """Send a signal to a run, which may not be submitted yet: see `ControlOutcome.known`."""
 
+    async def publish(self, event: Mapping[str, Any]) -> str:
+        """Publish an event with `name`, `key`, `data`, and optionally `id`, `ttl` and `project`; returns its id.
+        Raises RequestRefused."""
+
     async def decide_approval(self, wanted: Answerable) -> Decision:
         """Decide about a task that waits for a person; its `run_id` may be a request id. Raises DecisionRefused if
         the decision does not count."""

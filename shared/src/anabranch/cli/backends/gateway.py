@@ -121,6 +121,9 @@ class Gateway:
             return ControlOutcome(view.run_id, ended=view.status)
         return ControlOutcome(answer["run_id"], known=bool(answer["known"]))
 
+    async def publish(self, event: Mapping[str, Any]) -> str:
+        return str((await self._api.post("v1", "events", body=dict(event)))["id"])
+
     async def decide_approval(self, wanted: Answerable) -> Decision:
         group = wanted.group or await self._group_of(wanted)
         body = {

@@ -104,6 +104,9 @@ class Servers:
         await self._client.control("signal", run_id=run_id, name=name, value=value, signal_id=signal_id)
         return ControlOutcome(run_id, known=known)
 
+    async def publish(self, event: Mapping[str, Any]) -> str:
+        return await self._client.publish(**event)
+
     async def decide_approval(self, wanted: Answerable) -> Decision:
         run_id, known, final = await self._find_run(wanted.run_id)
         if not known:

@@ -1,8 +1,9 @@
-"""`signal` sends a signal to a run; `approve` and `reject` decide about a task that waits for a person."""
+"""`signal` and `publish` end waits, `approve` and `reject` decide about a task that waits for a person."""
 
 from __future__ import annotations
 
 import getpass
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,22 @@ async def send_signal(
         say(f"Signal {name!r} sent to run {done.run_id}.")
     else:
         say(f"There is no run {run} yet. Signal {name!r} is kept for it.")
+    return COMPLETED
+
+
+async def publish(settings: Settings, event: Mapping[str, Any], value: str, *, json: bool) -> int:
+    """Publish an event; fields of it that are None are left out.
+
+    Raises:
+        Misconfigured: the data is not JSON.
+        RequestRefused: a field is invalid.
+    """
+    given = {name: each for name, each in event.items() if each is not None}
+    async with open_installation(settings) as system:
+        event_id = await system.publish({**given, "data": json_of("JSON", value)})
+    if json:
+        print_json({"name": event["name"], "key": event["key"], "id": event_id})
+    say(f"Event {event['name']!r} of the key {event['key']!r} published, id {event_id}.")
     return COMPLETED
 
 

@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from anabranch.core.conditions import Condition
 from anabranch.core.errors import Code
+from anabranch.core.event_addresses import DEFAULT_TTL, MAX_KEY, correlation_key_problem
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.document import Document as Document
@@ -324,6 +325,7 @@ ControlType = Literal[
     "retry",
     "fork",
     "signal",
+    "event",
     "approve",
     "subscribe",
     "unsubscribe",
@@ -342,7 +344,8 @@ class ControlRecord(Document):
     channel: str | None = Field(default=None, min_length=1)
     """Of ``subscribe``: the Redis channel, whose name begins with the prefix of the installation and ``sub:``."""
     project: Project | None = None
-    """Of ``subscribe`` and ``unsubscribe``: the subscribing project. The run or session has to belong to it."""
+    """Of ``subscribe`` and ``unsubscribe``: the subscribing project. The run or session has to belong to it. Of
+    ``event``: the project whose tasks get it."""
     group: Name | None = None
     """Of ``redrive`` and ``dismiss``: the group of the held members; without it all groups. Of ``approve``: the
     group of the task; without it the first one with an open task of the name."""
@@ -365,7 +368,7 @@ class ControlRecord(Document):
     request: dict[str, Json] | None = None
     """Of ``fork``: a request in place of that of the run."""
     name: Key | None = None
-    """Of ``signal``: the name that a task waits for."""
+    """Of ``signal`` and ``event``: the name that a task waits for."""
     value: Json = None
     """Of ``signal``: the value of the task that takes the signal."""
     signal_id: Key | None = None
@@ -378,7 +381,13 @@ class ControlRecord(Document):
     decision: Key | None = None
     """Of ``approve``: one of the options of the task, such as ``approve`` or ``reject``."""
     data: Json = None
-    """Of ``approve``: what was filled into the form of the task."""
+    """Of ``approve``: what was filled into the form of the task. Of ``event``: its data."""
+    key: Annotated[str, Field(max_length=MAX_KEY)] = ""
+    """Of ``event``: the correlation key; tasks that wait for it get the event."""
+    id: Key | None = None
+    """Of ``event``: a repeated id is the same event, for seven days. Default: the record's position on the log."""
+    ttl: Timeout = DEFAULT_TTL
+    """Of ``event``: how long it is kept for tasks that wait later, at most for the retention of the topics."""
     comment: str = ""
     """Of ``approve``: why, as ``reason`` of other commands; ``by`` is the person who decides."""
     decision_id: Key | None = None
@@ -386,6 +395,9 @@ class ControlRecord(Document):
 
     @model_validator(mode="after")
     def _has_subject(self) -> Self:
+        if self.type == "event":
+            self._check_event()
+            return self
         subscribes = self.type in ("subscribe", "unsubscribe")
         if not (self.run_id or self.request_id or (subscribes and self.session_id)):
             wanted = "session_id, run_id or request_id" if subscribes else "run_id or request_id"
@@ -407,3 +419,9 @@ class ControlRecord(Document):
         if self.type == "fork" and not (self.from_ or self.set or self.request):
             raise PydanticCustomError(Code.SCHEMA.value, "fork needs from, set or request: what is run again")
         return self
+
+    def _check_event(self) -> None:
+        if self.name is None:
+            raise PydanticCustomError(Code.SCHEMA.value, "name is missing: the name that tasks wait for")
+        if (problem := correlation_key_problem(self.key)) is not None:
+            raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": problem})

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import AnabranchError
+from anabranch.core.event_addresses import correlation_key_problem
 from anabranch.core.expansion.members import Member
 from anabranch.core.request.flow import Wait
 from anabranch.core.templates import Template, compact_json, compile_template, member_scope, placeholders
@@ -36,6 +37,7 @@ class RenderedWait(NamedTuple):
         identifier: the member's name in a `separate` join; None without one.
         error: why the member fails before it waits; the other fields are then None.
         approval: JSON of what a person is asked: `subject`, `body`, `assignees`; None for other waits.
+        key: the correlation key of the event; None for other waits.
     """
 
     due: float | None = None
@@ -43,6 +45,7 @@ class RenderedWait(NamedTuple):
     identifier: str | None = None
     error: str | None = None
     approval: str | None = None
+    key: str | None = None
 
     def to_document(self) -> list[Any]:
         """The wait as it is on the log; `of_document` reads it."""
@@ -50,7 +53,7 @@ class RenderedWait(NamedTuple):
 
     @classmethod
     def of_document(cls, document: Sequence[Any]) -> RenderedWait:
-        return cls(*document[:5])
+        return cls(*document[:6])
 
 
 def kind_of_wait(wait: Wait) -> str:
@@ -68,7 +71,8 @@ def placeholders_of(wait: Wait) -> frozenset[str]:
     """The text of each placeholder in the fields that differ between members."""
     approval = wait.approval
     asked = [] if approval is None else [approval.subject, approval.body, list(approval.assignees)]
-    return placeholders([wait.for_, wait.until, wait.signal, *asked])
+    key = None if wait.event is None else wait.event.key
+    return placeholders([wait.for_, wait.until, wait.signal, key, *asked])
 
 
 class WaitRenderer:
@@ -106,6 +110,9 @@ class WaitRenderer:
         if wait.signal is not None:
             name = compile_template(wait.signal)
             return lambda scope: RenderedWait(name=_name(name.render(scope)))
+        if wait.event is not None:
+            key = compile_template(wait.event.key)
+            return lambda scope: RenderedWait(key=_key(key.render(scope)))
         if wait.approval is not None:
             asked = wait.approval
             approval = compile_template(
@@ -179,6 +186,12 @@ def _name(value: str) -> str:
         raise InvalidWait(
             f"the name of the signal is {_shown(value)}: it needs 1 to {MAX_NAME} printable characters"
         )
+    return value
+
+
+def _key(value: str) -> str:
+    if (problem := correlation_key_problem(value)) is not None:
+        raise InvalidWait(f"the key of the event is {_shown(value)}: {problem}")
     return value
 
 

@@ -47,6 +47,8 @@ EVENT_TYPES = (
     "task.joined",
     "signal.received",
     "signal.refused",
+    "event.received",
+    "event.refused",
     "approval.decided",
     "approval.refused",
     "iteration.started",

@@ -44,6 +44,12 @@ from anabranch.core.wire.message_parts import Spans as Spans
 from anabranch.core.wire.message_parts import Status as Status
 from anabranch.core.wire.message_parts import StopReason as StopReason
 from anabranch.core.wire.message_parts import empty_object
+from anabranch.core.wire.publication_messages import AnswerEvent as AnswerEvent
+from anabranch.core.wire.publication_messages import CloseEventWait as CloseEventWait
+from anabranch.core.wire.publication_messages import DeliverEvent as DeliverEvent
+from anabranch.core.wire.publication_messages import EventWaiter as EventWaiter
+from anabranch.core.wire.publication_messages import OpenEventWait as OpenEventWait
+from anabranch.core.wire.publication_messages import PublishEvent as PublishEvent
 from anabranch.core.wire.retry_messages import LoopTaken as LoopTaken
 from anabranch.core.wire.retry_messages import MembersTaken as MembersTaken
 from anabranch.core.wire.retry_messages import RunTaken as RunTaken
@@ -440,6 +446,10 @@ OnRuns = Annotated[
     | FailRun
     | RunUnknown
     | RunOverdue
+    | PublishEvent
+    | OpenEventWait
+    | CloseEventWait
+    | AnswerEvent
     | TimerDue
     | Snapshot
     | ClaimPartition
@@ -455,6 +465,7 @@ OnGroups = Annotated[
     | ReleaseHeld
     | SignalRun
     | DecideApproval
+    | DeliverEvent
     | ValueFound
     | ArrayCounted
     | WaitsRendered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.messages import Json, Message, TaskOrder
 
 
@@ -29,5 +30,7 @@ class TaskDocument(Message):
     """Numbers of the iterations that the task belongs to; see Offer."""
     loop: dict[str, Json] = Field(default_factory=dict)
     """The names of the loops around the task that its templates mention; those that tasks of the run's end see."""
+    project: str = DEFAULT_PROJECT
+    """Of the run."""
     loop_references: tuple[str, ...] = ()
     """Those whose values are references."""

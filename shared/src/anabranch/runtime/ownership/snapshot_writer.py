@@ -130,10 +130,10 @@ class SnapshotWriter(Generic[S]):
         state: Any = owned.state
         now = self._context.clock.now()
         if not walk.run_ids:
-            walk.begin_again(state.runs, now)
+            walk.begin_again(state.opened, now)
         for _ in range(min(CHECKED, len(walk.run_ids))):
             run_id = walk.run_ids.popleft()
-            run = state.runs.get(run_id)
+            run = state.opened.get(run_id)
             if run is None:
                 continue
             trail = run.trail

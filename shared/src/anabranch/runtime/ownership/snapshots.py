@@ -26,7 +26,8 @@ class SnapshottedState(Protocol):
     def generation(self) -> int: ...
 
     @property
-    def runs(self) -> Mapping[str, SnapshottedRun]: ...
+    def opened(self) -> Mapping[str, SnapshottedRun]:
+        """The open runs, and what is kept like them, by run id."""
 
     @property
     def trail(self) -> PartitionTrail[Any]: ...
@@ -61,7 +62,7 @@ class RunSnapshots(Generic[S]):
 
     def record_of(self, state: S, partition: int, run_id: str) -> Outgoing:
         """The record with the snapshot of an open run, for the partition that the state is of."""
-        run = state.runs[run_id]
+        run = state.opened[run_id]
         value = encode(*self._snapshot_of(state, run))
         return Outgoing(self._topic, self._key_of(run), value, partition=partition)
 
@@ -84,7 +85,7 @@ class RunSnapshots(Generic[S]):
             if snapshot is None:
                 continue
             message, payload = snapshot.message, snapshot.segments
-            run = state.runs.get(message.run_id)
+            run = state.opened.get(message.run_id)
             if not trail.restores(message, record.offset, state.generation, run):
                 continue
             trail.restored[record.offset] = Restored(self._decode_run(message, payload))

@@ -29,7 +29,7 @@ from anabranch_taskgroup.session.steps.kind import Activity, Signal, Step, StepK
 from anabranch_taskgroup.session.steps.wait_endings import close, waits_of
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import TimerKind
-from anabranch_taskgroup.session.turn import CountArrays, RenderWaits, Turn
+from anabranch_taskgroup.session.turn import CountArrays, RegisterWaits, RenderWaits, Turn
 
 SIGNALS: tuple[type[Message], ...] = (WaitsRendered,)
 """The messages that are addressed to one step, besides those that the kind `task` has."""
@@ -79,6 +79,8 @@ class WaitKind(StepKind):
             alike = task.order.expansion is not None and not wait_opening.has_own_waits(task)
             effect = CountArrays if alike and has_large_array(run, task) else RenderWaits
             yield effect(run.run_id, task.group, task.name)
+        if task.waits is not None and task.waits.keys:
+            yield RegisterWaits(run.run_id, task.group, task.name, 0, task.waits.opened)
 
     def activity(self, task: Task) -> Activity:
         return Activity.WORKING if _is_opening(task) else Activity.RESTING
@@ -136,6 +138,9 @@ def _missing(task: Task) -> Iterator[Missing]:
     until = task.waits.dues[0][0] if task.waits.dues else None
     base = replace(base, until=until)
     expanded = task.order.expansion is not None
+    if wait.event is not None:
+        yield from _of_events(task, wait.event.name, base)
+        return
     if kind != "signal":
         spans = task.waits.open_in(0, task.waits.opened)
         yield replace(base, members=spans if expanded else None)
@@ -144,6 +149,15 @@ def _missing(task: Task) -> Iterator[Missing]:
         spans = tuple(span for start, stop in sorted(parts) for span in task.waits.open_in(start, stop))
         if spans:
             yield replace(base, key=name, members=_if(expanded, spans))
+
+
+def _of_events(task: Task, name: str, base: Missing) -> Iterator[Missing]:
+    assert task.waits is not None
+    base, expanded = replace(base, name=name), task.order.expansion is not None
+    for key, parts in list(task.waits.keys.items())[:MAX_PENDING]:
+        spans = tuple(span for start, stop in parts for span in task.waits.open_in(start, stop))
+        if spans:
+            yield replace(base, key=key, members=_if(expanded, spans))
 
 
 def _if(expanded: bool, spans: Spans) -> Spans | None:

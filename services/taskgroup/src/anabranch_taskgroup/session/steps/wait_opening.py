@@ -18,6 +18,7 @@ from anabranch.core.ranges import Spans
 from anabranch.core.templates import placeholders
 from anabranch.core.waits.rendering import RenderedWait, WaitRenderer, kind_of_wait, placeholders_of
 from anabranch_taskgroup.session.conditions import condition_values
+from anabranch_taskgroup.session.event_waits import stop_waiting
 from anabranch_taskgroup.session.mailboxes import enter
 from anabranch_taskgroup.session.merge import is_separate
 from anabranch_taskgroup.session.retry_import import emit_imported
@@ -33,7 +34,7 @@ from anabranch_taskgroup.session.steps.wait_endings import close, fail_member, s
 from anabranch_taskgroup.session.steps.wait_signals import give_kept
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import Timer, TimerKind
-from anabranch_taskgroup.session.turn import CountArrays, RenderWaits, Turn
+from anabranch_taskgroup.session.turn import CountArrays, RegisterWaits, RenderWaits, Turn
 from anabranch_taskgroup.session.wait_state import OpenWaits
 
 MAX_IN_TURN = 10_000
@@ -148,7 +149,7 @@ def _open(turn: Turn, run: Run, task: Task, opened: int, parts: Sequence[tuple[i
     waits, wait = waits_of(task), task.order.wait
     assert wait is not None
     assert task.began_at is not None
-    waits.opened = opened
+    first, waits.opened = waits.opened, opened
     timeout_at = None if wait.timeout is None else task.began_at + wait.timeout
     has_own_assignees = wait.approval is not None and bool(placeholders(list(wait.approval.assignees)))
     shown: list[tuple[Spans, RenderedWait]] = []
@@ -165,6 +166,8 @@ def _open(turn: Turn, run: Run, task: Task, opened: int, parts: Sequence[tuple[i
                 heappush(waits.dues, (due, low, high))
             if rendered.name is not None:
                 heappush(waits.names.setdefault(rendered.name, []), (low, high))
+            if rendered.key is not None:
+                waits.keys.setdefault(rendered.key, []).append((low, high))
             if rendered.approval is not None and has_own_assignees:
                 assignees = orjson.loads(rendered.approval)["assignees"]
                 waits.asked |= dict.fromkeys(range(low, high), assignees)
@@ -177,6 +180,8 @@ def _open(turn: Turn, run: Run, task: Task, opened: int, parts: Sequence[tuple[i
     give_kept(turn, run, names)
     if wait.condition is not None and task.state is TaskState.RUNNING:
         open_condition(turn, run, task)
+    if waits.keys:
+        turn.effects.append(RegisterWaits(run.run_id, task.group, task.name, first, opened))
     close(turn, run, task)
 
 
@@ -195,6 +200,9 @@ def _emit_waiting(turn: Turn, run: Run, task: Task, shown: Sequence[tuple[Spans,
             data["until"] = rendered.due
         if rendered.name is not None:
             data["name"] = rendered.name
+        if rendered.key is not None:
+            event = task.order.wait.event
+            data |= {"name": event.name if event is not None else None, "key": rendered.key}
         if rendered.approval is not None:
             data["approval"] = asked_of(task, rendered.approval)
         turn.event(run, "task.waiting", task=task, spans=tuple(sorted(found)), **data)
@@ -225,6 +233,9 @@ def end_due(turn: Turn, run: Run, task: Task, now: float) -> None:
     for has_timed_out, found in ended.items():
         if spans := tuple(_joined(sorted(found))):
             if has_timed_out:
+                if waits.keys:
+                    for start, stop in spans:
+                        stop_waiting(turn, run, task, start, stop)
                 time_out(turn, run, task, spans)
             else:
                 satisfy(turn, run, task, spans, b"null", "time")

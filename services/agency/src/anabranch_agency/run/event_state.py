@@ -1,0 +1,148 @@
+"""The events and waits of one address: the state of the owner of events. Data with invariants, no decisions. Pure.
+
+What one event or one wait costs does not depend on the number of waits: those that can take an event are apart
+from those that have as many as they want, each in the order in which they opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import inf
+from typing import Literal
+
+from anabranch.core.snapshots import RunTrail
+from anabranch.core.wire.messages import Json
+
+Place = tuple[str, str, str, tuple[int, ...], int]
+"""A member that waits: run id, group, task, iteration, index."""
+MAX_KEPT, MAX_KEPT_BYTES = 10_000, 16_000_000
+"""Events of one address, and bytes of their data, that are kept. Further ones become dead letters."""
+PURGE_SECONDS = 60.0
+"""Seconds between two looks for what has expired at an address: a look costs as much as all that it has. What has
+expired takes part in no decision, whether it was removed or not."""
+
+
+@dataclass(slots=True)
+class KeptEvent:
+    """An event that has not expired. `data` is JSON; times are in seconds since the epoch."""
+
+    number: int
+    """Position of the publication on the log: distinguishes the events of the address."""
+    event_id: str
+    at: float
+    expires: float
+    data: bytes
+    given: set[str] = field(default_factory=set)
+    """Ids of the runs that have it, or to which it is under way."""
+    is_claimed: bool = False
+    """True if one of the waits that share events has it, or it is under way to one."""
+    flights: set[Place] = field(default_factory=set)
+    """The members to which it is under way: they have not answered."""
+
+
+@dataclass(slots=True)
+class EventWait:
+    """A member that waits for events."""
+
+    session_id: str
+    admission: int
+    order: int
+    """Rises from one wait of the address to the next."""
+    wanted: int
+    """Number of events that it can take, besides those under way."""
+    until: float
+    when: Json = None
+    deliver: Literal["all", "one"] = "all"
+    flights: list[int] = field(default_factory=list)
+    """Numbers of the events that are under way."""
+
+
+@dataclass(slots=True)
+class WaitQueue:
+    """Waits in the order in which they opened."""
+
+    hungry: dict[Place, EventWait] = field(default_factory=dict)
+    """Those that can take an event."""
+    full: dict[Place, EventWait] = field(default_factory=dict)
+    """Those to which as many events are under way as they want."""
+
+    def __len__(self) -> int:
+        return len(self.hungry) + len(self.full)
+
+    def find(self, place: Place) -> EventWait | None:
+        return self.hungry.get(place) or self.full.get(place)
+
+    def pop(self, place: Place) -> EventWait | None:
+        return self.hungry.pop(place, None) or self.full.pop(place, None)
+
+    def fill(self, place: Place) -> None:
+        """The wait can take no further event."""
+        self.full[place] = self.hungry.pop(place)
+
+    def starve(self, place: Place) -> None:
+        """The wait can take an event again. It keeps its turn."""
+        wait = self.full.pop(place, None)
+        if wait is not None:
+            self.hungry[place] = wait
+            self.hungry = dict(sorted(self.hungry.items(), key=lambda each: each[1].order))
+
+
+@dataclass(slots=True)
+class EventAddress:
+    """Everything under one address. Its owner treats it as an open run: it has a pin, snapshots and a timer."""
+
+    run_id: str
+    """The address."""
+    opened_at_offset: int
+    events: dict[int, KeptEvent] = field(default_factory=dict)
+    """By number, the oldest first."""
+    bytes: int = 0
+    """Of the data of the events."""
+    every: dict[str, WaitQueue] = field(default_factory=dict)
+    """By run id: waits of which each run gets an event."""
+    shared: WaitQueue = field(default_factory=WaitQueue)
+    """Waits of which one gets an event."""
+    opened: int = 0
+    """Number of waits that have opened."""
+    due: float = inf
+    """When something expires, or later; seconds since the epoch."""
+    trail: RunTrail = field(default_factory=RunTrail, compare=False)
+    """What the log has of the address: no part of its state."""
+    admission: int = 0
+    """Of a run: an address has none."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.events and not self.every and not self.shared
+
+    def queue(self, run_id: str, deliver: str) -> WaitQueue:
+        """The queue for a wait of a run."""
+        return self.shared if deliver == "one" else self.every.setdefault(run_id, WaitQueue())
+
+    def find(self, place: Place) -> tuple[WaitQueue, EventWait] | None:
+        """An open wait, and the queue that it is in."""
+        for queue in (self.every.get(place[0]), self.shared):
+            if queue is not None and (wait := queue.find(place)) is not None:
+                return queue, wait
+        return None
+
+    def remove(self, place: Place) -> None:
+        """Remove a wait, if it is open."""
+        queue = self.every.get(place[0])
+        if queue is not None:
+            queue.pop(place)
+            if not queue:
+                del self.every[place[0]]
+        if self.shared:
+            self.shared.pop(place)
+
+    def drop(self, event: KeptEvent) -> None:
+        del self.events[event.number]
+        self.bytes -= len(event.data)
+
+    def waits(self) -> Iterator[tuple[Place, EventWait]]:
+        """All waits."""
+        for queue in (*self.every.values(), self.shared):
+            yield from queue.hungry.items()
+            yield from queue.full.items()
