@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
@@ -33,6 +34,29 @@ async def traced(task: Task) -> Any:
     _note(task)
     await asyncio.sleep(task.inputs.get("seconds", 0))
     return task.inputs["value"]
+
+
+@agent("effect")
+async def effect(task: Task) -> Any:
+    """Notes its idempotency key before and after `inputs.seconds`, then returns `inputs.value`.
+
+    Waits until the file `inputs.gate` exists. Fails if the file `inputs.until` does not; then only its beginning
+    is noted.
+    """
+    _note_effect(task, "began")
+    await asyncio.sleep(task.inputs.get("seconds", 0))
+    while (gate := task.inputs.get("gate")) and not Path(gate).exists():
+        await asyncio.sleep(0.02)
+    if (needed := task.inputs.get("until")) and not Path(needed).exists():
+        raise GiveUp(f"{needed} is not there yet")
+    _note_effect(task, "ended")
+    return task.inputs.get("value")
+
+
+def _note_effect(task: Task, what: str) -> None:
+    note = {"mark": task.inputs["mark"], "key": task.idempotency_key, "what": what, "at": time.time()}
+    with Path(os.environ["ANABRANCH_TEST_TRACE"]).with_name("effects.jsonl").open("a") as trace:
+        trace.write(json.dumps(note) + "\n")
 
 
 @agent("repaired")
