@@ -7,6 +7,8 @@ import pytest
 from anabranch.testing.simulator import World
 from anabranch.testing.simulator.branch_mutations import BROKEN as BROKEN_BRANCHES
 from anabranch.testing.simulator.branches import BRANCHES_FROM
+from anabranch.testing.simulator.child_mutations import BROKEN as BROKEN_CHILDREN
+from anabranch.testing.simulator.children import CHILDREN_FROM
 from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
@@ -30,6 +32,7 @@ BEGIN = {
     **dict.fromkeys(("early-signal", "kept-signal", "signal-again", "wait-again"), WAITS_FROM),
     **dict.fromkeys(("undo-again", "undo-forward", "end-early", "stop-all", "retrier-budget"), ENDINGS_FROM),
     **dict.fromkeys(BROKEN_BRANCHES, BRANCHES_FROM),
+    **dict.fromkeys(BROKEN_CHILDREN, CHILDREN_FROM),
     "iteration-again": LOOPS_FROM,
     "iteration-values": LOOPS_FROM,
     "iteration-chunks": LOOPS_FROM,

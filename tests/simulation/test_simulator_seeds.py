@@ -12,9 +12,11 @@ from anabranch.core.policies import Contribution, Fold, RunsValue
 from anabranch.testing.simulator import FAULTS, PromiseBroken, World, simulate
 from anabranch.testing.simulator.__main__ import main
 from anabranch.testing.simulator.branches import BRANCHES_FROM
+from anabranch.testing.simulator.children import CHILDREN_FROM
 from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
+from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch.testing.simulator.waiting import WAITS_FROM
 from anabranch_taskgroup.session.state import MergedKey
@@ -100,6 +102,8 @@ def _no_collections() -> Iterator[None]:
         BRANCHES_FROM,
         ENDINGS_FROM,
         WAITS_FROM,
+        CHILDREN_FROM,
+        LOOPS_FROM,
     ],
 )
 def test_every_promise_is_kept_under_every_fault(first: int) -> None:

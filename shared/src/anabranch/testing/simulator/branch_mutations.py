@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from anabranch_taskgroup.owner import handler
-from anabranch_taskgroup.session import endings, lifecycle
+from anabranch_taskgroup.session import endings, lifecycle, signals
 from anabranch_taskgroup.session.state import Absent
 from anabranch_taskgroup.session.turn import JudgeConditions
 
@@ -20,6 +20,18 @@ def judges_early(original: Callable[..., Any]) -> Callable[..., Any]:
         original(turn, run, task)
 
     return begin_or_skip
+
+
+def judges_again(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Each answer of the shell decides twice about a step that begins with the first one."""
+
+    def take_judgement(turn: Any, step: Any, message: Any) -> None:
+        original(turn, step, message)
+        if not step.task.is_over:
+            step.task.judging = message.purpose
+            original(turn, step, message)
+
+    return take_judgement
 
 
 def takes_every_branch(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,6 +86,12 @@ BROKEN: Mapping[str, tuple[str, Any, str, Callable[..., Any]]] = {
         lifecycle,
         "_begin_or_skip",
         judges_early,
+    ),
+    "condition-again": (
+        "a condition is evaluated twice",
+        signals,
+        "take_judgement",
+        judges_again,
     ),
     "two-cases": ("all cases of a switch run", lifecycle, "other_branch", takes_every_branch),
     "absent-early": (

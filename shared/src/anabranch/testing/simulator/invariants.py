@@ -16,6 +16,7 @@ from anabranch.runtime.reading.values import public_value, resolve
 from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.accounts import Account
 from anabranch.testing.simulator.branches import loose_differences
+from anabranch.testing.simulator.children import has_children
 from anabranch.testing.simulator.deadlines import wrong_times
 from anabranch.testing.simulator.endings import has_endings
 from anabranch.testing.simulator.faults import HORIZON
@@ -105,13 +106,25 @@ async def check_results(world: World) -> None:
             if has_endings(str(world.seed)) and order is not None and account.expected is not None:
                 for problem in order.problems(account.expected, final):
                     world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")
+            for problem in _wrong_children(world, account, final):
+                world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")
             problems = _problems(account, final, results, may_be_lost=world.edges.loses_log)
             for problem in (*problems, *_wrong_times(world, account, final)):
                 world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")
             # A second final record was reported by the observer already.
             if not account.may_repeat:
                 break
+    for problem in world.observer.children.left():
+        world.observer.violated(problem)
     await _check_session(world)
+
+
+def _wrong_children(world: World, account: Account, final: Mapping[str, Any]) -> Iterator[str]:
+    expected = account.expected
+    if has_children(str(world.seed)) and expected is not None and expected.is_exact:
+        is_cut = "timeout" in expected.request and final["status"] in ("timed_out", "cancelled")
+        if not is_cut:
+            yield from world.observer.children.differences(final["run_id"], expected.children)
 
 
 def _wrong_times(world: World, account: Account, final: dict[str, Any]) -> Iterator[str]:

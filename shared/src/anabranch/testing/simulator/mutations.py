@@ -22,7 +22,13 @@ from anabranch.runtime.ownership import claims, commits, membership, owner, repl
 from anabranch.runtime.ownership.effects import by_performer
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.snapshots import RunSnapshots
-from anabranch.testing.simulator import branch_mutations, ending_mutations, loop_mutations, waiting_mutations
+from anabranch.testing.simulator import (
+    branch_mutations,
+    child_mutations,
+    ending_mutations,
+    loop_mutations,
+    waiting_mutations,
+)
 from anabranch.testing.simulator.faults import FAULTS
 from anabranch_agency.run import actor as agency_actor
 from anabranch_taskgroup.owner import dispatch, key_watcher
@@ -462,6 +468,10 @@ MUTATIONS = {
     **{name: Mutation(*broken, ()) for name, broken in branch_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ()) for name, broken in loop_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ()) for name, broken in waiting_mutations.BROKEN.items()},
+    **{
+        name: Mutation(*broken, Mutation(*child_mutations.ALSO[name]) if name in child_mutations.ALSO else None)
+        for name, broken in child_mutations.BROKEN.items()
+    },
     "cut-short": Mutation(
         "claimed chunks are not started if their partition is lost meanwhile",
         dispatch,

@@ -19,6 +19,7 @@ from anabranch.core.wire.results import MARK, has_mark, is_reference
 from anabranch.ports import Fence, HistoryEntry, Incoming, Write
 from anabranch.testing.simulator.accounts import Account
 from anabranch.testing.simulator.branches import ChoiceOrder
+from anabranch.testing.simulator.children import ChildOrder
 from anabranch.testing.simulator.endings import COMPENSATE, EndingOrder
 from anabranch.testing.simulator.loops import IterationOrder
 from anabranch.testing.simulator.sharing import SHARED
@@ -47,6 +48,7 @@ class Observer:
         self._epochs: dict[str, int] = {}
         self._events: set[tuple[str, str]] = set()
         self.endings: dict[str, EndingOrder] = {}
+        self.children = ChildOrder()
         self._iterations: dict[str, IterationOrder] = {}
         self._choices: dict[str, ChoiceOrder] = {}
         self._by_topic = {
@@ -118,6 +120,8 @@ class Observer:
         if not may_differ and self._published_bodies.setdefault(identity, body) != body:
             before = self._published_bodies[identity]
             self.violated(f"{event_id} was published with two contents: {before} and {body}")
+        for problem in self.children.read(kind, body):
+            self.violated(problem)
         if account is None:
             return
         if kind == "result.published":

@@ -16,6 +16,7 @@ from zlib import crc32
 import orjson
 
 from anabranch.testing.simulator.branches import BranchEvaluation, add_branches, has_branches, is_branching
+from anabranch.testing.simulator.children import add_children, children_outcome, has_children
 from anabranch.testing.simulator.edges import Edges
 from anabranch.testing.simulator.endings import add_endings, attempts_of, evaluate_endings, has_endings
 from anabranch.testing.simulator.extremes import add_extremes, is_refused, nested, resubmission
@@ -46,6 +47,7 @@ class Expected:
         may_fail: failures that may be missing, of tasks that may be cancelled before they fail.
         handled: failures that are the value of a key.
         unchecked: keys whose values are not known.
+        children: run ids of all sub-runs, and of theirs.
         is_exact: False if the run may be cut short (a cancel, a timeout, a member that kills its worker); then
             results may be missing, and the status may differ.
         skips_values: True if values and lost members are not known, as with a user's own agents.
@@ -68,6 +70,7 @@ class Expected:
     may_fail: int = 0
     handled: int = 0
     unchecked: set[str] = field(default_factory=set)
+    children: set[str] = field(default_factory=set)
     is_exact: bool = True
     skips_values: bool = False
 
@@ -166,6 +169,8 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
             add_waits(edges.seed, number, expected, workload)
         if has_branches(edges.seed):
             add_branches(edges.random, expected)
+        if has_children(edges.seed):
+            add_children(edges.random, expected, workload)
         evaluate(expected, _outside_of(workload, number))
         workload.runs.append(expected)
         if waits:
@@ -370,6 +375,9 @@ def _evaluate_shared(
 def _outcome(expected: Expected, place: str, task: Mapping[str, Any], key: str, found: Mapping[str, Any]) -> Any:
     if "wait" in task:
         return wait_outcome(expected, place, task, key)
+    if "run" in task:
+        value = children_outcome(expected, place, task, key, answer)
+        return ABSENT if value is ... else value
     required = set(task["dependencies"]) - set(task["optional_dependencies"])
     refused = [need for need in task.get("external_dependencies", ()) if is_refused(found[need])]
     if refused:
