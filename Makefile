@@ -125,6 +125,12 @@ TAKEOVER_ARGUMENTS ?=
 bench-takeover: $(VENV)/.dev ## Measure takeovers of a partition with 10,000 open runs, with and without snapshots
 	PYTHONPATH=tests/support:benchmarks python -m takeover $(TAKEOVER_ARGUMENTS)
 
+FLOW_ARGUMENTS ?= waits
+
+.PHONY: bench-flow
+bench-flow: $(VENV)/.dev ## Measure 10,000 open waits, or a loop of 100,000 iterations (FLOW_ARGUMENTS=loop)
+	PYTHONPATH=tests/support:benchmarks python -m control_flow $(FLOW_ARGUMENTS)
+
 .PHONY: bench-dashboard
 bench-dashboard: $(VENV)/.dev ## Measure first paint and frames a second of the dashboard on a graph of 2,122 tasks
 	PYTHONPATH=tests/support:benchmarks python -m dashboard $(DASHBOARD_ARGUMENTS)

@@ -1,0 +1,1 @@
+"""Measures control flow on real servers: long loops, and many open waits."""
