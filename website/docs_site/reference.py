@@ -27,6 +27,11 @@ MODELS: Sequence[type[BaseModel]] = (Request, TaskGroup, TaskSpec, Expansion, Tr
 API: Sequence[tuple[str, str, Sequence[str]]] = (
     ("Agents", "What an agent is marked with, gets and raises.", ("agent", "Task", "GiveUp", "RetryLater")),
     ("The client", "Submitting requests and following runs.", ("Client", "Run", "RunResult", "Published")),
+    (
+        "Requests in Python",
+        "Building requests by calls, or from functions.",
+        ("WorkflowBuilder", "Step", "WorkflowError"),
+    ),
     ("Without an event loop", "The same for plain functions.", ("SyncClient", "SyncRun")),
 )
 
@@ -266,7 +271,9 @@ def _entry(name: str, value: Any) -> str:
 
 
 def _members(value: type[Any]) -> Iterator[tuple[str, Any]]:
-    for name, member in vars(value).items():
+    # With those of a base class that is no name of its own, such as the blocks of a builder.
+    bases = [base for base in reversed(value.__mro__) if base is value or _is_hidden_base(base)]
+    for name, member in {name: member for base in bases for name, member in vars(base).items()}.items():
         if (
             not name.startswith("_")
             and member.__doc__
@@ -274,6 +281,10 @@ def _members(value: type[Any]) -> Iterator[tuple[str, Any]]:
         ):
             found = getattr(value, name) if isinstance(member, classmethod | staticmethod) else member
             yield name, found
+
+
+def _is_hidden_base(base: type) -> bool:
+    return base.__module__.startswith("anabranch.") and base.__name__ not in anabranch.__all__
 
 
 def _signature(value: Any) -> str:

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from anabranch.sdk.sync import SyncClient as SyncClient
     from anabranch.sdk.sync import SyncRun as SyncRun
     from anabranch.sdk.task import Task as Task
+    from anabranch.sdk.workflow.builder import WorkflowBuilder as WorkflowBuilder
+    from anabranch.sdk.workflow.places import WorkflowError as WorkflowError
+    from anabranch.sdk.workflow.steps import Step as Step
 
 __version__ = "0.1.0"
 
@@ -87,6 +90,9 @@ _HOMES = {
     "anabranch.sdk.run_result": ("RunResult",),
     "anabranch.sdk.sync": ("SyncClient", "SyncRun"),
     "anabranch.sdk.task": ("Task",),
+    "anabranch.sdk.workflow.builder": ("WorkflowBuilder",),
+    "anabranch.sdk.workflow.places": ("WorkflowError",),
+    "anabranch.sdk.workflow.steps": ("Step",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

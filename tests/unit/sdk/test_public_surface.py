@@ -37,6 +37,7 @@ def test_the_public_surface_is_exactly_this() -> None:
         "RunTimedOut",
         "Sequence",
         "ServerUnavailable",
+        "Step",
         "StoreRefused",
         "SyncClient",
         "SyncRun",
@@ -46,6 +47,8 @@ def test_the_public_surface_is_exactly_this() -> None:
         "TaskSpec",
         "TransformRules",
         "ValueGone",
+        "WorkflowBuilder",
+        "WorkflowError",
         "__version__",
         "agent",
     ]

@@ -1,0 +1,1 @@
+"""Builds requests in Python: `WorkflowBuilder`, with tasks as calls or as decorated functions."""
