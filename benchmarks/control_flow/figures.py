@@ -46,6 +46,7 @@ class OpenWaits:
         ended_seconds: from the first of these records to the last end of a wait on the log.
         p50_seconds, p99_seconds: from the record to the end of its wait, in the broker's time.
         idle_share: share of a core that all services used while the waits were open and nothing came.
+        processor_seconds: processor time by service from the first record to the last end.
     """
 
     waits: int
@@ -58,6 +59,7 @@ class OpenWaits:
     p99_seconds: float
     idle_share: float
     resident_mib: Mapping[str, float]
+    processor_seconds: Mapping[str, float]
     load: float
 
     @property
@@ -95,11 +97,13 @@ def loop_table(found: Sequence[LoopRun]) -> str:
 def waits_table(found: OpenWaits) -> str:
     """A Markdown table with one row."""
     sizes = ", ".join(f"{service} {size:.0f}" for service, size in found.resident_mib.items())
+    used = ", ".join(f"{service} {each:.1f}" for service, each in found.processor_seconds.items())
     return "\n".join(
         (
-            "| open waits | runs | ended by | sent a second | ended a second | p50 | p99 | MiB | idle share |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| open waits | runs | ended by | sent/s | ended/s | p50 | p99 | MiB | processor s | idle |",
+            "|---|---|---|---|---|---|---|---|---|---|",
             f"| {found.waits:,} | {found.runs:,} | {found.by} | {found.rate:,.0f} | {found.per_second:,.0f} "
-            f"| {found.p50_seconds:.2f} s | {found.p99_seconds:.2f} s | {sizes} | {found.idle_share:.3f} |",
+            f"| {found.p50_seconds:.2f} s | {found.p99_seconds:.2f} s | {sizes} | {used} "
+            f"| {found.idle_share:.3f} |",
         )
     )

@@ -28,8 +28,17 @@ def wait_by_signal(name: str) -> Json:
     return {"signal": name}
 
 
+def event_for(request_id: str, name: str) -> Json:
+    return {"type": "event", "name": "go", "key": name, "id": f"{request_id}-{name}", "data": name}
+
+
+def wait_by_event(name: str) -> Json:
+    return {"event": {"name": "go", "key": name}}
+
+
 BY: Mapping[str, tuple[Callable[[str], Json], Callable[[str, str], Json]]] = {
     "signal": (wait_by_signal, signal_for),
+    "event": (wait_by_event, event_for),
 }
 """By what ends the waits: the wait for a name, and the record that ends the wait of a run for it."""
 
@@ -50,9 +59,11 @@ class Waiting:
         self._until(lambda: self._waiting >= waits)
         opened = time.monotonic() - begun
         idle = self._idle()
+        pids = {process.popen.pid: process.service for process in self.cluster.processes}
+        before = processor_seconds(list(pids))
         sent_at = self._send(ids, each, rate)
-        begun = time.monotonic() - waits / rate
         self._until(lambda: len(self._ended) >= waits and self._completed >= len(ids))
+        used = processor_seconds(list(pids))
         delays = [self._ended[place] - at for place, at in sent_at.items()]
         first, last = min(sent_at.values()), max(self._ended.values())
         return OpenWaits(
@@ -66,6 +77,7 @@ class Waiting:
             p99_seconds=round(percentile(delays, 0.99), 3),
             idle_share=round(idle, 4),
             resident_mib={each.service: round(resident(each.popen.pid), 1) for each in self.cluster.processes},
+            processor_seconds={service: round(used[pid] - before[pid], 1) for pid, service in pids.items()},
             load=round(os.getloadavg()[0], 1),
         )
 

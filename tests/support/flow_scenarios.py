@@ -251,6 +251,44 @@ def an_approval_is_decided_twice(request_id: str, folder: Path) -> Scenario:
     )
 
 
+def event(request_id: str) -> Json:
+    return {"type": "event", "name": "paid", "key": request_id, "id": f"{request_id}-1", "data": {"amount": 5}}
+
+
+def an_event_before_its_wait(request_id: str, folder: Path) -> Scenario:
+    """The event comes before the kill, and its wait opens after it."""
+    return Scenario(
+        request(
+            request_id,
+            wait("one", signal="first"),
+            wait("paid", "one", event={"name": "paid", "key": request_id}),
+            effect("after", "{paid.amount}", dependencies=["paid"]),
+        ),
+        reached={"type": "task.waiting", "task": "one"},
+        trigger=[event(request_id)],
+        during=[signal(request_id, "first")],
+        results={"paid": {"amount": 5}, "after": 5},
+        effects={"after": 1},
+    )
+
+
+def an_event_while_nobody_listens(request_id: str, folder: Path) -> Scenario:
+    """The wait is open, and the event comes while its owner and that of the wait are away."""
+    second = {"event": {"name": "paid", "key": request_id}, "timeout": 20, "on_timeout": "value", "value": "no"}
+    return Scenario(
+        request(
+            request_id,
+            wait("paid", event={"name": "paid", "key": request_id}),
+            wait("again", "paid", **second),
+            effect("after", ["{paid.amount}", "{again}"], dependencies=["paid", "again"]),
+        ),
+        reached={"type": "task.waiting", "task": "paid"},
+        during=[event(request_id)],
+        results={"paid": {"amount": 5}, "again": "no"},
+        effects={"after": 1},
+    )
+
+
 # --- sub-runs ---------------------------------------------------------------------------------------------------
 
 
@@ -355,6 +393,8 @@ SCENARIOS: tuple[Make, ...] = (
     a_signal_before_its_wait,
     a_signal_before_its_run,
     an_approval_is_decided_twice,
+    an_event_before_its_wait,
+    an_event_while_nobody_listens,
     a_sub_run_is_requested,
     a_sub_run_runs,
     a_sub_run_answers,

@@ -17,6 +17,7 @@ from flow_scenarios import (
     a_signal_before_its_wait,
     a_sub_run_is_requested,
     an_approval_is_decided_twice,
+    an_event_before_its_wait,
 )
 from kill_rounds import KillRound
 
@@ -26,13 +27,14 @@ SHORT = (
     a_signal_before_its_wait,
     a_sub_run_is_requested,
     an_approval_is_decided_twice,
+    an_event_before_its_wait,
 )
 ROUNDS = 2
 COPIES = 2
 
 
-def test_every_service_is_killed_in_five_phases_of_control_flow(start: Start, kafka: str, redis_url: str) -> None:
-    """Both TaskGroups and the Agency, at once, while five runs are in their phases."""
+def test_every_service_is_killed_in_six_phases_of_control_flow(start: Start, kafka: str, redis_url: str) -> None:
+    """Both TaskGroups and the Agency, at once, while six runs are in their phases."""
     killing = KillRound(start(kafka, redis_url), random.Random(chosen_seed(40)), SHORT)
     killing.play("agency", "taskgroup")
 

@@ -40,10 +40,14 @@ def test_the_table_of_waits_has_the_rate_at_which_they_ended() -> None:
         p99_seconds=0.5,
         idle_share=0.01,
         resident_mib={"taskgroup": 80.0},
+        processor_seconds={"taskgroup": 1.25},
         load=1.0,
     )
 
-    assert "| 1,000 | 10 | signal | 500 | 400 | 0.10 s | 0.50 s | taskgroup 80 | 0.010 |" in waits_table(found)
+    assert (
+        "| 1,000 | 10 | signal | 500 | 400 | 0.10 s | 0.50 s | taskgroup 80 | taskgroup 1.2 | 0.010 |"
+        in waits_table(found)
+    )
     assert found.to_document()["ended_per_second"] == 400.0
 
 
