@@ -13,6 +13,7 @@ from typing import Any
 from browsers import chromium
 from dashboard_pages import PHONE, Dashboard
 from dev_system import DevSystem, dev_system
+from flow_requests import release
 from playwright.sync_api import Browser, expect
 from workflows import workflow_request
 
@@ -20,6 +21,7 @@ WORKFLOW = "rnaseq-dirt02-001"
 SMALL_WORKFLOW = "1000genome-chameleon-2ch-100k-001"
 SCALE = 0.03
 WINDOW = (1200, 740)
+FLOW_WINDOW = (1640, 700)
 MAX_BYTES = 250_000
 """Largest size of a picture in bytes."""
 
@@ -121,6 +123,13 @@ def _closer(board: Dashboard) -> None:
     board.page.mouse.move(x, y)
 
 
+def _zoomed(board: Dashboard) -> None:
+    """Zoom in until the notes on the tiles are legible, with the loop and the switch in the middle."""
+    scale = "document.querySelector('canvas[data-painted]').graph.view.scale"
+    graph = "document.querySelector('canvas[data-painted]').graph"
+    board.page.evaluate(f"{graph}.zoom(0.72 / {scale}, 0, 180)")
+
+
 def _planned(board: Dashboard) -> None:
     board.page.get_by_label("Start with").select_option(label="Fan out and join")
     board.button("Preview the plan").click()
@@ -149,9 +158,13 @@ def take_all(browser: Browser, system: DevSystem, folder: Path) -> None:
     fan = system.submit(gauges(480), wait=60)
     system.submit(held())
     small = system.submit(workflow_request(SMALL_WORKFLOW, "program", 0.001), wait=60)
+    released = system.submit(release())
     flow = system.submit(workflow_request(WORKFLOW, "program", SCALE) | {"labels": {"source": "wfcommons"}})
     graph = "canvas[data-painted]"
     pictures.take("live", f"/runs/{flow}/graph", graph, act=_half_way)
+    pictures.take("flow", f"/runs/{released}/graph", graph, size=FLOW_WINDOW, act=_zoomed)
+    timeline = f"/runs/{released}/timeline"
+    pictures.take("flow-timeline", timeline, ".timeline-bar", theme="dark", size=FLOW_WINDOW)
     pictures.take("runs", "/runs", "table.rows")
     pictures.take("phone", "/runs", "table.rows", size=PHONE, theme="dark")
     pictures.take("fan-out", f"/runs/{fan}/graph", graph, theme="dark")

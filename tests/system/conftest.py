@@ -3,17 +3,21 @@ browser."""
 
 from __future__ import annotations
 
+import mimetypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browsers import BrowserMissingError, chromium
 from cluster import Cluster, Start, User
 from dev_system import DevSystem, dev_system
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 
 SUPPORT = Path(__file__).parents[1] / "support"
+ASSETS = Path(__file__).parents[2] / "services/gateway/src/anabranch_gateway/dashboard/assets"
+ORIGIN = "http://dashboard.test/"
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +82,28 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI needs a browser: {missing}")
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def compute(browser: Browser) -> Iterator[Callable[..., Any]]:
+    """Calls `compute(module, expression, argument)` for a module of the dashboard; in the expression `m` is the
+    module and `x` the argument."""
+    page = browser.new_page()
+    page.route(f"{ORIGIN}**", _serve)
+    page.goto(ORIGIN)
+
+    def call(module: str, expression: str, argument: Any = None) -> Any:
+        script = f"async x => {{ const m = await import('/{module}'); return {expression}; }}"
+        return page.evaluate(script, argument)
+
+    yield call
+    page.close()
+
+
+def _serve(route: Route) -> None:
+    path = route.request.url.removeprefix(ORIGIN)
+    if not path:
+        route.fulfill(content_type="text/html", body="<!doctype html><title>parts</title>")
+        return
+    kind = mimetypes.guess_type(path)[0] or "text/javascript"
+    route.fulfill(content_type=kind, body=(ASSETS / path).read_text("utf-8"))

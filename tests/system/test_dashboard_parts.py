@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import mimetypes
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Route
 
 ASSETS = Path(__file__).parents[2] / "services/gateway/src/anabranch_gateway/dashboard/assets"
-ORIGIN = "http://dashboard.test/"
 
 Compute = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def compute(browser: Browser) -> Iterator[Compute]:
-    """Calls `compute(module, expression, argument)`; in the expression `m` is the module and `x` the argument."""
-    page = browser.new_page()
-    page.route(f"{ORIGIN}**", _serve)
-    page.goto(ORIGIN)
-
-    def call(module: str, expression: str, argument: Any = None) -> Any:
-        script = f"async x => {{ const m = await import('/{module}'); return {expression}; }}"
-        return page.evaluate(script, argument)
-
-    yield call
-    page.close()
-
-
-def _serve(route: Route) -> None:
-    path = route.request.url.removeprefix(ORIGIN)
-    if not path:
-        route.fulfill(content_type="text/html", body="<!doctype html><title>parts</title>")
-        return
-    kind = mimetypes.guess_type(path)[0] or "text/javascript"
-    route.fulfill(content_type=kind, body=(ASSETS / path).read_text("utf-8"))
 
 
 def test_the_page_preloads_every_module_that_it_imports() -> None:

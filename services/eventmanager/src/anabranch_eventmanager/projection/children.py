@@ -26,6 +26,7 @@ def add_child(run: dict[str, Any], entry: EventEntry) -> None:
     if len(known) < MAX_CHILDREN:
         index = entry.spans[0][0] if entry.spans else None
         added = {"run_id": child, "group": entry.group, "task": entry.task, "index": index, "status": "running"}
+        added |= {"started_at": entry.time, "ended_at": None}
         added |= {"attempt": entry.attempt} if (entry.attempt or 1) > 1 else {}
         run["children"] = [*known, added | ({"iteration": list(entry.iteration)} if entry.iteration else {})]
 
@@ -39,7 +40,7 @@ def end_children(run: dict[str, Any], action: str, entry: EventEntry) -> None:
     # The end of an attempt is not that of a later one, also if its event is read again.
     attempt = (entry.attempt or 1) if action == "retrying" else None
     run["children"] = [
-        {**each, "status": status}
+        {**each, "status": status, "ended_at": entry.time}
         if _is_of(each, entry)
         and (members is None or (each["index"] or 0) in members)
         and attempt in (None, each.get("attempt", 1))

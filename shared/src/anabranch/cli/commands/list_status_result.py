@@ -23,6 +23,7 @@ from anabranch.cli.render.tables import (
 )
 from anabranch.cli.render.tracebacks import Tracebacks
 from anabranch.core.errors import Misconfigured
+from anabranch.core.flow_texts import shown_status, text_of_loop, text_of_wait
 from anabranch.core.progress import percent, share_of_run
 from anabranch.core.waiting import waits_for
 from anabranch.core.wire.run_view import RunView, TaskView
@@ -99,7 +100,7 @@ class ListedRun:
 def tasks_of(view: RunView) -> Iterator[dict[str, Any]]:
     """The tasks of a view in order, each with the name of its group and its own."""
     for group, name, task in view.tasks():
-        yield {"group": group, "task": name, **task.to_document()}
+        yield {"group": group, "task": name, "path": view.path(group, name), **task.to_document()}
 
 
 def _show_view(view: RunView, waits: str | None) -> None:
@@ -121,11 +122,12 @@ def _show_view(view: RunView, waits: str | None) -> None:
         say(f"  sub-run of {view.parent['run_id']}, {view.parent['group']}/{view.parent['task']}")
     for child in view.children or ():
         index = "" if child["index"] is None else f"[{child['index']}]"
-        say(f"  sub-run {child['run_id']} of {child['group']}/{child['task']}{index}")
+        say(f"  sub-run {child['run_id']} of {child['group']}/{child['task']}{index}{_child_status(child)}")
     for group_name, group in view.groups.items():
         say(f"  {group_name}: {group.status}")
         for name, task in group.tasks.items():
-            say(f"    {name}: {task.status}{_members(task)}{_attempt(task)}{_because(task)}")
+            path = view.path(group_name, name)
+            say(f"    {path}: {shown_status(task)}{_members(task)}{_attempt(task)}{_flow(task)}{_because(task)}")
             for progress in task.progress:
                 say(f"      {_progress(progress)}")
     if view.alive:
@@ -140,6 +142,21 @@ def _said(command: Mapping[str, Any]) -> str:
     """Who gave a command, and why."""
     by = f" by {command['by']}" if command.get("by") else ""
     return by + (f": {continued(command['reason'])}" if command.get("reason") else "")
+
+
+def _child_status(child: Mapping[str, Any]) -> str:
+    return f": {child['status']}" if child.get("status") else ""
+
+
+def _flow(task: TaskView) -> str:
+    """The iterations of a loop, what ended a wait, and what the members of a task wait for since when."""
+    parts = [text_of_loop(task.loop)] if task.loop is not None else []
+    parts += [f"ended by {task.ended_by}"] if task.ended_by is not None else []
+    if task.waits:
+        since = moment(timestamp(min(wait["since"] for wait in task.waits)))
+        more = f" and {len(task.waits) - 1} more" if len(task.waits) > 1 else ""
+        parts.append(f"waits for {text_of_wait(task.waits[0])}{more} since {since}")
+    return "".join(f", {part}" for part in parts)
 
 
 def _because(task: TaskView) -> str:
@@ -206,4 +223,5 @@ TASK_COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
     *fields("group", "task", "status", "members", "started", "completed", "failed", "held", "attempts"),
     Column("started at", lambda task: timestamp(task.get("started_at"))),
     Column("ended at", lambda task: timestamp(task.get("ended_at"))),
+    Column("path", lambda task: task["path"]),
 )

@@ -105,11 +105,13 @@ def short_line(text: str, limit: int = 160) -> str:
 
 
 def failure_location(failure: Mapping[str, Any]) -> str:
-    """The place of a failure: `group/member`, `group/task[index]`, or the run."""
+    """The place of a failure: `group/member`, `group/task[index]`, each with its iteration, or the run."""
     if not failure.get("group"):
         return "the run"
     index = "" if failure.get("index") is None else f"[{failure['index']}]"
-    return f"{failure['group']}/{failure.get('member') or str(failure.get('task')) + index}"
+    iteration = failure.get("iteration")
+    where = f" in iteration {'.'.join(map(str, iteration))}" if iteration else ""
+    return f"{failure['group']}/{failure.get('member') or str(failure.get('task')) + index}{where}"
 
 
 def continued(text: str) -> str:

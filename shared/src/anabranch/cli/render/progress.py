@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.render.heat import Counted, Heat
+from anabranch.core.flow_texts import AWAITING, text_of_wait
+from anabranch.core.names import path_in_loops
 from anabranch.core.progress import run_share, task_share
 from anabranch.core.waiting import reason
 from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
@@ -70,6 +72,12 @@ class TaskProgress:
     failures: list[ShownFailure] = field(default_factory=list)
     iteration: tuple[int, ...] = ()
     """The iteration of the loops around the task."""
+    in_loop: str | None = None
+    """The innermost of these loops, a task of the same group."""
+    awaits: str | None = None
+    """What its members wait for; None if none is known to wait."""
+    loop: dict[str, Any] | None = None
+    """Of a loop, its iterations: how many have `ended` and `failed`, and the number of the `running` one."""
 
     def in_iteration(self, iteration: tuple[int, ...]) -> TaskProgress:
         """The task as it begins an iteration."""
@@ -82,6 +90,7 @@ class TaskProgress:
             level=self.level,
             failures=self.failures,
             iteration=iteration,
+            in_loop=self.in_loop,
         )
 
     @property
@@ -99,7 +108,9 @@ class TaskProgress:
         of_member = entry.spans is not None or entry.index is not None
         if entry.type != "task.log":
             self.lacks_agent = str(entry.data["agent"]) if entry.data.get("reason") == "no_agent" else None
-        if entry.type == "task.expanded":
+        if entry.type == "task.waiting" and self.lacks_agent is None:
+            self._wait(entry)
+        elif entry.type == "task.expanded":
             self._expand(entry)
         elif entry.type == "task.started":
             self._start(entry, members)
@@ -109,6 +120,21 @@ class TaskProgress:
             self._end(entry, joined_status(entry.data))
         elif entry.type in _ENDS:
             self._count_end(entry, members, of_member)
+
+    def _wait(self, entry: EventEntry) -> None:
+        self.awaits = text_of_wait(entry.data)
+        self.status = AWAITING
+        self.began = self.began or entry.time
+
+    def apply_iteration(self, action: str, number: int, time: float) -> None:
+        """Count an event of an iteration of this loop."""
+        loop = self.loop or {"running": None, "ended": 0, "failed": 0}
+        if action == "started":
+            self.status, self.began = "running", self.began or time
+            self.loop = loop | {"running": number}
+        else:
+            failed = loop["failed"] + (action == "failed")
+            self.loop = {"running": None, "ended": number + 1, "failed": failed}
 
     def _expand(self, entry: EventEntry) -> None:
         self.expanded = True
@@ -143,6 +169,8 @@ class TaskProgress:
         # A held task has not ended: its join waits for the decision about its only member.
         if not of_member and not entry.data.get("held"):
             self._end(entry, _ENDS[entry.type])
+        elif self.awaits is not None and self.status == AWAITING and self.done >= (self.total or 1):
+            self.status = "running"
 
     def _fail(self, entry: EventEntry, members: int) -> None:
         """Skip the failure event of a dismissed member: the member was counted as failed when it was held."""
@@ -178,7 +206,7 @@ class TaskProgress:
 
     def _end(self, entry: EventEntry, status: str) -> None:
         self.status = status
-        self.ended = entry.time
+        self.ended, self.awaits = entry.time, None
 
 
 @dataclass(slots=True)
@@ -188,6 +216,17 @@ class GroupProgress:
     name: str
     status: str = "waiting"
     tasks: dict[str, TaskProgress] = field(default_factory=dict)
+
+    def path(self, task: TaskProgress) -> str:
+        """The name of a task with the iterations of its loops: `writing[3]/draft`."""
+        if not task.iteration:
+            return task.name
+        loops: list[str] = []
+        loop: TaskProgress | None = task
+        while loop is not None and loop.in_loop is not None and len(loops) < len(task.iteration):
+            loops.append(loop.in_loop)
+            loop = self.tasks.get(loop.in_loop)
+        return path_in_loops(self.name, task.name, loops[::-1], task.iteration)
 
 
 @dataclass(slots=True)
@@ -214,6 +253,7 @@ class RunProgress:
                 expanded=task.spec.expansion_config is not None,
                 needs=tuple(need.key for need in task.needs if need.kind in ("produced", "external")),
                 level=task.level,
+                in_loop=task.spec.in_loop,
             )
         return progress
 
@@ -246,12 +286,16 @@ class RunProgress:
             self._apply_to_task(self.group(entry.group).tasks, entry.task, entry)
 
     def _apply_to_task(self, tasks: dict[str, TaskProgress], name: str, entry: EventEntry) -> None:
-        if entry.type.startswith("iteration."):
-            return
         task = tasks.setdefault(name, TaskProgress(name))
-        if entry.iteration > task.iteration:  # the task of a loop begins again
-            task = tasks[name] = task.in_iteration(entry.iteration)
-        task.apply(entry)
+        is_loop = entry.type.startswith("iteration.")
+        iteration = entry.iteration[:-1] if is_loop else entry.iteration
+        if iteration > task.iteration:  # the task of a loop begins again
+            task.in_loop = entry.data.get("in_loop", task.in_loop)
+            task = tasks[name] = task.in_iteration(iteration)
+        if is_loop:
+            task.apply_iteration(entry.type.removeprefix("iteration."), entry.iteration[-1], entry.time)
+        else:
+            task.apply(entry)
 
     @property
     def tasks(self) -> Iterable[TaskProgress]:

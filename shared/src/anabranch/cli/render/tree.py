@@ -14,6 +14,7 @@ from anabranch.cli.render.heat import HeatCell
 from anabranch.cli.render.output import count, seconds, short_line
 from anabranch.cli.render.progress import GroupProgress, RunProgress, TaskProgress
 from anabranch.cli.render.rates import Rate, RateMeter
+from anabranch.core.flow_texts import text_of_loop
 from anabranch.core.progress import percent
 
 if TYPE_CHECKING:
@@ -48,7 +49,15 @@ class Signs:
 
 
 UNICODE = Signs(
-    {"completed": "✓", "failed": "✗", "running": "●", "skipped": "–", "cancelled": "■", "timed_out": "■"},
+    {
+        "completed": "✓",
+        "failed": "✗",
+        "running": "●",
+        "awaiting": "◌",
+        "skipped": "–",
+        "cancelled": "■",
+        "timed_out": "■",
+    },
     "○",
     "━",
     "─",
@@ -58,7 +67,15 @@ UNICODE = Signs(
     "×",
 )
 ASCII = Signs(
-    {"completed": "+", "failed": "x", "running": "*", "skipped": "-", "cancelled": "!", "timed_out": "!"},
+    {
+        "completed": "+",
+        "failed": "x",
+        "running": "*",
+        "awaiting": "?",
+        "skipped": "-",
+        "cancelled": "!",
+        "timed_out": "!",
+    },
     ".",
     "=",
     "-",
@@ -72,6 +89,7 @@ _STYLES = {
     "failed": "red",
     "running": "cyan",
     "compensating": "yellow",
+    "awaiting": "magenta",
     "skipped": "yellow",
     "cancelled": "yellow",
     "timed_out": "yellow",
@@ -166,12 +184,18 @@ class _Drawing:
 
     def _task(self, group: GroupProgress, task: TaskProgress) -> Text:
         line = self._mark(task.status)
-        line.append(f" {_fitted(task.name, self._names)}  ")
+        line.append(f" {_fitted(group.path(task), self._names)}  ")
         if task.expanded and task.total and task.status != "waiting":
             self._fan_out(line, group, task)
         elif task.status == "waiting":
             needs = ", ".join(task.needs)
             line.append(f"waits for {needs}" if needs else "waits to start", style="dim")
+        elif task.awaits is not None:
+            line.append(
+                f"waits for {short_line(task.awaits, max(20, self._canvas.width - INDENT))}", style="magenta"
+            )
+        elif task.loop is not None:
+            line.append(text_of_loop(task.loop) + took(task), style="dim")
         elif task.because is not None:
             line.append(short_line(task.because, max(20, self._canvas.width - INDENT)), style="dim")
         else:
@@ -250,7 +274,8 @@ class _Drawing:
     def _name_columns(self) -> int:
         from rich.cells import cell_len
 
-        longest = max((cell_len(task.name) for task in self._progress.tasks), default=0)
+        groups = self._progress.groups.values()
+        longest = max((cell_len(group.path(task)) for group in groups for task in group.tasks.values()), default=0)
         return max(NAME_COLUMNS[0], min(longest, NAME_COLUMNS[1], self._canvas.width // 3))
 
 

@@ -4,6 +4,7 @@ Pure."""
 from __future__ import annotations
 
 from anabranch.cli.render.progress import GroupProgress, RunProgress, ShownFailure, TaskProgress
+from anabranch.core.flow_texts import shown_status, text_of_wait
 from anabranch.core.wire.run_view import RunView, TaskView
 
 
@@ -29,7 +30,7 @@ def _task(name: str, state: TaskView) -> TaskProgress:
         name,
         state.members,
         expanded=state.expanded,
-        status=state.status,
+        status=shown_status(state),
         started=state.started,
         completed=state.completed,
         failed=state.failed,
@@ -38,4 +39,8 @@ def _task(name: str, state: TaskView) -> TaskProgress:
         because=state.because,
         began=state.started_at,
         ended=state.ended_at,
+        iteration=tuple(state.iteration or ()),
+        in_loop=state.in_loop,
+        awaits=text_of_wait(state.waits[0]) if state.waits else None,
+        loop=state.loop,
     )

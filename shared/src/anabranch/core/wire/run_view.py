@@ -209,8 +209,8 @@ class RunView:
         executions, duration_seconds: of an ended run whose own view is missing or has expired, else None.
         alive: those of `workers` with a fresh heartbeat; None if they were not looked up.
         parent: the member that a sub-run is the work of: `{"run_id", "group", "task", "index", ...}`.
-        children: the first sub-runs of the run: `{"run_id", "group", "task", "index", "status"}`, in a loop with
-            `iteration`; `child_count` of all.
+        children: the first sub-runs of the run: `{"run_id", "group", "task", "index", "status", "started_at",
+            "ended_at"}`, in a loop with `iteration`, after a retry with `attempt`; `child_count` of all.
         definition: the definition that the run was admitted with: `{"name", "version", "hash"}`.
         forked_from: the run id of the run that this one is a fork of.
         extra: fields that this release does not know.

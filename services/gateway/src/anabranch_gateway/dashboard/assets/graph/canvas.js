@@ -2,6 +2,7 @@
 /** A graph on a canvas that users pan, zoom and navigate by keys. It paints only when something has changed. */
 
 import { drawPart, rounded, traceEdge } from "./draw.js";
+import { drawPulse } from "./draw_loop.js";
 import { gestures } from "./gestures.js";
 import { neighbours } from "./order.js";
 import { readPalette } from "./palette.js";
@@ -9,6 +10,8 @@ import { Tiles } from "./tiles.js";
 import { centred, fitted, clamped, nodeAt, panned, revealed, neighbourTowards, zoomed } from "./viewport.js";
 
 const ZOOM_SETTLE_MS = 140;
+/** Period of the pulse of a running iteration, and milliseconds between two of its pictures. */
+const PULSE = { period: 1400, every: 90 };
 const ARROWS = /** @type {Record<string, "left" | "right" | "up" | "down">} */ ({
   ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down",
 });
@@ -18,6 +21,8 @@ export class GraphCanvas {
   #size = { width: 1, height: 1 };
   #scene = /** @type {import("./draw.js").Scene | null} */ (null);
   #neighbours = /** @type {{ before: number[][], after: number[][] }} */ ({ before: [], after: [] });
+  /** The same of the edges that are drawn: not of those between a loop and its body. */
+  #drawn = this.#neighbours;
   #hovered = -1;
   #selected = -1;
   #emphasised = /** @type {Set<number> | null} */ (null);
@@ -25,6 +30,7 @@ export class GraphCanvas {
   #isPaintScheduled = false;
   #zoomedAt = -Infinity;
   #palette = readPalette();
+  #pulses = 0;
 
   /**
    * @param {HTMLCanvasElement} canvas
@@ -51,6 +57,7 @@ export class GraphCanvas {
   }
 
   stop() {
+    clearInterval(this.#pulses);
     this.resizing.disconnect();
     this.stopGestures();
     this.#scene = null;
@@ -59,9 +66,16 @@ export class GraphCanvas {
   /** @param {import("./draw.js").Scene} scene a new layout is fitted into the canvas, unless the user has moved the view */
   show(scene) {
     const other = this.#scene?.layout !== scene.layout;
+    const marked = looksOf(this.#scene) !== looksOf(scene);
     this.#scene = scene;
+    this.#pulse();
+    if (!other && marked) {
+      this.tiles.clear();
+      this.#schedulePaint();
+    }
     if (!other) return;
     this.#neighbours = neighbours(scene.nodes.length, scene.edges);
+    this.#drawn = scene.marks.size ? neighbours(scene.nodes.length, scene.edges.filter((_, nth) => scene.marks.get(nth)?.look !== "inside")) : this.#neighbours;
     this.tiles.clear();
     if (!this.#moved) this.fit();
     this.#schedulePaint();
@@ -73,6 +87,15 @@ export class GraphCanvas {
     const boxes = this.#scene.layout.nodes;
     this.tiles.invalidate(nodes.map((node) => boxes[node]));
     this.#schedulePaint();
+  }
+
+  /** Repaints while an iteration runs, unless the user wants no motion. */
+  #pulse() {
+    const runs = this.#scene?.nodes.some((node) => node.status === "running" && node.loop && node.loop.running !== null);
+    const wanted = Boolean(runs) && !matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (wanted === this.#pulses > 0) return;
+    clearInterval(this.#pulses);
+    this.#pulses = wanted ? window.setInterval(() => this.#schedulePaint(), PULSE.every) : 0;
   }
 
   recolour() {
@@ -247,6 +270,13 @@ export class GraphCanvas {
     this.context.save();
     this.context.scale(scale, scale);
     this.context.translate(-x, -y);
+    if (this.#pulses && !this.#emphasised) {
+      const phase = (performance.now() % PULSE.period) / PULSE.period;
+      for (const node of this.visible()) {
+        const box = scene.layout.nodes[node];
+        if (box.head) drawPulse(this.context, scene.nodes[node], box, phase, this.#palette);
+      }
+    }
     if (this.#emphasised) this.#fadeOthers(scene, this.#emphasised);
     for (const node of new Set([this.#hovered, this.#selected])) {
       if (node >= 0 && scene.layout.nodes[node]) this.#highlight(scene, node, node === this.#selected ? 2.5 : 1.5);
@@ -261,7 +291,7 @@ export class GraphCanvas {
     this.context.rect(x, y, this.#size.width / scale, this.#size.height / scale);
     for (const nth of this.visible()) {
       const box = scene.layout.nodes[nth];
-      this.context.rect(box.x, box.y, box.width, box.height);
+      if (!box.head) this.context.rect(box.x, box.y, box.width, box.height);
     }
     // Even-odd: the rectangle of the view is inside, each node in it is outside.
     this.context.clip("evenodd");
@@ -273,7 +303,9 @@ export class GraphCanvas {
     this.context.globalAlpha = 0.78;
     for (const node of this.visible()) {
       if (emphasised.has(node)) continue;
-      rounded(this.context, scene.layout.nodes[node], 7);
+      const box = scene.layout.nodes[node];
+      // Of a loop only the head: its body may be among the others.
+      rounded(this.context, box.head ? { ...box, height: box.head } : box, 7);
       this.context.fill();
     }
     this.context.globalAlpha = 1;
@@ -285,14 +317,14 @@ export class GraphCanvas {
     context.save();
     this.#behindNodes(scene);
     context.beginPath();
-    for (const before of this.#neighbours.before[node]) traceEdge(context, scene.layout.nodes[before], scene.layout.nodes[node], null);
-    for (const after of this.#neighbours.after[node]) traceEdge(context, scene.layout.nodes[node], scene.layout.nodes[after], null);
+    for (const before of this.#drawn.before[node]) traceEdge(context, scene.layout.nodes[before], scene.layout.nodes[node], null);
+    for (const after of this.#drawn.after[node]) traceEdge(context, scene.layout.nodes[node], scene.layout.nodes[after], null);
     context.strokeStyle = this.#palette.accent;
     context.lineWidth = Math.max(1.6, 1.2 / this.#view.scale);
     context.stroke();
     context.restore();
     context.strokeStyle = this.#palette.accent;
-    const adjacent = [...this.#neighbours.before[node], ...this.#neighbours.after[node]];
+    const adjacent = [...this.#drawn.before[node], ...this.#drawn.after[node]];
     context.lineWidth = Math.max(1, 1 / this.#view.scale);
     for (const each of adjacent) {
       rounded(context, scene.layout.nodes[each], 7);
@@ -303,3 +335,6 @@ export class GraphCanvas {
     context.stroke();
   }
 }
+
+/** Key of how the edges of a scene look. @param {import("./draw.js").Scene | null} scene */
+const looksOf = (scene) => (scene ? [...scene.marks].map(([nth, { look }]) => `${nth}${look}`).join() : "");

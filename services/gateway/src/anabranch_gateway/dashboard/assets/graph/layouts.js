@@ -7,11 +7,11 @@ let lastId = 0;
 /**
  * @param {import("./layout.js").LayoutNode[]} nodes
  * @param {import("./order.js").Edge[]} edges
- * @param {boolean} framed
+ * @param {{ framed: boolean, labelled: number[] }} how
  * @param {AbortSignal} signal
  * @returns {Promise<import("./layout.js").Layout>} never settles once the signal has fired
  */
-export function layoutOf(nodes, edges, framed, signal) {
+export function layoutOf(nodes, edges, how, signal) {
   const layoutWorker = (worker ??= new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
   const id = (lastId += 1);
   return new Promise((resolve, reject) => {
@@ -27,6 +27,6 @@ export function layoutOf(nodes, edges, framed, signal) {
       { signal: stop.signal },
     );
     layoutWorker.addEventListener("error", (event) => reject(new Error(`the layout failed: ${event.message}`)), { signal: stop.signal });
-    layoutWorker.postMessage({ id, nodes, edges, framed });
+    layoutWorker.postMessage({ id, nodes, edges, how });
   });
 }

@@ -89,13 +89,18 @@ export function revealed(view, box, width, height) {
 }
 
 /**
- * The node at a point of the plane, or -1.
+ * The node at a point of the plane, or -1. Inside of a loop's box it is a task of its body, where there is one.
  * @param {import("./layout.js").Box[]} boxes
  * @param {number} x
  * @param {number} y
  */
 export function nodeAt(boxes, x, y) {
-  return boxes.findIndex((box) => x >= box.x && x <= box.x + box.width && y >= box.y && y <= box.y + box.height);
+  let found = -1;
+  boxes.forEach((box, nth) => {
+    if (x < box.x || x > box.x + box.width || y < box.y || y > box.y + box.height) return;
+    if (found < 0 || box.width * box.height < boxes[found].width * boxes[found].height) found = nth;
+  });
+  return found;
 }
 
 /**

@@ -1,8 +1,8 @@
 // @ts-check
-/** Web worker that computes layouts, so that the page stays responsive: {id, nodes, edges, framed} in, {id, layout} out. */
+/** Web worker that computes layouts, so that the page stays responsive: {id, nodes, edges, how} in, {id, layout} out. */
 
 import { layout } from "./layout.js";
 
 addEventListener("message", ({ data }) => {
-  postMessage({ id: data.id, layout: layout(data.nodes, data.edges, { framed: data.framed }) });
+  postMessage({ id: data.id, layout: layout(data.nodes, data.edges, data.how) });
 });

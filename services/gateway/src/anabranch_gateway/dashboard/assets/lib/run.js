@@ -1,6 +1,7 @@
 // @ts-check
 /** Converts the view of a run into the shapes that the tabs need. Pure. */
 
+import { flowNote, pathOfTask, statusOfTask } from "./flow.js";
 import { counted, integer } from "./format.js";
 import { duration } from "./time.js";
 
@@ -79,6 +80,8 @@ export function noteOf(task) {
     const members = ended >= task.members || ended === 0 ? counted(task.members, "member") : `${integer(ended)} of ${integer(task.members)}`;
     return [members, task.failed ? `${integer(task.failed)} failed` : took].filter(Boolean).join(" · ");
   }
+  const flow = flowNote(task, took);
+  if (flow) return flow;
   return [task.agent, took].filter(Boolean).join(" · ");
 }
 
@@ -96,34 +99,75 @@ export function withStatuses(nodes, view) {
   const changed = [];
   const next = nodes.map((node, nth) => {
     const task = view?.groups?.[node.group]?.tasks?.[node.task];
-    if (!task || !LIVE.some((field) => task[field] !== undefined && task[field] !== node[field])) return node;
+    const newer = task && { ...task, status: statusOfTask(task) };
+    const isFlow = newer && hasFlow(newer, node);
+    if (!newer || !(LIVE.some((field) => newer[field] !== undefined && newer[field] !== node[field]) || (isFlow && flowChanged(newer, node)))) return node;
     changed.push(nth);
-    return { ...node, ...Object.fromEntries(LIVE.map((field) => [field, task[field] ?? node[field]])) };
+    const live = Object.fromEntries(LIVE.map((field) => [field, newer[field] ?? node[field]]));
+    return { ...node, ...live, ...(isFlow ? Object.fromEntries(FLOW.map((field) => [field, newer[field] ?? null])) : {}) };
   });
   return { nodes: next, changed };
 }
 
 const LIVE = ["status", "started", "completed", "failed", "held", "share", "members", "started_at", "ended_at", "expanded"];
+/** Fields that a view leaves out if they have no value: a loop's next iteration may lack those of the last one. */
+const FLOW = ["waits", "iteration", "loop", "chosen", "ended_by", "reason", "because"];
+
+/** @param {any} task @param {any} node */
+const hasFlow = (task, node) => Boolean(task.waits?.length || task.iteration || task.loop || task.ended_by || task.because || task.chosen !== undefined || node.waits?.length || node.because);
+
+/** @param {any} task @param {any} node */
+const flowChanged = (task, node) => FLOW.some((field) => text(task[field]) !== text(node[field]));
+
+/** An empty list is as good as none. @param {any} value */
+const text = (value) => JSON.stringify(value?.length === 0 ? null : (value ?? null));
+
+/** Sub-runs of one task that a timeline shows, each with a row. */
+const MAX_CHILD_ROWS = 20;
 
 /**
- * The bars of a timeline in seconds since the run's start, by group, in order of their start.
+ * The bars of a timeline in seconds since the run's start, by group, in order of their start. A loop has a part for each
+ * of its last iterations; a sub-run has a bar below its task.
  * @param {any} view
  * @param {number} now
  */
 export function timeline(view, now) {
-  const rows = taskRows(view);
+  const rows = taskRows(view).map((row) => ({ ...row, status: statusOfTask(row) }));
   const known = rows.flatMap((row) => (row.started_at === null || row.started_at === undefined ? [] : [row.started_at]));
   const began = Math.min(view.started_at ?? view.submitted_at ?? now, ...known);
   const end = Math.max(began + 0.001, view.ended_at ?? now, ...rows.map((row) => row.ended_at ?? began));
+  const bar = (/** @type {any} */ row) => {
+    const at = row.started_at ?? null;
+    const isOpen = row.status === "running" || row.status === "awaiting";
+    return { at: at === null ? null : at - began, length: at === null ? null : Math.max(0, (row.ended_at ?? (isOpen ? end : at)) - at) };
+  };
+  const children = childrenByTask(view);
   /** @type {Map<string, any[]>} */
   const groups = new Map();
   for (const row of rows) {
     const bars = groups.get(row.group) ?? [];
-    const at = row.started_at ?? null;
-    bars.push({ ...row, at: at === null ? null : at - began, length: at === null ? null : Math.max(0, (row.ended_at ?? (row.status === "running" ? end : at)) - at) });
+    const parts = row.loop ? partsOf(row.loop, end).map((/** @type {any} */ part) => ({ ...part, ...bar({ ...part, status: "completed" }) })) : [];
+    const below = (children.get(taskId(row)) ?? []).slice(0, MAX_CHILD_ROWS).map((/** @type {any} */ child) => ({ ...child, ...bar(child) }));
+    bars.push({ ...row, ...bar(row), path: pathOfTask(row, view.groups[row.group].tasks), parts, children: below });
     groups.set(row.group, bars);
   }
   const ordered = [...groups].map(([group, bars]) => ({ group, bars: bars.sort((a, b) => (a.at ?? Infinity) - (b.at ?? Infinity)) }));
   ordered.sort((a, b) => (a.bars[0]?.at ?? Infinity) - (b.bars[0]?.at ?? Infinity));
   return { began, span: end - began, groups: ordered };
+}
+
+/** The iterations of a loop of which the times are known, the running one last. @param {import("./flow.js").LoopState} loop @param {number} end */
+function partsOf(loop, end) {
+  const parts = loop.last.filter((each) => each.started_at !== null).map((each) => ({ ...each, isRunning: false }));
+  const last = loop.last.at(-1);
+  if (loop.running !== null && last) parts.push({ number: loop.running, status: "running", started_at: last.ended_at, ended_at: end, isRunning: true });
+  return parts;
+}
+
+/** @param {any} view @returns {Map<string, any[]>} */
+function childrenByTask(view) {
+  const found = new Map();
+  const ordered = [...(view.children ?? [])].sort((a, b) => (a.index ?? 0) - (b.index ?? 0) || a.started_at - b.started_at);
+  for (const child of ordered) found.set(taskId(child), [...(found.get(taskId(child)) ?? []), child]);
+  return found;
 }

@@ -16,12 +16,14 @@ const CLOCK = `${RING}M7.1 4v4.6l3 1.9l.9-1.4l-2.3-1.4V4Z`;
 const DIAMOND_SKIP = "M8 1L15 8L8 15L1 8ZM8 3.6L3.6 8L8 12.4L12.4 8Z";
 const BARS = "M3.5 2.5h3.2v11H3.5ZM9.3 2.5h3.2v11H9.3Z";
 const SHIELD = "M8 1.2L14 3.6v4.6c0 3.4-2.6 5.6-6 6.8c-3.4-1.2-6-3.4-6-6.8V3.6ZM7 5v6h2V5Z";
+const HOURGLASS = "M3 1.5h10v2.2L9.6 8l3.4 4.3v2.2H3v-2.2L6.4 8L3 3.7ZM5 3.3L8 7l3-3.7ZM8 9l-3 3.7h6Z";
 const DOTTED = "M8 5.5a2.5 2.5 0 1 0 0 5a2.5 2.5 0 1 0 0-5ZM8 1.75a6.25 6.25 0 1 0 0 12.5a6.25 6.25 0 1 0 0-12.5ZM8 3.2a4.8 4.8 0 1 1 0 9.6a4.8 4.8 0 1 1 0-9.6Z";
 
 /** @type {Record<string, Appearance>} */
 const APPEARANCES = {
   waiting: appearance("Waiting", "idle", HOLLOW, true),
   accepted: appearance("Accepted", "idle", DOTTED, true),
+  awaiting: appearance("Awaiting", "held", HOURGLASS, true),
   queued: appearance("Queued", "idle", DOTTED, true),
   running: appearance("Running", "running", HALF, true),
   retrying: appearance("Retrying", "running", HALF, true),

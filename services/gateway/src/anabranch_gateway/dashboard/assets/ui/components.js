@@ -137,7 +137,7 @@ export function Command({ text, label = "the command" }) {
 
 /** @param {{ items: [string, any][] }} properties */
 export function Details({ items }) {
-  return html`<dl class="facts">${items.filter(([, value]) => value !== null && value !== undefined && value !== "").map(
+  return html`<dl class="facts">${items.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false).map(
     ([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`,
   )}</dl>`;
 }

@@ -2,6 +2,7 @@
 /** The graph as a component: a canvas with controls, and descriptions for screen readers. */
 
 import { GraphCanvas } from "../graph/canvas.js";
+import { edgeMarks, flowText, parentsOf, shownName } from "../lib/flow.js";
 import { isFanOut, noteOf } from "../lib/run.js";
 import { appearanceOf } from "../lib/status.js";
 import { counted, sharedPrefix } from "../lib/format.js";
@@ -19,12 +20,15 @@ import { Icon } from "./icons.js";
 export function sceneNode(node, heat, hidden = 0) {
   const members = Math.max(1, node.members ?? 1);
   return {
-    name: hidden ? `…${node.task.slice(hidden)}` : node.task,
+    name: hidden ? `…${node.task.slice(hidden)}` : shownName(node),
     note: noteOf(node),
     status: node.held > 0 && appearanceOf(node.status).open ? "held" : node.status,
     wide: isFanOut(node),
     share: { completed: (node.completed ?? 0) / members, failed: (node.failed ?? 0) / members, running: (node.running ?? 0) / members },
     heat: heat ?? null,
+    kind: node.kind ?? "task",
+    bound: node.bound ?? "",
+    loop: node.loop ?? null,
   };
 }
 
@@ -33,11 +37,11 @@ const shapeOf = (nodes, edges) => `${nodes.length}/${edges.length}/${nodes.map((
 
 /**
  * @param {{
- *   nodes: any[], edges: [number, number][], heats?: Map<string, any>, framed?: boolean, label: string,
+ *   nodes: any[], edges: [number, number][], optional?: number[], heats?: Map<string, any>, framed?: boolean, label: string,
  *   matching?: Set<number> | null, onOpen: (node: number) => void, onSeen?: (nodes: number[]) => void, selected?: number,
  * }} properties
  */
-export function Graph({ nodes, edges, heats, framed = true, label, matching = null, onOpen, onSeen, selected = -1 }) {
+export function Graph({ nodes, edges, optional, heats, framed = true, label, matching = null, onOpen, onSeen, selected = -1 }) {
   const { theme, notify } = useApp();
   const canvas = useRef(/** @type {any} */ (null));
   const graph = useRef(/** @type {GraphCanvas | null} */ (null));
@@ -48,6 +52,7 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
   const hidden = useMemo(() => sharedPrefix(nodes.map((node) => node.task)), [nodes.length]);
   const hiddenOfGroups = useMemo(() => sharedPrefix([...new Set(nodes.map((node) => node.group))]), [nodes.length]);
   const shape = useMemo(() => shapeOf(nodes, edges), [nodes, edges]);
+  const marks = useMemo(() => edgeMarks(nodes, edges, optional), [nodes, edges]);
 
   useEffect(() => {
     const canvasGraph = new GraphCanvas(canvas.current, {
@@ -64,8 +69,10 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
 
   useEffect(() => {
     const stop = new AbortController();
-    const wanted = nodes.map((node) => ({ group: node.group, wide: isFanOut(node) }));
-    layoutOf(wanted, edges, framed, stop.signal).then(setLayout, (error) => notify(String(error.message), "bad"));
+    const parents = parentsOf(nodes);
+    const wanted = nodes.map((node, nth) => ({ group: node.group, wide: isFanOut(node), parent: parents[nth], section: node.phase ?? "" }));
+    const labelled = [...marks].flatMap(([nth, mark]) => (mark.label ? [edges[nth][1]] : []));
+    layoutOf(wanted, edges, { framed, labelled }, stop.signal).then(setLayout, (error) => notify(String(error.message), "bad"));
     return () => stop.abort();
   }, [shape]);
 
@@ -74,7 +81,7 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
     if (!layout || layout.nodes.length !== nodes.length) return;
     const before = shown.current;
     shown.current = { nodes, heats };
-    graph.current?.show({ layout, framed, edges, hidden: hiddenOfGroups, nodes: nodes.map((node) => sceneNode(node, heats?.get(node.id), hidden)) });
+    graph.current?.show({ layout, framed, edges, marks, hidden: hiddenOfGroups, nodes: nodes.map((node) => sceneNode(node, heats?.get(node.id), hidden)) });
     graph.current?.changed(nodes.flatMap((node, nth) => (before.nodes[nth] !== node || before.heats?.get(node.id) !== heats?.get(node.id) ? [nth] : [])));
   }, [layout, nodes, heats, framed]);
   useEffect(() => graph.current?.emphasise(matching), [matching]);
@@ -99,5 +106,6 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
 function describe(node) {
   if (!node) return "";
   const members = node.expanded && node.members !== null ? `, ${counted(node.members, "member")}` : "";
-  return `${node.group}, ${node.task}: ${appearanceOf(node.status).label}${members}`;
+  const flow = flowText(node);
+  return `${node.group}, ${shownName(node)}: ${appearanceOf(node.status).label}${members}${flow ? `, ${flow}` : ""}`;
 }

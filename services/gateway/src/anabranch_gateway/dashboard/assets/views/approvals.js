@@ -35,7 +35,7 @@ const keyOf = (approval) => [approval.run_id, approval.group, approval.task, app
 const placeOf = (approval) => `${approval.group} / ${approval.task}${approval.index === null ? "" : ` [${approval.index}]`}`;
 
 /** @param {{ approval: any, onDecided: () => void }} properties */
-function Approval({ approval, onDecided }) {
+export function Approval({ approval, onDecided }) {
   const app = useApp();
   const caller = useObservable(app.caller);
   const [data, setData] = useState(/** @type {Record<string, any>} */ (defaultsOf(approval.form)));

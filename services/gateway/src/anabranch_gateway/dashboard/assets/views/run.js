@@ -50,6 +50,12 @@ export function Run({ id, tab, query }) {
   useEffect(() => {
     if (isLoaded && graph.error) void graph.reload();
   }, [isLoaded]);
+  // Compensations are tasks that the request does not have: the graph is loaded again when they appear.
+  const undone = Object.keys(view?.groups?.compensate?.tasks ?? {}).length;
+  const isOld = Boolean(graph.value) && graph.value.nodes.filter((/** @type {any} */ node) => node.phase === "compensate").length < undone;
+  useEffect(() => {
+    if (isOld) void graph.reload();
+  }, [undone, isOld]);
   const isJustSubmitted = !isLoaded && error?.status === 404 && submitted.get() === id && tries.current < MAX_TRIES;
   const reloadSoon = useCoalesced(() => void reload(), 300);
   useTitle(view?.name || id);
@@ -100,6 +106,8 @@ function Head({ view, nodes, actions }) {
       <${Id} id=${view.run_id} label="run id" />
       ${view.project && view.project !== "default" && html`<span class="tag">project: ${view.project}</span>`}
       ${Object.entries(view.labels ?? {}).map(([name, text]) => html`<span class="tag" key=${name}>${name}: ${text}</span>`)}
+      ${view.parent && html`<span class="muted">sub-run of <a href=${format(["runs", view.parent.run_id, "graph"], { open: `${view.parent.group}/${view.parent.task}` })}>${view.parent.group}/${view.parent.task}</a></span>`}
+      ${view.forked_from && html`<span class="muted">fork of <a href=${format(["runs", view.forked_from])}>${view.forked_from.slice(0, 12)}…</a></span>`}
       ${view.retry_of && html`<span class="muted">retry of <a href=${format(["runs", view.retry_of])}>${view.retry_of.slice(0, 12)}…</a></span>`}
     </div>
     ${view.waits_for && html`<p class="waits tone-late" role="status"><${StatusIcon} status="held" size=${14} /> Waiting: ${view.waits_for}</p>`}

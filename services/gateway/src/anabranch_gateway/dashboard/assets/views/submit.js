@@ -2,6 +2,7 @@
 /** Editor for a request, with a preview of its plan, and its submission. */
 
 import { ApiError } from "../lib/api.js";
+import { flowText, planFlow, shownName } from "../lib/flow.js";
 import { bytes, counted, integer } from "../lib/format.js";
 import { useApp, useStream, useTitle } from "../lib/hooks.js";
 import { EXAMPLES } from "../lib/examples.js";
@@ -115,7 +116,8 @@ function Plan({ plan, isOutdated }) {
   const levels = useMemo(() => new Map(plan.levels.flatMap((/** @type {string[]} */ level, /** @type {number} */ nth) => level.map((label) => [label, nth]))), [plan]);
   const nodes = useMemo(() => plan.tasks.map((/** @type {any} */ task) => ({
     id: `${task.group}/${task.name}`, group: task.group, task: task.name, agent: task.agent, status: "waiting", level: levels.get(`${task.group}/${task.name}`),
-    expanded: task.members !== 1, members: task.members, started_at: null, ended_at: null, result_keys: task.result_keys,
+    expanded: task.members !== 1 && task.kind !== "switch" && task.kind !== "loop", members: task.members, started_at: null, ended_at: null, result_keys: task.result_keys,
+    ...planFlow(task, plan.tasks),
   })), [plan]);
   const [chosen, setChosen] = useState(-1);
   const task = plan.tasks[chosen];
@@ -124,7 +126,7 @@ function Plan({ plan, isOutdated }) {
     <p class="muted">${counted(plan.counts.task_groups, "group")}, ${bytes(plan.bytes)}${isOutdated ? " · the text has changed since" : ""}</p>
     ${plan.warnings.map((/** @type {string} */ warning) => html`<p class="notice tone-stopped">${warning}</p>`)}
     <${Graph} nodes=${nodes} edges=${plan.edges ?? []} selected=${chosen} label=${`Plan of ${counted(nodes.length, "task")}`} onOpen=${setChosen} />
-    <p class="plan-task" aria-live="polite">${task ? html`<strong>${task.name}</strong> runs <code>${task.agent}</code>${task.members === null ? ", the number of members is known once its array exists" : task.members !== 1 && `, ${integer(task.members)} members`}${task.dependencies.length > 0 && html`, depends on ${task.dependencies.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}${html`, produces ${task.result_keys.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}` : html`<span class="muted">Choose a task to see its dependencies and results.</span>`}</p>
+    <p class="plan-task" aria-live="polite">${task ? html`<strong>${shownName(nodes[chosen])}</strong>${task.agent ? html` runs <code>${task.agent}</code>` : ` (${flowText(nodes[chosen])})`}${task.agent && flowText(nodes[chosen]) && ` (${flowText(nodes[chosen])})`}${task.members === null ? ", the number of members is known once its array exists" : task.members !== 1 && `, ${integer(task.members)} members`}${task.dependencies.length > 0 && html`, depends on ${task.dependencies.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}${html`, produces ${task.result_keys.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}` : html`<span class="muted">Choose a task to see its dependencies and results.</span>`}</p>
   </section>`;
 }
 

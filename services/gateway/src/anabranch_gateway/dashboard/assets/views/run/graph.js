@@ -5,6 +5,7 @@ import { pathOf } from "../../lib/api.js";
 import { counted, integer } from "../../lib/format.js";
 import { useApp, useEvery } from "../../lib/hooks.js";
 import { format, go } from "../../lib/router.js";
+import { flowText, shownName, statusOfTask } from "../../lib/flow.js";
 import { withStatuses } from "../../lib/run.js";
 import { appearanceOf } from "../../lib/status.js";
 import { grouped } from "../../graph/layout.js";
@@ -26,7 +27,7 @@ export function GraphTab({ id, view, graph: { value: graph, error, reload }, ope
   const live = useRef(/** @type {any[]} */ ([]));
   const nodes = useMemo(() => {
     if (!graph) return [];
-    const base = live.current.length === graph.nodes.length && live.current[0]?.id === graph.nodes[0]?.id ? live.current : graph.nodes;
+    const base = live.current.length === graph.nodes.length && live.current[0]?.id === graph.nodes[0]?.id ? live.current : graph.nodes.map((/** @type {any} */ node) => ({ ...node, status: statusOfTask(node) }));
     return (live.current = withStatuses(base, view).nodes);
   }, [graph, view]);
   const { heats, onSeen } = useHeats(id, nodes, open);
@@ -46,11 +47,11 @@ export function GraphTab({ id, view, graph: { value: graph, error, reload }, ope
       ${matching && html`<span class="muted" role="status">${counted(matching.size, "match", "matches")}</span>`}
     </div>
     ${shape === "list" && html`<${TaskList} nodes=${nodes} matching=${matching} onOpen=${(/** @type {number} */ nth) => set({ open: nodes[nth].id })} />`}
-    ${shape === "tasks" && html`<${Graph} nodes=${nodes} edges=${graph.edges} heats=${heats} matching=${matching} onSeen=${onSeen} selected=${opened}
+    ${shape === "tasks" && html`<${Graph} nodes=${nodes} edges=${graph.edges} optional=${graph.optional} heats=${heats} matching=${matching} onSeen=${onSeen} selected=${opened}
       label=${`Graph of ${counted(nodes.length, "task")} and ${counted(graph.edges.length, "dependency", "dependencies")}`}
       onOpen=${(/** @type {number} */ nth) => set({ open: nodes[nth].id })} />`}
     ${shape === "groups" && html`<${GroupGraph} nodes=${nodes} edges=${graph.edges} onOpen=${(/** @type {string} */ name) => (setFind(name), set({ as: "" }))} />`}
-    ${opened >= 0 && html`<${TaskDrawer} id=${id} node=${nodes[opened]} nodes=${nodes} edges=${graph.edges} nth=${opened} onClose=${() => set({ open: "" })} onOpen=${(/** @type {number} */ nth) => set({ open: nodes[nth].id })} />`}
+    ${opened >= 0 && html`<${TaskDrawer} id=${id} view=${view} node=${nodes[opened]} nodes=${nodes} edges=${graph.edges} nth=${opened} onClose=${() => set({ open: "" })} onOpen=${(/** @type {number} */ nth) => set({ open: nodes[nth].id })} />`}
   </div>`;
 }
 
@@ -58,7 +59,7 @@ export function GraphTab({ id, view, graph: { value: graph, error, reload }, ope
 function matches(nodes, find, status) {
   const wanted = find.trim().toLowerCase();
   if (!wanted && !status) return null;
-  const contains = (/** @type {any} */ node) => `${node.id} ${node.agent ?? ""} ${(node.result_keys ?? []).join(" ")}`.toLowerCase().includes(wanted);
+  const contains = (/** @type {any} */ node) => `${node.id} ${node.agent ?? ""} ${node.kind ?? ""} ${(node.result_keys ?? []).join(" ")}`.toLowerCase().includes(wanted);
   return new Set(nodes.flatMap((node, nth) => ((!wanted || contains(node)) && (!status || node.status === status) ? [nth] : [])));
 }
 
@@ -114,7 +115,7 @@ function groupNode(name, nodes) {
   const count = (/** @type {string[]} */ ...statuses) => nodes.filter((node) => statuses.includes(node.status)).length;
   const ended = nodes.every((node) => node.ended_at || !appearanceOf(node.status).open);
   const stopped = ["cancelled", "timed_out"].find((each) => count(each) > 0);
-  const status = count("failed") ? "failed" : ended ? (stopped ?? "completed") : count("running", "completed") ? "running" : "waiting";
+  const status = count("failed") ? "failed" : ended ? (stopped ?? "completed") : count("running", "awaiting", "completed") ? "running" : "waiting";
   const times = (/** @type {string} */ field) => nodes.map((node) => node[field]).filter(Boolean);
   return {
     id: `group ${name}`, group: name, task: name, agent: counted(nodes.length, "task"), status, expanded: false, members: nodes.length,
@@ -134,10 +135,10 @@ function TaskList({ nodes, matching, onOpen }) {
     <thead><tr><th class="number">Level</th><th>Group</th><th class="wide">Task</th><th>Agent</th><th>Status</th><th>Members</th><th class="number">Took</th></tr></thead>
     <tbody>${rows.slice(0, limit).map(({ node, nth }) => html`<tr key=${node.id}>
       <td data-title="Level" class="number figure">${node.level ?? "–"}</td><td data-title="Group">${node.group}</td>
-      <td class="wide main-cell"><button type="button" class="link" onClick=${() => onOpen(nth)}>${node.task}</button></td>
-      <td data-title="Agent"><code>${node.agent ?? "–"}</code></td><td data-title="Status"><${Status} status=${node.status} /></td>
+      <td class="wide main-cell"><button type="button" class="link" onClick=${() => onOpen(nth)}>${shownName(node)}</button>${flowText(node) && html`<span class="flow-text">${flowText(node)}</span>`}</td>
+      <td data-title="Agent"><code>${node.agent || "–"}</code></td><td data-title="Status"><${Status} status=${node.status} /></td>
       <td data-title="Members">${node.expanded ? html`<${Progress} counts=${node} />` : html`<span class="muted">1</span>`}</td>
-      <td data-title="Took" class="number"><${Took} from=${node.started_at} to=${node.ended_at ?? (node.status === "running" ? null : node.started_at)} /></td>
+      <td data-title="Took" class="number"><${Took} from=${node.started_at} to=${node.ended_at ?? (appearanceOf(node.status).open ? null : node.started_at)} /></td>
     </tr>`)}</tbody>
   </table>${rows.length > limit && html`<button type="button" onClick=${() => setLimit(limit + 1000)}>Show more of ${integer(rows.length)}</button>`}</div>`;
 }
