@@ -127,7 +127,7 @@ def _zoomed(board: Dashboard) -> None:
     """Zoom in until the notes on the tiles are legible, with the loop and the switch in the middle."""
     scale = "document.querySelector('canvas[data-painted]').graph.view.scale"
     graph = "document.querySelector('canvas[data-painted]').graph"
-    board.page.evaluate(f"{graph}.zoom(0.72 / {scale}, 0, 180)")
+    board.page.evaluate(f"{graph}.zoom(0.63 / {scale}, 20, 180)")
 
 
 def _planned(board: Dashboard) -> None:
@@ -164,7 +164,7 @@ def take_all(browser: Browser, system: DevSystem, folder: Path) -> None:
     pictures.take("live", f"/runs/{flow}/graph", graph, act=_half_way)
     pictures.take("flow", f"/runs/{released}/graph", graph, size=FLOW_WINDOW, act=_zoomed)
     timeline = f"/runs/{released}/timeline"
-    pictures.take("flow-timeline", timeline, ".timeline-bar", theme="dark", size=FLOW_WINDOW)
+    pictures.take("flow-timeline", timeline, ".timeline-bar", theme="dark", size=(1200, 800))
     pictures.take("runs", "/runs", "table.rows")
     pictures.take("phone", "/runs", "table.rows", size=PHONE, theme="dark")
     pictures.take("fan-out", f"/runs/{fan}/graph", graph, theme="dark")

@@ -110,7 +110,7 @@ export function flowText(node) {
  * @param {string} took
  */
 export function flowNote(node, took) {
-  if (node.status === "skipped") return `skipped: ${oneLine(node.because || node.reason || "", 80)}`;
+  if (node.status === "skipped") return `skipped: ${node.reason === "branch" ? "another case" : oneLine(node.because || node.reason || "", 80)}`;
   if (node.waits?.length) return `waits for ${oneLine(textOfWait(node.waits[0]), 80)}`;
   if (node.kind === "wait") return [node.ended_by ? `ended by ${node.ended_by}` : node.wait ? textOfDeclared(node.wait) : "wait", took].filter(Boolean).join(" · ");
   if (node.kind === "switch") return node.chosen === -1 ? "no case is true" : node.chosen === undefined || node.chosen === null ? "chooses a case" : "chose a case";
