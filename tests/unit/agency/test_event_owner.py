@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
+import pytest
 
 from anabranch.core.conditions import normalized
 from anabranch.core.event_addresses import event_address
@@ -209,6 +210,17 @@ def test_a_condition_chooses_the_events_of_a_wait() -> None:
     assert owner.wait(task="list", when='data is_type "array"') == ["r/list/0 none"]
     assert given_in(owner.publish("big", {"amount": 11})) == ["r/large/0 big"]
     assert owner.wait(task="any") == ["r/any/0 small"]
+
+
+@pytest.mark.parametrize(
+    "when", ["amount > 10", "data.amount > 10", "event.data.amount > 10", "event.id == 'big' && amount > 10"]
+)
+def test_a_condition_names_the_data_with_or_without_its_place(when: str) -> None:
+    owner = Owner()
+    assert owner.wait(when=when) == []
+
+    assert given_in(owner.publish("small", {"amount": 5})) == []
+    assert given_in(owner.publish("big", {"amount": 11})) == ["r/w/0 big"]
 
 
 def test_members_of_one_task_get_one_event_each() -> None:

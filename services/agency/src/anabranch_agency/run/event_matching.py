@@ -36,7 +36,7 @@ def offer_to_run(turn: Turn, address: EventAddress, event: KeptEvent, run_id: st
 
 
 def _offer(turn: Turn, address: EventAddress, event: KeptEvent, queues: Iterable[WaitQueue]) -> None:
-    data = _Data(event.data)
+    data = _Data(event)
     for queue in queues:
         if (found := _first(event, queue, data)) is not None:
             _give(turn, address, event, queue, *found)
@@ -51,7 +51,7 @@ def offer_kept(turn: Turn, address: EventAddress, queue: WaitQueue, place: Place
     for event in list(address.events.values()):
         if wait.wanted <= 0:
             return
-        if event.expires > turn.at and _is_for(event, place, wait, _Data(event.data)):
+        if event.expires > turn.at and _is_for(event, place, wait, _Data(event)):
             _give(turn, address, event, queue, place, wait)
 
 
@@ -63,10 +63,14 @@ def deliver_again(turn: Turn, address: EventAddress, place: Place, wait: EventWa
 
 
 class _Data:
-    """The data of an event, parsed for the first condition that reads it."""
+    """The data of an event, parsed for the first condition that reads it.
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    A condition names a field of the data as `amount`, `data.amount` or `event.data.amount`, and the id of the event
+    as `event.id`.
+    """
+
+    def __init__(self, event: KeptEvent) -> None:
+        self._event = event
         self._scope: dict[str, Json] | None = None
 
     def holds(self, when: Json) -> bool:
@@ -75,8 +79,9 @@ class _Data:
         if when is None:
             return True
         if self._scope is None:
-            found = orjson.loads(self._data)
-            self._scope = {"data": found, **(found if isinstance(found, dict) else {})}
+            found = orjson.loads(self._event.data)
+            event = {"id": self._event.event_id, "data": found}
+            self._scope = {"event": event, "data": found, **(found if isinstance(found, dict) else {})}
         try:
             return evaluate(when, self._scope)
         except ConditionError:
