@@ -55,7 +55,7 @@ REFUSED: list[tuple[Document, str, str]] = [
     (group(task("r", run={"definition": "a", "request": {}})), "schema", "/tasks/0/run"),
     (group(task("a", agent="echo", wait={"for": 1})), "schema", "/tasks/0"),
     (group(task("a"), task("b"), need=3), "schema", ""),
-    (group(task("a"), task("b"), need=2, race=True), "schema", ""),
+    (group(task("a"), task("b"), need=3, race=True), "schema", ""),
     (group(task("a", when="a >")), "schema", "/tasks/0/when"),
     (group(task("a", retry=[])), "schema", "/tasks/0/retry"),
     (group(task("a{", wait={"for": 1})), "schema", "/tasks/0"),

@@ -65,8 +65,8 @@ def deliver_again(turn: Turn, address: EventAddress, place: Place, wait: EventWa
 class _Data:
     """The data of an event, parsed for the first condition that reads it.
 
-    A condition names a field of the data as `amount`, `data.amount` or `event.data.amount`, and the id of the event
-    as `event.id`.
+    A condition names a field of the data as `amount`, `data.amount` or `event.data.amount`, and the id of the
+    event as `event.id`.
     """
 
     def __init__(self, event: KeptEvent) -> None:

@@ -120,7 +120,7 @@ def _group(group: TaskGroup, orders: list[bytes], with_gaps: bool, is_finally: b
         timeout=group.timeout,
         max_concurrency=group.max_concurrency,
         fail_fast=group.fail_fast,
-        need=1 if group.race else group.need,
+        need=group.need or (1 if group.race else None),
         is_finally=is_finally,
         most_chunks=MAX_CHUNKS,
     )

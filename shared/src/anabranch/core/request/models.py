@@ -249,9 +249,7 @@ class TaskGroup(Document):
     """As ``race``, after this number of completed tasks or members."""
 
     @model_validator(mode="after")
-    def _one_race(self) -> Self:
-        if self.race and self.need not in (None, 1):
-            raise refusal(f"has both `race` and `need: {self.need}`", "a race needs 1; keep one of them")
+    def _reachable(self) -> Self:
         if self.need is not None and self.need > (most := self._most_completed()):
             raise refusal(f"`need` is {self.need}, and only {most} can complete", "lower `need`, or leave it out")
         return self
