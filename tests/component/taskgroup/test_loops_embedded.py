@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+from collections import Counter
 from typing import Any
 
 from flow_runs import compare, order
@@ -9,6 +12,7 @@ from ordered_runs import finished, open_orders
 
 from anabranch.core.request.flow import Loop
 from anabranch.core.wire import messages as m
+from anabranch.ports import Incoming
 from anabranch.sdk.task import Task
 from anabranch.testing import system
 
@@ -117,3 +121,47 @@ def test_many_collected_values_are_a_list_of_pages() -> None:
         value = s.value("s", "draft")
 
     assert [each["n"] for each in value] == list(range(500))
+
+
+# --- long loops ----------------------------------------------------------------------------------
+
+
+def request_of(iterations: int, task: dict[str, Any]) -> dict[str, Any]:
+    spec = {"while": "iteration >= 0", "max_iterations": iterations, "on_limit": "complete"}
+    return {"timeout": "10d", "task_groups": [{"name": "l", "loop": spec, "tasks": [task]}]}
+
+
+def objects() -> Counter[type]:
+    """The number of objects of each type. The log in memory keeps its records."""
+    gc.collect()
+    found = Counter(type(each) for each in gc.get_objects())
+    del found[Incoming]
+    return found
+
+
+def test_a_thousand_iterations_leave_no_objects_behind() -> None:
+    """A no-op of 50 ms, so that the owner's checks, which forget what has ended, run as on servers."""
+    seen: dict[int, Counter[type]] = {}
+
+    async def nothing(task: Task) -> None:
+        await asyncio.sleep(0.05)
+        if task.iteration[0] in (500, 1_500):
+            seen[task.iteration[0]] = objects()
+
+    with system(agents={"nothing": nothing}) as s:
+        result = s.run(request_of(1_600, {"name": "t", "agent": "nothing"}))
+
+    assert result.results["l.loop"] == {"iterations": 1_600, "ended_by": "limit"}
+    grown = seen[1_500] - seen[500]
+    assert grown.total() < 100, grown.most_common(5)
+
+
+def test_ten_thousand_iterations_without_members_need_few_records() -> None:
+    """Iterations of which the owner decides all are taken together, some dozens by each record."""
+    with system() as s:
+        ended = {"name": "t", "wait": {"until": "2020-01-01T00:00:00Z"}}
+        result = s.run(request_of(10_000, ended))
+        records = len(s.records("groups"))
+
+    assert result.results["l.loop"] == {"iterations": 10_000, "ended_by": "limit"}
+    assert records < 1_000
