@@ -7,24 +7,17 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
+from bare_owners import BareHandler, bare_owner
 from waiting import eventually
 
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
-from anabranch.adapters.memory.notifier import MemoryNotifier
-from anabranch.adapters.memory.server import MemoryServer
-from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.ports import Beginning, Incoming, Outgoing, TopicSpec
 from anabranch.runtime.ownership.consumer import Consumer
-from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.orphans import Orphans
-from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.process.clock import SystemClock
-from anabranch.runtime.process.ids import SystemIds
-from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.topic_recreation import POLL_SECONDS, RecreationDetector, is_recreated
 from anabranch.testing.loop import VirtualClock, VirtualLoop
@@ -140,47 +133,19 @@ def test_a_consumer_reads_a_new_topic_from_its_start(before: int) -> None:
     in_virtual_time(again())
 
 
-class RecordingHandler:
+class RecordingHandler(BareHandler):
     """A handler that decides nothing, and keeps the messages of each generation."""
 
-    topic, group = SPEC.name, "g"
-
     def __init__(self) -> None:
+        super().__init__(SPEC.name)
         self.received: list[tuple[int, bytes]] = []
-
-    def fence_key(self, scope: str) -> str:
-        return scope
-
-    def new_state(self, partition: int, generation: int) -> int:
-        return generation
-
-    async def prepare(self, state: int, records: Sequence[Incoming], recall: Any) -> None:
-        pass
 
     def decide(self, state: int, records: Sequence[Incoming], rejected: Any) -> list[Any]:
         self.received += [(state, record.value) for record in records if record.key is not None]
         return []
 
-    def oldest_open(self, state: int) -> None:
-        return None
-
-    def next_due(self, state: int) -> None:
-        return None
-
     def orphans(self, state: int) -> list[Outgoing]:
         return [Outgoing(SPEC.name, "k", b"orphan")]
-
-    def on_rebuilt(self, state: int, open_from: int) -> None:
-        pass
-
-    async def on_takeover(self, state: int) -> None:
-        pass
-
-    async def hand_over(self, state: int) -> None:
-        pass
-
-    async def on_release(self, state: int) -> None:
-        pass
 
 
 async def test_runs_are_queried_once_and_only_in_a_recreated_topic() -> None:
@@ -219,23 +184,8 @@ def test_an_owner_reads_a_new_topic_from_its_start_as_a_later_generation(before:
 
     async def again() -> None:
         log = Log()
-        server = MemoryServer(log.clock)
-        handler: Any = RecordingHandler()
-        owner: Owner[int] = Owner(
-            handler,
-            Resources(
-                settings=Settings(loss_window=0.5),
-                names=NAMES,
-                log=log.client,
-                store=MemoryStore(server),
-                notifier=MemoryNotifier(server),
-                clock=log.clock,
-                ids=SystemIds(log.clock),
-                supervisor=Supervisor(),
-            ),
-            LogClock(log.clock),
-            name="o",
-        )
+        handler = RecordingHandler()
+        owner = bare_owner(handler, log.client, log.clock, NAMES)
         await log.append(*[b"old"] * before)
         await owner.start()
         await eventually(lambda: owner.states and len(handler.received) == before)

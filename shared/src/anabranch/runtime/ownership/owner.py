@@ -41,6 +41,10 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
+RELEASE_SECONDS = 4.0
+"""Time for the last turn of a revoked partition and its handover together. Less than the time that the consumer group
+gives, after which the revocation is cancelled and nothing is committed."""
+
 
 class Owner(Generic[S]):
     """Owns the partitions of one topic for one service. A `PartitionListener`.
@@ -169,15 +173,31 @@ class Owner(Generic[S]):
         owned.closing = True
         owned.queue.clear()
         owned.wake.set()
+        end = asyncio.get_running_loop().time() + RELEASE_SECONDS
         if owned.task is not None:
             # A turn that waits for a server ends as cancelled; its position is not committed.
             with contextlib.suppress(asyncio.CancelledError):
                 await owned.task
         # A cancelled turn has taken the time that the group gives, and the servers are away.
         if owned.task is None or not owned.task.cancelled():
-            await self._handler.hand_over(owned.state)
+            await self._hand_over(owned, end)
         await self._release(owned)
         return owned.committable(self._clock.monotonic())
+
+    async def _hand_over(self, owned: OwnedPartition[S], end: float) -> None:
+        """Show the next owner what is under way here, if that is possible until `end`, a time of the event loop."""
+        try:
+            async with asyncio.timeout_at(end):
+                await self._handler.hand_over(owned.state)
+        except TimeoutError:
+            # The last turn took nearly all of the time. What it did is durable, so its position is committed.
+            log.warning(
+                "%s/%d was revoked, and the servers did not answer within %g s: its next owner may start work again "
+                "that is under way here",
+                self._handler.topic,
+                owned.number,
+                RELEASE_SECONDS,
+            )
 
     async def lost(self, topic: str, partition: int) -> None:
         """Stop at once: another owner has the partition already."""
