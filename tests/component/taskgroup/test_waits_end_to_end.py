@@ -112,6 +112,27 @@ async def test_values_in_the_store_decide_what_members_wait_for() -> None:
         assert result.results["w"] == list(range(30))
 
 
+async def test_a_wait_compares_values_in_the_store() -> None:
+    large = {"text": "x" * 100_000, "stage": "ready"}
+    async with system(agents={"report": lambda task: large, "late": lambda task: 3}) as s:
+        both = "report.stage == 'ready' && exists(n)"
+        handle = await s.submit(
+            request_of(
+                {"name": "report", "agent": "report"},
+                {"name": "n", "agent": "late", "after": ["report"]},
+                {"name": "w", "wait": {"condition": both}},
+                {"name": "open", "wait": {"condition": "report.missing > 3", "timeout": 5, "on_timeout": "skip"}},
+                {"name": "odd", "wait": {"condition": "report.stage > 3"}, "error_key": "odd-error"},
+            )
+        )
+        result = await handle.result()
+
+    assert result.status == "completed"
+    assert result.results["w"] is None
+    assert [each["task"] for each in result.skipped] == ["open"]
+    assert result.results["odd-error"]["error_type"] == "ConditionError"
+
+
 async def test_people_decide_and_the_second_is_told_the_first() -> None:
     async with system() as s:
         first = {"name": "first", "wait": {"approval": {"subject": "Pay?"}}}

@@ -14,7 +14,7 @@ from anabranch_taskgroup.session.derive import derive
 from anabranch_taskgroup.session.idle import is_idle
 from anabranch_taskgroup.session.pending import waits_of
 from anabranch_taskgroup.session.states import TaskState
-from anabranch_taskgroup.session.turn import CountArrays, RenderWaits, Watch
+from anabranch_taskgroup.session.turn import CountArrays, JudgeConditions, RenderWaits, Watch
 
 OBJECT = {"type": "object", "required": ["ok"], "properties": {"ok": {"type": "boolean"}}}
 
@@ -308,6 +308,56 @@ def test_a_condition_that_cannot_compare_fails_and_one_without_a_value_waits() -
     run.pass_time(1_030.0)
     assert run.finished is None
     set_by_another_run(run, "a", n="four")
+    assert run.finished is not None
+    assert [failure.error_type for failure in run.finished.failures] == ["ConditionError"]
+
+
+def judgements(run: WaitingRun) -> list[str]:
+    return [effect.purpose for turn in run.turns for effect in turn.effects if isinstance(effect, JudgeConditions)]
+
+
+def judged(run: WaitingRun, purpose: str, case: int = -1, error: str | None = None) -> None:
+    run.feed(m.ConditionJudged(run_id="r", group="g", task="w", purpose=purpose, case=case, error=error))
+
+
+def stored(run: WaitingRun, key: str = "stage") -> None:
+    reference = {"$anabranch": f"s/{key}", "count": 1, "bytes": 9, "run_id": "x"}
+    run.feed(m.ValueFound(run_id="r", key=key, value=reference, is_reference=True))
+
+
+def test_a_condition_over_a_value_in_the_store_is_evaluated_by_the_shell_once_for_each_change() -> None:
+    run = WaitingRun(waits(condition={"all": [ready(), ready("n", 3)]}))
+    stored(run)
+    assert judgements(run) == ["wait 2"]
+    # Further changes wait for the answer, which is about the values at any time since.
+    set_by_another_run(run, "a", n=2)
+    set_by_another_run(run, "b", n=3)
+    assert judgements(run) == ["wait 2"]
+    assert run.from_snapshot() == run.run
+    assert JudgeConditions("r", "g", "w", "wait 2") in list(derive(run.run)), "a new owner evaluates again"
+
+    judged(run, "wait 2")
+    assert judgements(run) == ["wait 2", "wait 4"]
+    judged(run, "wait 2", case=0)
+    assert run.finished is None, "an answer that is on the log twice is dropped"
+    judged(run, "wait 4", case=0)
+    assert run.results == {"w": None}
+    assert run.events("task.completed") == [{"ended_by": "condition"}]
+
+
+def test_a_wait_whose_condition_is_being_evaluated_ends_by_its_timeout() -> None:
+    run = WaitingRun(waits(condition=ready(), timeout=60, on_timeout="value", value=7))
+    stored(run)
+    run.pass_time(1_060.0)
+    assert run.results == {"w": 7}
+    judged(run, "wait 2", case=0)
+    assert run.events("task.completed") == [{"ended_by": "timeout"}]
+
+
+def test_a_condition_over_a_value_that_is_gone_fails() -> None:
+    run = WaitingRun(waits(condition=ready()))
+    stored(run)
+    judged(run, "wait 2", error="the value of s/stage is gone")
     assert run.finished is not None
     assert [failure.error_type for failure in run.finished.failures] == ["ConditionError"]
 

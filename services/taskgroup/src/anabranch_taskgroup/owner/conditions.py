@@ -8,10 +8,10 @@ from anabranch.ports import StateStore
 from anabranch.runtime.reading.values import resolve
 from anabranch_taskgroup.session.conditions import (
     Judgement,
-    condition_values,
     conditions_of,
-    judged,
+    judged_for,
     references_in,
+    values_for,
 )
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.task_state import Task
@@ -23,11 +23,12 @@ async def judge_stored(store: StateStore, names: Names, run: Run, task: Task, pu
     Raises:
         ValueGone: one of the values is no longer in the store.
     """
-    found, conditions = condition_values(run, task), conditions_of(task, purpose)
+    # A copy: the values that a wait sees may change while others are read.
+    found = dict(values_for(run, task, purpose))
     data = {key: value.data for key, value in found.items()}
-    for key in references_in(found, conditions):
+    for key in references_in(found, conditions_of(task, purpose)):
         data[key] = await resolve(store, names, found[key].data, within=run.session_id)
-    return judged(conditions, data)
+    return judged_for(task, purpose, data)
 
 
 def answer(run: Run, task: Task, purpose: str, found: Judgement) -> ConditionJudged:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from anabranch.core.conditions import evaluate, fields_of, why_false
 from anabranch.core.errors import ConditionError
+from anabranch.core.templates import MISSING, Path
 from anabranch.core.wire.messages import Json
 from anabranch_taskgroup.session.loop_values import names_for_conditions
 from anabranch_taskgroup.session.phase_values import names_of_phase
@@ -24,6 +25,8 @@ WHEN = "when"
 """The purpose of the condition under which a step begins."""
 SWITCH = "switch"
 """The purpose of the cases of a switch."""
+WAIT = "wait"
+"""The purpose of the condition that ends a wait; with the number of the change after which it is evaluated."""
 MAX_BECAUSE = 300
 """Characters of an explanation at most."""
 
@@ -55,6 +58,10 @@ def _while(task: Task) -> Sequence[Json]:
     return () if task.order.loop is None else (task.order.loop.while_,)
 
 
+def _wait(task: Task) -> Sequence[Json]:
+    return () if task.order.wait is None else (task.order.wait.condition,)
+
+
 def _until(task: Task) -> Sequence[Json]:
     return () if task.order.loop is None else (task.order.loop.until,)
 
@@ -62,6 +69,7 @@ def _until(task: Task) -> Sequence[Json]:
 _CONDITIONS: Mapping[str, Callable[[Task], Sequence[Json]]] = {
     WHEN: _when,
     SWITCH: _cases,
+    WAIT: _wait,
     "while": _while,
     "until": _until,
 }
@@ -70,18 +78,39 @@ _CONDITIONS: Mapping[str, Callable[[Task], Sequence[Json]]] = {
 def conditions_of(task: Task, purpose: str) -> Sequence[Json]:
     """The conditions of a step for a purpose, in the order in which they are evaluated. The purpose of a loop's
     ones has the number of the iteration."""
-    return _CONDITIONS[purpose.partition(" ")[0]](task)
+    return _CONDITIONS[_kind(purpose)](task)
+
+
+def _kind(purpose: str) -> str:
+    return purpose.partition(" ")[0]
 
 
 def judge(turn: Turn, run: Run, task: Task, purpose: str) -> Judgement | None:
     """Evaluate the conditions of a step; None if the shell has to read values first, whose outcome is a
     message."""
-    values = condition_values(run, task)
+    values = values_for(run, task, purpose)
     if references_in(values, conditions_of(task, purpose)):
         task.judging = purpose
         turn.effects.append(JudgeConditions(run.run_id, task.group, task.name, purpose))
         return None
-    return judged(conditions_of(task, purpose), {key: value.data for key, value in values.items()})
+    return judged_for(task, purpose, {key: value.data for key, value in values.items()})
+
+
+def values_for(run: Run, task: Task, purpose: str) -> dict[str, Value]:
+    """The values over which conditions of a purpose are evaluated, by key."""
+    if _kind(purpose) != WAIT:
+        return condition_values(run, task)
+    return {} if task.waits is None else {key: Value(*seen) for key, seen in task.waits.seen.items()}
+
+
+def judged_for(task: Task, purpose: str, data: Mapping[str, Any]) -> Judgement:
+    """Evaluate conditions of a purpose over plain values. A wait goes on while one of its paths has no value."""
+    conditions = conditions_of(task, purpose)
+    found = judged(conditions, data)
+    if found.error is None or _kind(purpose) != WAIT:
+        return found
+    paths = [path for condition in conditions for path in fields_of(condition)]
+    return Judgement(-1) if any(Path(path).find(data) is MISSING for path in paths) else found
 
 
 def condition_values(run: Run, task: Task) -> dict[str, Value]:

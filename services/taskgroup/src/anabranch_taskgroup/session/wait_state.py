@@ -54,6 +54,8 @@ class OpenWaits:
 
     seen: dict[str, tuple[Json, bool]] = field(default_factory=dict)
     """By key of the session, of a wait for a condition: the latest value, and whether it is a reference."""
+    changes: int = 0
+    """How many times a value of `seen` has changed, the begin of the wait included."""
 
     def open_in(self, start: int, stop: int) -> Spans:
         """The members of a span that have not ended."""

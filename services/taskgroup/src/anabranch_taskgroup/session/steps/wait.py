@@ -19,6 +19,7 @@ from anabranch.core.reasons import Fact, Missing
 from anabranch.core.waits.rendering import RenderedWait, kind_of_wait
 from anabranch.core.wire.messages import ArrayCounted, MembersTaken, Message, TakenPage, WaitsRendered
 from anabranch.runtime.ownership.effects import Effect
+from anabranch_taskgroup.session.conditions import Judgement
 from anabranch_taskgroup.session.endings import fail
 from anabranch_taskgroup.session.retry_import import import_members, import_page
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen, next_state
@@ -26,6 +27,7 @@ from anabranch_taskgroup.session.steps import wait_opening
 from anabranch_taskgroup.session.steps.expansion import has_large_array
 from anabranch_taskgroup.session.steps.joins import report_partial
 from anabranch_taskgroup.session.steps.kind import Activity, Signal, Step, StepKind, Wait
+from anabranch_taskgroup.session.steps.wait_conditions import take_outcome
 from anabranch_taskgroup.session.steps.wait_endings import close, waits_of
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import TimerKind
@@ -58,6 +60,9 @@ class WaitKind(StepKind):
             import_page(turn, step.run, step.task, signal, segments[0])
         else:
             turn.partition.drop("signal that this kind of step does not know")
+
+    def on_judgement(self, turn: Turn, step: Step, purpose: str, found: Judgement) -> None:
+        take_outcome(turn, step.run, step.task, purpose, found)
 
     def due(self, turn: Turn, step: Step, timer: TimerKind, now: float) -> None:
         run, _, task = step

@@ -3,17 +3,15 @@
 The condition is evaluated when the wait opens, and again when one of its keys changes through the engine: in the
 run itself, or in another run of the session, which has the same owner. A key that no run of the owner sets is
 watched in the store once, as an external dependency is. A path without a value leaves the condition open; what
-cannot be compared fails the task.
+cannot be compared fails the task. If a value is in the store, the shell evaluates the condition, see `conditions`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from anabranch.core.conditions import evaluate, fields_of
-from anabranch.core.errors import ConditionError
-from anabranch.core.templates import MISSING, Path
-from anabranch_taskgroup.session.conditions import condition_values
+from anabranch.core.conditions import fields_of
+from anabranch_taskgroup.session.conditions import WAIT, Judgement, condition_values, judge
 from anabranch_taskgroup.session.keys import lookup_of, scope_with
 from anabranch_taskgroup.session.state import Run, Scope, Value
 from anabranch_taskgroup.session.states import TaskState
@@ -75,23 +73,34 @@ def _paths(task: Task) -> Iterable[str]:
 
 
 def _evaluate(turn: Turn, run: Run, task: Task) -> None:
-    assert task.order.wait is not None
-    condition, seen = task.order.wait.condition, waits_of(task).seen
-    data = {key: value for key, (value, _) in seen.items()}
-    large = [key for key, (_, is_reference) in seen.items() if is_reference]
-    if large:
-        _fail(turn, run, task, f"the value of {large[0]!r} is stored for its size: a wait cannot read it")
-        return
-    try:
-        holds = evaluate(condition, data)
-    except ConditionError as error:
-        if all(Path(path).find(data) is not MISSING for path in fields_of(condition)):
-            _fail(turn, run, task, str(error))
-        return
-    if holds:
-        waits = waits_of(task)
-        if spans := waits.open_in(0, waits.opened):
-            satisfy(turn, run, task, spans, b"null", "condition")
+    """Evaluate the condition over what has changed. While the shell evaluates it over values in the store, further
+    changes only count: `take_outcome` evaluates again."""
+    waits_of(task).changes += 1
+    if task.judging is None and (found := judge(turn, run, task, _purpose(task))) is not None:
+        _decide(turn, run, task, found)
+
+
+def take_outcome(turn: Turn, run: Run, task: Task, purpose: str, found: Judgement) -> None:
+    """The shell has evaluated the condition over values in the store."""
+    if found.case < 0 and found.error is None and purpose != _purpose(task):
+        again = judge(turn, run, task, _purpose(task))
+        if again is None:
+            return
+        found = again
+    _decide(turn, run, task, found)
+    close(turn, run, task)
+
+
+def _purpose(task: Task) -> str:
+    return f"{WAIT} {waits_of(task).changes}"
+
+
+def _decide(turn: Turn, run: Run, task: Task, found: Judgement) -> None:
+    waits = waits_of(task)
+    if found.error is not None:
+        _fail(turn, run, task, found.error)
+    elif found.case >= 0 and (spans := waits.open_in(0, waits.opened)):
+        satisfy(turn, run, task, spans, b"null", "condition")
 
 
 def _fail(turn: Turn, run: Run, task: Task, message: str) -> None:
