@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from typing import Any
@@ -165,6 +166,34 @@ def test_the_first_to_complete_wins_a_race(agents: Agents) -> None:
         agents.released.set()
 
     assert (result.status, result.results, result.failures) == ("completed", {"quick": "won"}, ())
+
+
+def test_the_losers_of_an_iteration_are_stopped_and_the_next_one_runs() -> None:
+    stopped: list[tuple[int, ...]] = []
+
+    async def slow(task: Task) -> Any:
+        if task.iteration == (2,):
+            return "slow"
+        try:
+            await asyncio.sleep(1_000)
+        except asyncio.CancelledError:
+            stopped.append(task.iteration)
+            raise
+
+    async def quick(task: Task) -> Any:
+        if task.iteration == (2,):
+            await asyncio.sleep(1_000)
+        return "quick"
+
+    tasks = [{"name": "slow", "agent": "slow"}, {"name": "quick", "agent": "quick"}]
+    group = {"name": "g", "race": True, "loop": {"each": [1, 2, 3], "collect": "append"}, "tasks": tasks}
+    with system(agents={"slow": slow, "quick": quick}) as s:
+        result = run(s, {"task_groups": [group]})
+
+    assert (result.status, result.results["g.loop"]["iterations"]) == ("completed", 3)
+    assert result.results["quick"] == ["quick", "quick", None]
+    assert result.results["slow"] == [None, None, "slow"]
+    assert stopped == [(0,), (1,)]
 
 
 def test_need_of_members_keeps_the_first(agents: Agents) -> None:

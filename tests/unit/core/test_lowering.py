@@ -273,8 +273,6 @@ PATHS: list[tuple[Document, str, str]] = [
     ({"task_groups": [{"name": "g", "when": {"all": []}, "tasks": [task("a")]}]}, "schema",
      "/task_groups/0/when/all"),
     ({"task_groups": [{"name": "g", "loop": {}, "tasks": [task("a")]}]}, "schema", "/task_groups/0/loop"),
-    ({"task_groups": [{"name": "g", "loop": {"each": [1]}, "race": True, "tasks": [task("a")]}]}, "schema",
-     "/task_groups/0/race"),
     ({"task_groups": [{"name": "g", "when": IS_TRUE, "tasks": [task("a"), task("b", timeout=0)]}]}, "schema",
      "/task_groups/0/tasks/1/timeout"),
     ({"task_groups": [{"name": "g", "loop": {"each": [1]}, "tasks": [task("item")]}]}, "bad_name",

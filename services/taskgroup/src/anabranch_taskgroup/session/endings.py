@@ -179,7 +179,7 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
         _announce(turn, run, task)
     if task.order.in_loop is not None:
         leave_iteration(turn, run, group, task)
-    elif group.need is not None or group.fail_fast:
+    if group.need is not None or group.fail_fast:
         turn.undecided.append((run, group, task))
     if task.order.kind == "loop":
         release_body(turn, run, group, task)

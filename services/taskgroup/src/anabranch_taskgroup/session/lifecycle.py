@@ -15,6 +15,7 @@ from anabranch_taskgroup.session.early_decisions import decision_of, shortfall_o
 from anabranch_taskgroup.session.endings import end, fail
 from anabranch_taskgroup.session.forks import complete_taken
 from anabranch_taskgroup.session.groups import close_group
+from anabranch_taskgroup.session.halts import halt_of_task
 from anabranch_taskgroup.session.keys import lookup_of, scope_with, set_key
 from anabranch_taskgroup.session.loop_bodies import all_within
 from anabranch_taskgroup.session.phase_limits import limit_task
@@ -24,7 +25,7 @@ from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.steps.kind import Step
 from anabranch_taskgroup.session.steps.registry import kind_of
 from anabranch_taskgroup.session.steps.wait_conditions import note_change
-from anabranch_taskgroup.session.task_state import Skip, Task
+from anabranch_taskgroup.session.task_state import LoopPhase, Skip, Task
 from anabranch_taskgroup.session.turn import Halt, Turn, Watch
 
 
@@ -137,7 +138,7 @@ def settle(turn: Turn) -> None:
         elif turn.known:
             _release_waiters(turn)
         elif turn.stopping:
-            _stop_iteration(turn, *turn.stopping.pop(0))
+            _stop_iteration(turn, *turn.stopping.pop(0), ITERATION_STOPPED)
         elif turn.admitting:
             admit(turn, *turn.admitting.pop(0))
         elif turn.iterated:
@@ -173,16 +174,43 @@ def _decide_groups(turn: Turn) -> None:
         run, group, task = turn.undecided.pop(0)
         if group.decided is not None or group.is_reported:
             continue
+        if task.order.in_loop is not None:
+            _decide_iteration(turn, run, group, task)
+            continue
         status = decision_of(group, task)
         if status is not None:
             group.decided = status
             _cancel_others(turn, run, group, f"{task.name} {task.state.lower()} and decided the group")
         elif group.need is not None:
-            turn.doubtful.append((run, group))
+            turn.doubtful.append((run, group, None))
 
 
-def _fail_if_short(turn: Turn, run: Run, group: Group) -> None:
-    """Fail a group as soon as too few of its tasks are left to reach the number that it needs."""
+def _decide_iteration(turn: Turn, run: Run, group: Group, task: Task) -> None:
+    """The same for an iteration, of which the task is one."""
+    step = group.tasks[task.order.in_loop or ""]
+    if not _is_undecided(step):
+        return
+    assert step.loop is not None
+    status = decision_of(group, task)
+    if status is not None:
+        step.loop.decided = status
+        _stop_iteration(turn, run, group, step, f"{task.name} {task.state.lower()} and decided the iteration")
+    elif group.need is not None:
+        turn.doubtful.append((run, group, step))
+
+
+def _is_undecided(step: Task) -> bool:
+    loop = step.loop
+    return loop is not None and loop.phase is LoopPhase.RUNNING and loop.decided is None
+
+
+def _fail_if_short(turn: Turn, run: Run, group: Group, step: Task | None) -> None:
+    """Fail a group, or the iteration of a loop, as soon as too few of its tasks are left to reach the number that
+    it needs."""
+    if step is not None:
+        if _is_undecided(step) and (failure := shortfall_of(group, step)) is not None:
+            _stop_iteration(turn, run, group, step, failure.message)
+        return
     if group.decided is not None or group.is_reported or not group.is_known:
         return
     if (failure := shortfall_of(group)) is not None:
@@ -219,13 +247,14 @@ def stop_steps(turn: Turn, run: Run, group: Group, event: TaskEvent, **data: Any
             end(turn, run, task, event, **data)
 
 
-def _stop_iteration(turn: Turn, run: Run, group: Group, loop: Task) -> None:
-    """Cancel the tasks of a loop's running iteration. Workers may still run members of them, whose reports are
-    stale."""
+def _stop_iteration(turn: Turn, run: Run, group: Group, loop: Task, because: str) -> None:
+    """Cancel the tasks of a loop's running iteration."""
     for task in _open(all_within(group, loop)):
         if task.is_open and not kind_of(task).lingers(turn, Step(run, group, task), TaskEvent.CANCEL):
+            if task.chunks:
+                turn.effects.append(halt_of_task(run, task))
             kind_of(task).cancel(turn, Step(run, group, task))
-            end(turn, run, task, TaskEvent.CANCEL, because=ITERATION_STOPPED)
+            end(turn, run, task, TaskEvent.CANCEL, because=because)
 
 
 ITERATION_STOPPED = "the iteration of its loop was stopped"

@@ -151,10 +151,3 @@ def _counts_of_loop(group: Group, task: Task) -> Counts:
     # The last iteration is not among those that were committed if it failed or was stopped.
     is_open = loop.phase in (LoopPhase.RUNNING, LoopPhase.ENDING)
     return loop.counts + counts_of(group, task.name) if is_open else loop.counts
-
-
-def is_broken(task: Task) -> bool:
-    """True if a task of a body has ended so that its iteration failed."""
-    if task.state is TaskState.FAILED:
-        return task.order.error_key is None
-    return task.state in (TaskState.CANCELLED, TaskState.TIMED_OUT)

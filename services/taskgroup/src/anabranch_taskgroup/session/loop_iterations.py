@@ -22,7 +22,7 @@ def begin_iteration(turn: Turn, step: Step) -> None:
     loop = _loop(task)
     if task.state is TaskState.READY:
         task.state = next_state(task.state, TaskEvent.LOOP_BEGUN)
-    loop.phase, loop.started_at = LoopPhase.RUNNING, turn.at
+    loop.phase, loop.started_at, loop.decided = LoopPhase.RUNNING, turn.at, None
     iteration = (*task.iteration, loop.number)
     body = renew_body(run, group, task, iteration)
     loop.alternatives, loop.open = produced_by(body), len(body)

@@ -41,17 +41,24 @@ def part_key(key: str, number: int) -> str:
     return f"{key}{{{number}}}"
 
 
-def halt_subject(run_id: str, admission: int, group: str | None = None) -> str:
-    """The subject of a stop: one admission of a run, or one group of it."""
+def halt_subject(
+    run_id: str, admission: int, group: str | None = None, task: str | None = None, iteration: Sequence[int] = ()
+) -> str:
+    """The subject of a stop: one admission of a run, one group of it, or one iteration of a task in a loop."""
     # A run of an earlier release has no admission, and its workers listen for the plain id.
     run = f"{run_id}@{admission}" if admission else run_id
-    return run if group is None else f"{run}/{group}"
+    if group is None:
+        return run
+    return f"{run}/{group}" if task is None else f"{run}/{group}/{task}{in_iteration(iteration)}"
 
 
-def subjects(offer: Offer) -> tuple[str, str]:
+def subjects(offer: Offer) -> tuple[str, ...]:
     """The subjects of the stops that an offer's members obey."""
-    admission = admission_of(offer.fence)
-    return halt_subject(offer.run_id, admission), halt_subject(offer.run_id, admission, offer.group)
+    run, admission = offer.run_id, admission_of(offer.fence)
+    found = halt_subject(run, admission), halt_subject(run, admission, offer.group)
+    if not offer.iteration:
+        return found
+    return *found, halt_subject(run, admission, offer.group, offer.task, offer.iteration)
 
 
 def claim_key(names: Names, offer: Offer) -> str:

@@ -12,7 +12,7 @@ from heapq import heappush
 from typing import Literal
 
 from anabranch.core.ranges import NO_RANGES, Ranges
-from anabranch.core.wire.messages import Counts, Failure, Json, Mode, Spans, TaskOrder
+from anabranch.core.wire.messages import Counts, Failure, Json, Mode, Spans, Status, TaskOrder
 from anabranch_taskgroup.session.states import CLOSED, ENDINGS, TaskEvent, TaskState
 from anabranch_taskgroup.session.traceback_limits import TracebackBudget, retry_budget
 from anabranch_taskgroup.session.values import Absent, Value
@@ -347,6 +347,8 @@ class LoopState:
     waiters: dict[str, list[Task]] = field(default_factory=dict)
     alternatives: dict[str, int] = field(default_factory=dict)
     """By key that tasks of the body produce: how many of these tasks have not ended without a value."""
+    decided: Status | None = None
+    """How the running iteration ends: `fail_fast` or `need` of the group has cancelled its other tasks."""
     open: int = 0
     """Tasks of the body that have not ended in the running iteration, those of inner loops not counted."""
     state: dict[str, Value] = field(default_factory=dict)

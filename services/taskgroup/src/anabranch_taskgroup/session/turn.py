@@ -233,13 +233,15 @@ class StoreMissing:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Have the workers stop the members of a run, or of one group of it."""
+    """Have the workers stop the members of a run, of one group of it, or of one iteration of a task."""
 
     run_id: str
     session_id: str
     reason: str
     group: str | None = None
     admission: int = 0
+    task: str | None = None
+    iteration: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,10 +270,11 @@ class Turn:
     """Keys that became known in this turn and whose waiting steps `lifecycle.settle` has not yet checked."""
     undecided: list[tuple[Run, Group, Task]] = field(default_factory=list)
     """Tasks that ended in this turn, of groups that one of them may decide. `lifecycle.settle` checks them."""
-    doubtful: list[tuple[Run, Group]] = field(default_factory=list)
+    doubtful: list[tuple[Run, Group, Task | None]] = field(default_factory=list)
+    """Groups of which a task has ended, and which may lack tasks to complete the number that they need; with the
+    loop where it is about its running iteration."""
     ending: list[Run] = field(default_factory=list)
     """Runs with phases of which a group ended in this turn; see `phases`."""
-    """Groups of which a task has ended, and which may lack tasks to complete the number that they need."""
     admitting: list[tuple[Run, Task]] = field(default_factory=list)
     """The tasks of iterations that start in this turn, and that `lifecycle.settle` has not yet admitted."""
     iterated: list[tuple[Run, Group, Task]] = field(default_factory=list)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from anabranch_taskgroup.session.chunks import schedule, schedule_group
 from anabranch_taskgroup.session.early_decisions import NEED_NOT_REACHED, is_member_race
 from anabranch_taskgroup.session.endings import complete, end, fail
+from anabranch_taskgroup.session.halts import halt_of_task
 from anabranch_taskgroup.session.merge import is_separate, join_problem, join_task
 from anabranch_taskgroup.session.retry_import import schedule_gaps
 from anabranch_taskgroup.session.state import Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.task_state import Task
-from anabranch_taskgroup.session.turn import Halt, Turn
+from anabranch_taskgroup.session.turn import Turn
 from anabranch_taskgroup.session.value_references import as_published
 
 
@@ -53,7 +54,7 @@ def _end_race(turn: Turn, run: Run, task: Task) -> bool:
     """End a task whose group needs a number of its members, once that is reached or out of reach. Returns False
     where the task goes on, or joins as any other."""
     group = run.groups[task.group]
-    if task.state is not TaskState.RUNNING or not is_member_race(group):
+    if task.state is not TaskState.RUNNING or not is_member_race(group, task.order.in_loop):
         return False
     assert group.need is not None
     completed, lost = len(task.completed), len(task.failed)
@@ -61,7 +62,7 @@ def _end_race(turn: Turn, run: Run, task: Task) -> bool:
     if not is_won and task.total - lost >= group.need:
         return False
     if task.chunks:
-        turn.effects.append(Halt(run.run_id, run.session_id, "cancelled", group.name, run.admission))
+        turn.effects.append(halt_of_task(run, task))
     if is_won:
         complete(turn, run, task, TaskEvent.JOINED, join_task(turn, run, task))
         return True

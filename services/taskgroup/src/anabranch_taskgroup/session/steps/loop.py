@@ -16,7 +16,7 @@ from anabranch.core.request.flow import Loop
 from anabranch.core.wire.messages import LoopItems, LoopTaken
 from anabranch.runtime.ownership.effects import Effect
 from anabranch_taskgroup.session.conditions import Judgement
-from anabranch_taskgroup.session.loop_bodies import body_of, is_broken
+from anabranch_taskgroup.session.early_decisions import broken_tasks, shortfall_of
 from anabranch_taskgroup.session.loop_endings import conclude, exhaust, fail_loop, fail_with_body
 from anabranch_taskgroup.session.loop_items import is_awaited, next_item, take_items
 from anabranch_taskgroup.session.loop_iterations import (
@@ -66,11 +66,16 @@ class LoopKind(StepKind):
         if loop.ended_by == "duration":
             exhaust(turn, step, "duration")
             return
-        broken = [each for each in body_of(group, task) if is_broken(each)]
-        close_iteration(turn, step, failed=bool(broken))
-        if broken and spec.on_failure == "fail":
+        broken, short = broken_tasks(group, task), None
+        if group.need is not None and loop.decided is None:
+            short = shortfall_of(group, task)
+        has_failed = bool(broken) or short is not None
+        close_iteration(turn, step, failed=has_failed)
+        if short is not None and spec.on_failure == "fail":
+            fail_loop(turn, step, short.error_type, f"iteration {loop.number} failed: {short.message}")
+        elif broken and spec.on_failure == "fail":
             fail_with_body(turn, step, broken[0])
-        elif broken or spec.until is None:
+        elif has_failed or spec.until is None:
             _consider_next(turn, step)
         elif (found := judge_loop(turn, run, task, "until")) is not None:
             _after_until(turn, step, found)

@@ -19,7 +19,7 @@ def first_winners(
 ) -> tuple[MembersReported, tuple[bytes, ...]]:
     """The report with so many of its completed members as the group still needs: those with the lowest indexes."""
     reported = Ranges(report.completed)
-    if group.need is None or not is_member_race(group):
+    if group.need is None or not is_member_race(group, task.order.in_loop):
         return report, segments
     left = group.need - len(task.completed)
     if left <= 0 or len(reported) <= left:

@@ -137,10 +137,6 @@ class GroupLowering:
             draft.tasks.insert(0, step)
 
     def _repeat(self, draft: GroupDraft, group: Mapping[str, Any]) -> None:
-        for name in ("race", "need"):
-            if group.get(name) not in (None, False):
-                message = f"a group has either `loop` or `{name}`, and this one has both"
-                self._problems.add((*draft.path, name), message, "put the race into a group of its own")
         step = loop_step(LOOP_OF_GROUP, group["loop"], f"{draft.name}.loop", draft.tasks, draft.path)
         step.moved[("result_keys",)] = draft.tasks_path
         for task in draft.tasks:
