@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from flow_runs import FlowRun, compare, order
+import pytest
+from flow_runs import NAMES, FlowRun, compare, order
 
 from anabranch.core.request.models import Expansion
 from anabranch.core.wire import messages as m
+from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_taskgroup.session.turn import Halt
 
 OVER_TEN = Expansion(type="array", array_mapping={"item": list(range(10))}, output_format="index")
@@ -194,6 +196,25 @@ def test_an_error_key_has_the_failure_and_the_run_is_not_failed() -> None:
     assert (finished.status, finished.failures, finished.failure_count) == ("completed", (), 0)
     assert finished.handled_failures == 1
     assert finished.results["error"]["message"] == "no luck"
+
+
+@pytest.mark.parametrize(
+    ("fields", "letters"),
+    [
+        ({}, 1),
+        ({"error_key": "error"}, 0),
+        ({"error_key": "error", "on_failure": "hold"}, 1),
+        ({"error_key": "error", "expansion": OVER_TEN}, 0),
+        ({"error_key": "error", "expansion": OVER_TEN, "tolerated_failures": 2}, 1),
+    ],
+)
+def test_a_failure_that_is_certainly_handled_has_no_dead_letter(fields: dict[str, Any], letters: int) -> None:
+    run = FlowRun({"g": [order("a", **fields)]})
+
+    run.fail("a")
+
+    published = [each.outgoing.topic for each in run.effects if isinstance(each, PublishAfter)]
+    assert published.count(NAMES.dead_letters) == letters
 
 
 def test_without_a_failure_the_error_key_is_absent() -> None:

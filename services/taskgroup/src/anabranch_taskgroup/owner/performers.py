@@ -270,9 +270,7 @@ class Performers:
         """Set the flag of each stop, then notify the workers. The message only makes a stop quick: a worker
         that misses it reads the flag with its next heartbeat."""
         for effect in effects:
-            subject = halt_subject(
-                effect.run_id, effect.admission, effect.group, effect.task, effect.iteration
-            )
+            subject = halt_subject(effect.run_id, effect.admission, effect.group, effect.task, effect.iteration)
             flag = self._names.stop_flag(effect.session_id, subject)
             await self._resources.store.put([Write(flag, effect.reason.encode(), STOP_FLAG_SECONDS)])
             await self._resources.notifier.publish([(self._names.halt_channel, subject.encode())])

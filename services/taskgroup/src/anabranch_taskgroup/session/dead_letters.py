@@ -1,6 +1,7 @@
 """Fails or holds a member that is not retried any more, and writes its dead letter. Pure.
 
-A worker's report or `suspects` decides that there is no further attempt.
+A worker's report or `suspects` decides that there is no further attempt. A failure that becomes the value of an
+`error_key` has no dead letter: the request says what is done about it, so nobody has to decide.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ def failure_of(task: Task, failed: MemberFailed, traceback: str | None) -> Failu
 
 
 def _write_dead_letter(turn: Turn, run: Run, task: Task, index: int, held: Held) -> None:
+    if index not in task.held and _will_be_handled(task):
+        return
     if task.dead_letters >= MAX_DEAD_LETTERS:
         task.omitted_dead_letters += 1
         return
@@ -132,6 +135,13 @@ def _write_dead_letter(turn: Turn, run: Run, task: Task, index: int, held: Held)
         run.run_id, task.group, task.name, failure.index, task.redrives.get(index, 0), task.iteration
     )
     _post(turn, letter, dead_letters.MEMBER_FAILED, f"{failure.error_type}: {failure.message}", letter_id)
+
+
+def _will_be_handled(task: Task) -> bool:
+    """True if the failure of a member fails its task, which handles it. Where failures are tolerated, the task may
+    complete, and its `error_key` stays absent."""
+    order = task.order
+    return order.error_key is not None and (order.expansion is None or order.tolerated_failures in (0, "0%"))
 
 
 def write_omitted_dead_letter(turn: Turn, run: Run, task: Task) -> None:
