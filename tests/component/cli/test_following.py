@@ -145,7 +145,7 @@ def test_durations_and_long_values_are_abbreviated() -> None:
     assert short({"a": "x" * 100}, limit=12) == '{"a":"xxxxx…'
 
 
-@pytest.mark.parametrize("action", ["cancel", "pause", "resume"])
+@pytest.mark.parametrize("action", ["cancel", "terminate", "pause", "resume"])
 async def test_control_of_an_unknown_run_is_refused_and_not_published(
     agency: ScriptedAgency, monkeypatch: pytest.MonkeyPatch, action: Any
 ) -> None:
@@ -174,7 +174,7 @@ async def test_a_cancel_of_a_run_that_was_just_submitted_waits_until_it_is_known
     assert {"type": "cancel", "run_id": run_id} in [body for _, body, _ in await agency.requests()]
 
 
-@pytest.mark.parametrize("action", ["cancel", "pause", "resume"])
+@pytest.mark.parametrize("action", ["cancel", "terminate", "pause", "resume"])
 async def test_control_of_an_ended_run_prints_its_status(
     agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, action: Any
 ) -> None:

@@ -216,6 +216,22 @@ async def test_an_open_run_has_no_result_and_can_be_cancelled_once(running: Runn
     assert (late.status_code, late.json()["code"]) == (409, "run_ended")
 
 
+@pytest.mark.parametrize(("action", "results"), [("cancel", {"last": "cleaned"}), ("terminate", {})])
+async def test_a_cancel_runs_finally_and_a_terminate_does_not(
+    running: Running, action: str, results: dict[str, Any]
+) -> None:
+    last = {"name": "last", "agent": "echo", "message_template": "cleaned", "result_keys": ["last"]}
+    document = {**one_task("sleep", inputs={"seconds": 60}), "request_id": "r1", "finally": [last]}
+    await running.submit(document, wait=None)
+
+    answer = await running.http.post(f"/v1/runs/r1/{action}", json={"reason": "no need"})
+    result = await running.get("/v1/runs/r1/result", wait="20s")
+
+    assert (answer.status_code, answer.json()["action"]) == (202, action)
+    assert (result["status"], result["results"]) == ("cancelled", results)
+    assert (result["stopped_by"]["action"], result["stopped_by"]["reason"]) == (action, "no need")
+
+
 async def test_pause_and_resume_are_passed_on(running: Running) -> None:
     await running.submit({**one_task("sleep", inputs={"seconds": 60}), "request_id": "r1"}, wait=None)
 
