@@ -43,7 +43,7 @@ def complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Jo
     if task.order.expansion is not None:
         turn.event(run, "task.joined", task=task, count=task.total, failed=len(task.failed), status="completed")
     # After all of them are published: the steps that this releases may be offered in the same turn.
-    scope = scope_of(run, task)
+    scope = run if is_public else scope_of(run, task)
     for key, value in values:
         set_key(turn, run, scope, key, value)
     if task.order.error_key is not None and task.order.error_key not in task.order.result_keys:

@@ -48,7 +48,11 @@ def _is_explained(group: Group, task: Task) -> bool:
 
 def handled_failures(group: Group) -> int:
     """The number of failures of a group that are the value of an `error_key`, and no failures of the group."""
-    return sum([len(task.failed) for task in group.tasks.values() if task.order.error_key and task.is_handled])
+    found = 0
+    for task in group.tasks.values():
+        if task.order.error_key is not None and task.is_handled:
+            found += len(task.failed)
+    return found
 
 
 def error_value(task: Task) -> dict[str, Json]:

@@ -122,12 +122,14 @@ def split_results(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def skipped_tasks(group: Group) -> tuple[SkippedTask, ...]:
     """The tasks of a group that were skipped, in the order of the request, as many as fit into its report."""
-    found = [
-        SkippedTask(group=task.group, task=task.name, reason=task.skip.reason, because=task.skip.because)
-        for task in group.tasks.values()
-        if task.skip is not None and task.order.kind not in WITHOUT_MEMBERS
-    ]
-    return tuple(found[:MAX_SKIPPED])
+    found: list[SkippedTask] = []
+    for task in group.tasks.values():
+        if task.skip is not None and task.order.kind not in WITHOUT_MEMBERS and len(found) < MAX_SKIPPED:
+            skip = task.skip
+            found.append(
+                SkippedTask(group=task.group, task=task.name, reason=skip.reason, because=skip.because)
+            )
+    return tuple(found)
 
 
 def _close_run(turn: Turn, run: Run) -> None:

@@ -48,7 +48,9 @@ def admit(turn: Turn, run: Run, task: Task) -> None:
 
 
 def _await_needs(turn: Turn, run: Run, task: Task) -> None:
-    look_up = lookup_of(run, task)
+    # Most tasks are in no loop: no call for each of their keys.
+    is_plain = task.order.in_loop is None
+    look_up = run.values.get if is_plain else lookup_of(run, task)
     for need in task.order.needs:
         if look_up(need.key) is not None:
             continue
@@ -57,7 +59,8 @@ def _await_needs(turn: Turn, run: Run, task: Task) -> None:
             run.values[need.key] = Absent("no task produces it")
             continue
         task.missing.add(need.key)
-        scope_with(run, task, need.key).waiters.setdefault(need.key, []).append(task)
+        scope = run if is_plain else scope_with(run, task, need.key)
+        scope.waiters.setdefault(need.key, []).append(task)
         if need.kind == "external":
             run.from_outside.add(need.key)
         if need.kind in ("external", "session") and need.key not in run.watched:
@@ -72,7 +75,7 @@ def _begin_or_skip(turn: Turn, run: Run, task: Task) -> None:
     if order.branch is not None and (skip := other_branch(run, task)) is not None:
         end(turn, run, task, TaskEvent.BRANCH_NOT_TAKEN, skip=skip)
         return
-    look_up = lookup_of(run, task)
+    look_up = run.values.get if order.in_loop is None else lookup_of(run, task)
     for need in order.needs:
         if need.optional and not need.unless_failed:
             continue

@@ -13,7 +13,7 @@ from anabranch_taskgroup.session.task_state import Task
 def visible_values(run: Run, task: Task) -> dict[str, Value]:
     """The values of a task's dependencies, by key; absent ones, and the ends of other tasks, are left out."""
     found: dict[str, Value] = {}
-    look_up = lookup_of(run, task)
+    look_up = run.values.get if task.order.in_loop is None else lookup_of(run, task)
     for need in task.order.needs:
         if isinstance(value := look_up(need.key), Value) and need.kind != "task":
             found[need.key] = value
