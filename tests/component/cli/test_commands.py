@@ -175,7 +175,9 @@ def test_a_refused_request_is_a_rejected_run(command: Command) -> None:
         "status": "rejected",
         "results": {},
         "failures": [],
+        "handled_failures": 0,
         "executions": {"total": 0, "completed": 0, "failed": 0, "skipped": 0},
+        "skipped": [],
         "warnings": [],
         "duration_seconds": 0.0,
     }

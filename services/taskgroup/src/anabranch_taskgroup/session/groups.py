@@ -126,9 +126,7 @@ def skipped_tasks(group: Group) -> tuple[SkippedTask, ...]:
     for task in group.tasks.values():
         if task.skip is not None and task.order.kind not in WITHOUT_MEMBERS and len(found) < MAX_SKIPPED:
             skip = task.skip
-            found.append(
-                SkippedTask(group=task.group, task=task.name, reason=skip.reason, because=skip.because)
-            )
+            found.append(SkippedTask(group=task.group, task=task.name, reason=skip.reason, because=skip.because))
     return tuple(found)
 
 
