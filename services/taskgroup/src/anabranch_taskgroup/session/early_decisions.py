@@ -1,8 +1,8 @@
 """Groups that one of their tasks decides: `fail_fast`, a race, a number of completed tasks. Pure.
 
-The log's order decides which tasks complete first. A group with one task that has an expansion counts its members,
-see `steps.member_race`. In a group with a loop each iteration is decided, and not the group: its tasks are those of
-the running iteration.
+The log's order decides which tasks complete first. A group with one task that has an expansion counts its
+members, see `steps.member_race`. In a group with a loop each iteration is decided, and not the group: its tasks
+are those of the running iteration.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 S = TypeVar("S")
 
 RELEASE_SECONDS = 4.0
-"""Time for the last turn of a revoked partition and its handover together. Less than the time that the consumer group
-gives, after which the revocation is cancelled and nothing is committed."""
+"""Time for the last turn of a revoked partition and its handover together. Less than the time that the consumer
+group gives, after which the revocation is cancelled and nothing is committed."""
 
 
 class Owner(Generic[S]):
@@ -185,15 +185,15 @@ class Owner(Generic[S]):
         return owned.committable(self._clock.monotonic())
 
     async def _hand_over(self, owned: OwnedPartition[S], end: float) -> None:
-        """Show the next owner what is under way here, if that is possible until `end`, a time of the event loop."""
+        """Show the next owner what is under way here, if that is possible until `end`, a time of the loop."""
         try:
             async with asyncio.timeout_at(end):
                 await self._handler.hand_over(owned.state)
         except TimeoutError:
             # The last turn took nearly all of the time. What it did is durable, so its position is committed.
             log.warning(
-                "%s/%d was revoked, and the servers did not answer within %g s: its next owner may start work again "
-                "that is under way here",
+                "%s/%d was revoked, and the servers did not answer within %g s: its next owner may start work "
+                "again that is under way here",
                 self._handler.topic,
                 owned.number,
                 RELEASE_SECONDS,
