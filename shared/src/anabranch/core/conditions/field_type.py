@@ -5,7 +5,7 @@ In JSON Schema it is a text, a boolean, or the recursive form as an object.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -21,30 +21,12 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from anabranch.core.conditions.checks import MAX_FIELD, MAX_TEXT, InvalidCondition
 from anabranch.core.conditions.form import normalized
-from anabranch.core.conditions.operators import Data
+from anabranch.core.conditions.operators import Data, Operator
 from anabranch.core.errors import Code
 
 # --- JSON Schema ----------------------------------------------------------------------------------
 # These models are never validated with: they describe what `normalized` accepts, and give the recursion its names.
 
-Operator = Literal[
-    "equals",
-    "not_equals",
-    "greater_than",
-    "greater_or_equal",
-    "less_than",
-    "less_or_equal",
-    "contains",
-    "not_contains",
-    "in",
-    "not_in",
-    "exists",
-    "not_exists",
-    "starts_with",
-    "ends_with",
-    "is_type",
-    "is_true",
-]
 _Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, description="a condition in its text form")]
 _Path = Annotated[str, Field(min_length=1, max_length=MAX_FIELD, description="a path, as in a placeholder")]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 Data: TypeAlias = Any
 """A condition in its data form: an object of one of the shapes in the package's docstring, or a boolean."""
@@ -36,7 +36,7 @@ FLIPPED: Final[Mapping[str, str]] = {
     "not_in": "not_contains",
 }
 """The operator that says the same with its two sides exchanged."""
-OPERATORS: Final = (
+Operator = Literal[
     "equals",
     "not_equals",
     "greater_than",
@@ -53,7 +53,8 @@ OPERATORS: Final = (
     "ends_with",
     "is_type",
     "is_true",
-)
+]
+OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
 ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "greater_than": operator.gt,
     "greater_or_equal": operator.ge,
