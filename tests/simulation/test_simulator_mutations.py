@@ -11,6 +11,8 @@ from anabranch.testing.simulator.child_mutations import BROKEN as BROKEN_CHILDRE
 from anabranch.testing.simulator.children import CHILDREN_FROM
 from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.endings import ENDINGS_FROM
+from anabranch.testing.simulator.event_mutations import BROKEN as BROKEN_EVENTS
+from anabranch.testing.simulator.event_waits import EVENTS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
@@ -31,6 +33,7 @@ BEGIN = {
     "no-snapshots-read": LONG_FROM,
     **dict.fromkeys(("early-signal", "kept-signal", "signal-again", "wait-again"), WAITS_FROM),
     **dict.fromkeys(("undo-again", "undo-forward", "end-early", "stop-all", "retrier-budget"), ENDINGS_FROM),
+    **dict.fromkeys(BROKEN_EVENTS, EVENTS_FROM),
     **dict.fromkeys(BROKEN_BRANCHES, BRANCHES_FROM),
     **dict.fromkeys(BROKEN_CHILDREN, CHILDREN_FROM),
     "iteration-again": LOOPS_FROM,

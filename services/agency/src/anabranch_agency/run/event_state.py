@@ -18,6 +18,8 @@ Place = tuple[str, str, str, tuple[int, ...], int]
 """A member that waits: run id, group, task, iteration, index."""
 MAX_KEPT, MAX_KEPT_BYTES = 10_000, 16_000_000
 """Events of one address, and bytes of their data, that are kept. Further ones become dead letters."""
+MAX_ENDED = 1_000
+"""Waits of an address that are remembered once they have ended: a late repetition does not open them again."""
 PURGE_SECONDS = 60.0
 """Seconds between two looks for what has expired at an address: a look costs as much as all that it has. What has
 expired takes part in no decision, whether it was removed or not."""
@@ -105,6 +107,8 @@ class EventAddress:
     """Waits of which one gets an event."""
     opened: int = 0
     """Number of waits that have opened."""
+    ended: dict[Place, int] = field(default_factory=dict)
+    """The waits that ended last, with the admissions of their runs."""
     due: float = inf
     """When something expires, or later; seconds since the epoch."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
@@ -126,6 +130,13 @@ class EventAddress:
             if queue is not None and (wait := queue.find(place)) is not None:
                 return queue, wait
         return None
+
+    def end(self, place: Place, admission: int) -> None:
+        """A wait has ended. It is not opened again."""
+        self.remove(place)
+        self.ended[place] = admission
+        if len(self.ended) > MAX_ENDED:
+            del self.ended[next(iter(self.ended))]
 
     def remove(self, place: Place) -> None:
         """Remove a wait, if it is open."""

@@ -105,6 +105,9 @@ def _wait_opened(turn: Turn, message: OpenEventWait, segments: tuple[bytes, ...]
         if found is not None and found[1].admission == waiter.admission:
             deliver_again(turn, address, place, found[1])
             continue
+        if address.ended.get(place) == waiter.admission:
+            turn.partition.drop("event wait that has ended")
+            continue
         address.remove(place)
         address.opened += 1
         wait = EventWait(
@@ -129,7 +132,7 @@ def _wait_closed(turn: Turn, message: CloseEventWait, segments: tuple[bytes, ...
         return
     # What is under way to the wait stays so until its answer, which says whether the wait had taken it.
     for place in _places(message.waiter, message.spans):
-        address.remove(place)
+        address.end(place, message.waiter.admission)
 
 
 def _answered(turn: Turn, message: AnswerEvent, segments: tuple[bytes, ...]) -> None:
@@ -152,10 +155,10 @@ def _answered(turn: Turn, message: AnswerEvent, segments: tuple[bytes, ...]) -> 
         if message.number in wait.flights:
             wait.flights.remove(message.number)
             wait.wanted += not message.taken
-        if not message.is_open:
-            address.remove(place)
-        elif wait.wanted > 0:
+        if wait.wanted > 0:
             queue.starve(place)
+    if not message.is_open:
+        address.end(place, waiter.admission)
     if event is None or not was_flying or message.taken:
         return
     # A wait that is open has refused what it was given: so would the run.

@@ -303,6 +303,9 @@ def _held(process: Any) -> Iterator[str]:
     for number, state in owner.states.items():
         if state.runs:
             yield f"{process.name} has open runs in partition {number}: {list(state.runs)}"
+        for address in getattr(state, "addresses", {}).values():
+            if found := [place for place, _ in address.waits()]:
+                yield f"{process.name} has open waits for events: {found}"
     if process.kind == "taskgroup":
         yield from _worker_held(process.name, service)
 

@@ -26,6 +26,7 @@ from anabranch.testing.simulator import (
     branch_mutations,
     child_mutations,
     ending_mutations,
+    event_mutations,
     loop_mutations,
     waiting_mutations,
 )
@@ -472,6 +473,7 @@ MUTATIONS = {
         name: Mutation(*broken, Mutation(*child_mutations.ALSO[name]) if name in child_mutations.ALSO else None)
         for name, broken in child_mutations.BROKEN.items()
     },
+    **{name: Mutation(*broken, ()) for name, broken in event_mutations.BROKEN.items()},
     "cut-short": Mutation(
         "claimed chunks are not started if their partition is lost meanwhile",
         dispatch,

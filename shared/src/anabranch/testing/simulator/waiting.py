@@ -31,7 +31,7 @@ def add_waits(seed: str, number: int, expected: Expected, workload: Workload) ->
     random = Random(f"waits {seed} {number}")
     request = expected.request
     at = min(at for at, record in workload.sent if record.get("request_id") == request["request_id"])
-    tasks = [_task("w0", {"for": random.choice((0.2, 1.5, 4.0))})]
+    tasks = [wait_task("w0", {"for": random.choice((0.2, 1.5, 4.0))})]
     for index in range(1, random.randint(2, 5)):
         make = random.choice((_single, _later, _collected, _members, _condition))
         tasks.append(make(random, f"w{index}", request, at, workload))
@@ -65,7 +65,8 @@ def as_sent(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "task_groups": groups}
 
 
-def _task(name: str, wait: Mapping[str, Any], value: Any = None, **more: Any) -> dict[str, Any]:
+def wait_task(name: str, wait: Mapping[str, Any], value: Any = None, **more: Any) -> dict[str, Any]:
+    """A task with a wait, whose members all complete with `value`."""
     fields = {"dependencies": [], "optional_dependencies": [], "inputs": {"deps": []}, **more}
     return {"name": name, "wait": wait, "result_keys": [f"k{name}"], "wait_value": value, **fields}
 
@@ -90,7 +91,7 @@ def _signal(
 def _single(random: Random, name: str, request: Mapping[str, Any], at: float, work: Workload) -> dict[str, Any]:
     value = {"of": name, "n": random.randrange(100)}
     _signal(random, request, name, value, f"{name}-id", at, work)
-    return _task(name, {"signal": name}, value)
+    return wait_task(name, {"signal": name}, value)
 
 
 def _later(random: Random, name: str, request: Mapping[str, Any], at: float, work: Workload) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def _collected(random: Random, name: str, request: Mapping[str, Any], at: float,
     for _ in range(3):
         _signal(random, request, name, name, f"{name}-same", at, work)
     wait = {"signal": name, "collect": 2, "timeout": TIMEOUT_SECONDS, "on_timeout": "value", "value": LATE}
-    return _task(name, wait, LATE)
+    return wait_task(name, wait, LATE)
 
 
 def _members(random: Random, name: str, request: Mapping[str, Any], at: float, work: Workload) -> dict[str, Any]:
@@ -114,8 +115,8 @@ def _members(random: Random, name: str, request: Mapping[str, Any], at: float, w
         _signal(random, request, item, item, f"{item}-id", at, work)
     config = {"type": "array", "array_mapping": {"each": items}, "output_format": "index"}
     wait = {"signal": "{each}", "timeout": TIMEOUT_SECONDS, "on_timeout": "value", "value": LATE}
-    return _task(name, wait, [*items[:-1], LATE], expansion_config=config)
+    return wait_task(name, wait, [*items[:-1], LATE], expansion_config=config)
 
 
 def _condition(random: Random, name: str, request: Mapping[str, Any], at: float, work: Workload) -> dict[str, Any]:
-    return _task(name, {"condition": {"field": "kw0", "operator": "equals", "value": None}})
+    return wait_task(name, {"condition": {"field": "kw0", "operator": "equals", "value": None}})

@@ -19,6 +19,7 @@ from anabranch.testing.simulator.branches import BranchEvaluation, add_branches,
 from anabranch.testing.simulator.children import add_children, children_outcome, has_children
 from anabranch.testing.simulator.edges import Edges
 from anabranch.testing.simulator.endings import add_endings, attempts_of, evaluate_endings, has_endings
+from anabranch.testing.simulator.event_waits import add_events, has_events
 from anabranch.testing.simulator.extremes import add_extremes, is_refused, nested, resubmission
 from anabranch.testing.simulator.long_runs import prolong
 from anabranch.testing.simulator.lookalikes import add_lookalikes
@@ -164,9 +165,10 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
             add_endings(edges.random, expected)
         if has_loops(edges.seed):
             add_loops(edges.random, expected.request)
-        waits = has_waits(edges.seed) and not edges.may_repeat
-        if waits:
-            add_waits(edges.seed, number, expected, workload)
+        adds = add_waits if has_waits(edges.seed) else add_events if has_events(edges.seed) else None
+        waits = adds is not None and not edges.may_repeat
+        if adds is not None and waits:
+            adds(edges.seed, number, expected, workload)
         if has_branches(edges.seed):
             add_branches(edges.random, expected)
         if has_children(edges.seed):
