@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from anabranch.cli.render.progress import RunProgress
 from anabranch.cli.render.tree import Canvas, draw
 from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.core.flow_texts import shown_status, text_of_loop, text_of_wait
+from anabranch.core.progress import OPEN_SHARE, share_of_run
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.core.wire.run_view import RunView, TaskView
 
@@ -81,6 +83,7 @@ def test_a_view_is_drawn_with_its_control_flow() -> None:
 
     drawn = text_of(progress_of_view(view))
 
+    assert share_of_run(replace(view, tasks_total=4)) == 0.75
     assert "30 iterations in 2.0 s" in drawn
     assert "✓ writing[29]/draft" in drawn
     assert "◌ sign-off" in drawn
@@ -111,3 +114,14 @@ def test_the_status_for_people_tells_waits_from_work() -> None:
     assert shown_status(TaskView("running", waits=[wait])) == "awaiting"
     assert shown_status(TaskView("running")) == "running"
     assert text_of_loop({"ended": 1, "failed": 1, "running": 1}) == "1 iteration, 1 failed, [1] runs"
+
+
+def test_the_share_of_a_run_does_not_fall_with_an_iteration() -> None:
+    first = followed(iteration("started", 0), draft("completed", 0), iteration("completed", 0))
+    second = followed(
+        iteration("started", 0), draft("completed", 0), iteration("completed", 0), iteration("started", 1)
+    )
+    ended = followed(iteration("started", 0), draft("completed", 0), ("task.completed", "(loop)", {}))
+
+    assert (first.share, second.share) == (0.0, 0.0)
+    assert ended.share == OPEN_SHARE

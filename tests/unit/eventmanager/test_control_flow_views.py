@@ -162,3 +162,12 @@ def test_a_failure_of_a_loop_says_in_which_iteration_it_was() -> None:
 
     assert found.failures[0]["iteration"] == [4]
     assert found.path("g", "t") == "loop[4]/t"
+
+
+def test_a_task_of_a_loop_counts_in_the_share_once_the_loop_has_ended() -> None:
+    accepted = event("run.accepted", tasks=2)
+    body = event("task.completed", "draft", iteration=(0,), in_loop="loop")
+    entries = [accepted, event("iteration.started", "loop", iteration=(0,)), body]
+
+    assert view(*entries).share == 0.0
+    assert view(*entries, event("task.completed", "loop", iterations=1, ended_by="limit")).share == 0.99

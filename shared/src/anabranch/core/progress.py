@@ -1,16 +1,17 @@
 """Completed share of a task and of a run, from 0 to 1. Pure.
 
-Every list, page, tree and status shows these two numbers, so they agree. Neither ever falls: all tasks of a run
-have equal weight, whatever their number of members, and a held member counts only after it is dismissed or has
-completed, because a redrive runs it again.
+Every list, page, tree and status shows these two numbers, so they agree. That of a run never falls: all tasks of a
+run have equal weight, whatever their number of members or iterations, and a held member counts only after it is
+dismissed or has completed, because a redrive runs it again. The share of a task falls only with the next iteration
+of its loop.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from anabranch.core.wire.run_view import RunView, TaskView
+from anabranch.core.wire.run_view import GroupView, RunView, TaskView
 
 OPEN_SHARE = 0.99
 """Maximum share of an open task or run: 100% means that it has ended."""
@@ -54,6 +55,22 @@ def share_of_task(task: TaskView) -> float:
     return task_share(task.status, task.members, task.ended - task.held)
 
 
+def share_in_run(task: TaskView, tasks: Mapping[str, TaskView]) -> float:
+    """What a task counts in the share of its run.
+
+    A task in a loop counts once the outermost loop around it has ended: its own share falls with each iteration.
+
+    Args:
+        tasks: all tasks of its group, by name.
+    """
+    if task.iteration is None:
+        return share_of_task(task)
+    outermost: TaskView | None = task
+    for _ in task.iteration:
+        outermost = None if outermost is None else tasks.get(outermost.in_loop or "")
+    return 1.0 if outermost is not None and outermost.status in _SETTLED else 0.0
+
+
 def known_run_share(status: str, shares: Sequence[float], tasks: int | None) -> float | None:
     """As `run_share`, but None for a run that failed and has no shares."""
     if status in _ENDED_RUNS and status != "completed" and not shares:
@@ -63,7 +80,16 @@ def known_run_share(status: str, shares: Sequence[float], tasks: int | None) -> 
 
 def share_of_run(view: RunView) -> float | None:
     """Completed share of the run of a view."""
-    return known_run_share(view.status, [share_of_task(task) for _, _, task in view.tasks()], view.tasks_total)
+    return known_run_share(view.status, shares_in_run(view.groups), view.tasks_total)
+
+
+def shares_in_run(groups: Mapping[str, GroupView]) -> list[float]:
+    """What each task counts in the share of its run."""
+    return [
+        share_of_task(task) if task.iteration is None else share_in_run(task, group.tasks)
+        for group in groups.values()
+        for task in group.tasks.values()
+    ]
 
 
 def percent(share: float | None) -> str:

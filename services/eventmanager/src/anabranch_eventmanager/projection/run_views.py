@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from anabranch.core.progress import known_run_share, task_share
+from anabranch.core.progress import known_run_share, share_in_run, task_share
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.run_view import AttemptView, GroupView, RunView, TaskView
 from anabranch_eventmanager.projection.decisions import has_ended
@@ -58,8 +58,17 @@ def build_view(run: Document) -> RunView:
         child_count=run.get("child_count"),
         definition=run.get("definition"),
         forked_from=run.get("forked_from"),
-        share=known_run_share(run["status"], [task.share for task in tasks], run.get("tasks_total")),
+        share=known_run_share(run["status"], _shares(groups), run.get("tasks_total")),
     )
+
+
+def _shares(groups: dict[str, GroupView]) -> list[float]:
+    """What each task counts in the share of the run."""
+    return [
+        task.share if task.iteration is None else share_in_run(task, group.tasks)
+        for group in groups.values()
+        for task in group.tasks.values()
+    ]
 
 
 def _group_view(ended: bool, group: Document) -> GroupView:

@@ -217,6 +217,15 @@ class GroupProgress:
     status: str = "waiting"
     tasks: dict[str, TaskProgress] = field(default_factory=dict)
 
+    def share_of(self, task: TaskProgress) -> float:
+        """What a task counts in the share of the run: one in a loop counts once the outermost loop has ended."""
+        loop = task
+        for _ in task.iteration:
+            loop = self.tasks.get(loop.in_loop or "", loop)
+        if loop is not task:
+            return 1.0 if loop.ended is not None else 0.0
+        return 0.0 if task.iteration else task.share
+
     def path(self, task: TaskProgress) -> str:
         """The name of a task with the iterations of its loops: `writing[3]/draft`."""
         if not task.iteration:
@@ -308,8 +317,8 @@ class RunProgress:
     @property
     def share(self) -> float | None:
         """Completed share of the run, from 0 to 1; None if the number of its tasks is not known."""
-        tasks = list(self.tasks)
-        return run_share(self.status, (task.share for task in tasks), self.tasks_total or len(tasks))
+        shares = [group.share_of(task) for group in self.groups.values() for task in group.tasks.values()]
+        return run_share(self.status, shares, self.tasks_total or len(shares))
 
     @property
     def is_unstarted(self) -> bool:
