@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -66,17 +67,16 @@ def test_a_loop_is_a_box_around_its_body_and_no_other_task_is_in_it(compute: Com
 
 
 def test_the_phases_of_a_runs_end_are_right_of_all_else(compute: Compute) -> None:
-    sections = ["", "", "compensate", "compensate", "finally"]
+    sections = ["", "", "finally", "compensate", "compensate"]
     nodes = [{"group": section or "g", "wide": False, "section": section} for section in sections]
-
     made = compute(
-        "graph/layout.js", "m.layout(x.nodes, x.edges)", {"nodes": nodes, "edges": [[0, 1], [2, 3], [1, 4]]}
+        "graph/layout.js", "m.layout(x.nodes, x.edges)", {"nodes": nodes, "edges": [[0, 1], [3, 4], [1, 2]]}
     )
 
     tiles, boxes = made["nodes"], {box["section"]: box for box in made["sections"]}
-    assert inside(boxes["compensate"], tiles[2])
     assert inside(boxes["compensate"], tiles[3])
-    assert inside(boxes["finally"], tiles[4])
+    assert inside(boxes["compensate"], tiles[4])
+    assert inside(boxes["finally"], tiles[2])
     assert tiles[1]["x"] + tiles[1]["width"] < boxes["compensate"]["x"]
     assert boxes["compensate"]["x"] + boxes["compensate"]["width"] < boxes["finally"]["x"]
     assert boxes["finally"]["x"] + boxes["finally"]["width"] <= made["width"]
@@ -170,6 +170,25 @@ def test_the_path_of_a_task_has_the_iterations_of_its_loops(compute: Compute) ->
     }
     paths = compute("lib/flow.js", "Object.values(x).map(task => m.pathOfTask(task, x))", tasks)
     assert paths == ["outer", "outer[1]/inner", "outer[1]/inner[12]/draft", "g[3]/only"]
+
+
+def test_an_event_says_in_which_iteration_it_was(compute: Compute) -> None:
+    events = [
+        {"type": "task.started", "group": "writing", "task": "draft", "iteration": [3], "in_loop": "(loop)"},
+        {"type": "iteration.failed", "group": "writing", "task": "(loop)", "iteration": [3]},
+        {"type": "iteration.started", "group": "g", "task": "b", "iteration": [3, 7], "in_loop": "a"},
+        {"type": "task.started", "group": "g", "task": "t"},
+        {"type": "group.started", "group": "g"},
+        {"type": "run.accepted"},
+    ]
+    assert compute("lib/flow.js", "x.map(m.placeOfEvent)", events) == [
+        "writing / writing[3]/draft",
+        "writing / writing[3]",
+        "g / a[3]/b[7]",
+        "g / t",
+        "g",
+        "",
+    ]
 
 
 def test_a_timeline_shows_waits_as_waits_and_iterations_as_parts(compute: Compute) -> None:
@@ -278,6 +297,25 @@ def test_the_graph_of_a_run_shows_its_control_flow(browser: Browser, dev: DevSys
         board.page.mouse.click(*board.point_of(order["writing/draft"]))
         drawer = board.dialog("Task draft")
         expect(drawer).to_contain_text("writing, iteration 29")
+
+
+def test_a_running_iteration_pulses_unless_motion_is_unwanted(
+    browser: Browser, dev: DevSystem, tmp_path: Path
+) -> None:
+    gate = {"name": "step", "agent": "gated", "inputs": {"gate": str(tmp_path / "gate")}}
+    loop = {"name": "turns", "loop": {"while": "iteration < 2"}, "tasks": [gate]}
+    started = dev.submit({"name": "turning", "task_groups": [loop]})
+    pulses = "document.querySelector('canvas[data-painted]').graph.pulses"
+    try:
+        for motion, expected in (("no-preference", True), ("reduce", False)):
+            with dashboard(browser, dev.url) as board:
+                board.page.emulate_media(reduced_motion=motion)  # type: ignore[arg-type]
+                board.open(f"/runs/{started}/graph")
+                board.painted_graph()
+                expect(board.page.get_by_role("button", name="Running 2")).to_be_visible()
+                assert board.page.evaluate(pulses) is expected
+    finally:
+        (tmp_path / "gate").touch()
 
 
 def test_the_drawer_of_a_loop_lists_its_iterations(browser: Browser, dev: DevSystem, run: str) -> None:

@@ -25,6 +25,10 @@ def test_a_path_names_each_loop_with_its_iteration(
     assert path_in_loops("writing", "draft", loops, iteration) == shown
 
 
+def test_a_loop_in_a_list_of_steps_has_its_own_name() -> None:
+    assert path_in_loops("steps", "draft", ("(loop)", "(loop 2)"), (4, 36)) == "loop[4]/loop 2[36]/draft"
+
+
 def test_a_view_knows_the_path_of_each_task() -> None:
     tasks = {
         "outer": TaskView("running"),

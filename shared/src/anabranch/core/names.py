@@ -114,12 +114,14 @@ def child_request_id(
 
 LOOP_OF_GROUP = "(loop)"
 """The task that repeats a whole group, or the first loop without a name in a list of steps."""
+GROUP_OF_STEPS = "steps"
+"""The group that a list of steps becomes."""
 
 
 def path_in_loops(group: str, task: str, loops: Sequence[str], iteration: Sequence[int]) -> str:
     """The name of a task for people, with the iterations of the loops around it: ``writing[3]/draft``.
 
-    A loop that repeats a whole group has the name of the group.
+    A loop that repeats a whole group has the name of the group. Made names have no parentheses here.
 
     Args:
         loops: the names of these loops, the outermost first. If some are not known, the group stands for them.
@@ -127,9 +129,11 @@ def path_in_loops(group: str, task: str, loops: Sequence[str], iteration: Sequen
     """
     if not iteration:
         return task
-    missing = len(iteration) - len(loops)
-    known = [LOOP_OF_GROUP] * missing + list(loops)
-    shown = [group if loop == LOOP_OF_GROUP else loop for loop in known]
+    known = [LOOP_OF_GROUP] * (len(iteration) - len(loops)) + list(loops)
+    shown = [
+        group if loop == LOOP_OF_GROUP and group != GROUP_OF_STEPS else loop.removeprefix("(").removesuffix(")")
+        for loop in known
+    ]
     return "/".join([*(f"{loop}[{number}]" for loop, number in zip(shown, iteration, strict=True)), task])
 
 

@@ -136,7 +136,7 @@ def _is_optional(admitted: AdmittedRequest, target: int, index: int) -> bool:
     modes = {link.task: link.mode for link in graph.flow.targets[index]}
     needed = graph.tasks[target].group, graph.tasks[target].name
     keys = {need.producer for need in graph.needs[index] if need.kind == "produced" and not need.optional}
-    return modes.get(target, "completed") != "completed" and needed not in keys
+    return modes.get(target) == "ended" and needed not in keys
 
 
 def _level_after(admitted: AdmittedRequest) -> int:

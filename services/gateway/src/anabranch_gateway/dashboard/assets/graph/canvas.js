@@ -137,6 +137,11 @@ export class GraphCanvas {
     return this.#view;
   }
 
+  /** True while a running iteration pulses; tests look at it. */
+  get pulses() {
+    return this.#pulses > 0;
+  }
+
   /** The box of a node on the canvas, in CSS pixels; tests call it. @param {number} node */
   boxOf(node) {
     const box = /** @type {import("./draw.js").Scene} */ (this.#scene).layout.nodes[node];

@@ -42,7 +42,8 @@ export function layout(nodes, edges, { framed = true, labelled = [] } = {}) {
   const { loops, sections } = scopesOf(nodes, edges);
   const plane = new Plane(nodes, loops, new Set(labelled));
   const main = plane.arrange(sections.get("") ?? { nodes: [], edges: [] }, framed ? FRAMED : PLAIN);
-  const apart = [...sections].filter(([section]) => section !== "").map(([section, scope]) => ({ section, made: plane.arrange(scope, PLAIN) }));
+  // By name: compensations end before `finally` begins.
+  const apart = [...sections].filter(([section]) => section !== "").sort(([a], [b]) => (a < b ? -1 : 1)).map(([section, scope]) => ({ section, made: plane.arrange(scope, PLAIN) }));
   const frame = framed ? SECTION : PLAIN;
   const height = Math.max(main.height, ...apart.map(({ made }) => made.height + frame.top + frame.bottom));
   plane.place(main, 0, (height - main.height) / 2);

@@ -25,7 +25,7 @@ export const PHASES = /** @type {Record<string, string>} */ ({
 
 /** The name of a task for people: a loop of a whole group has its name. @param {{ task: string, group: string }} node */
 export function shownName({ task, group }) {
-  if (task === "(loop)") return group;
+  if (task === "(loop)" && group !== "steps") return group;
   return /^\(.+\)$/.test(task) ? task.slice(1, -1) : task;
 }
 
@@ -37,6 +37,15 @@ export function pathOfTask(task, tasks) {
   while (loops.length < iteration.length) loops.unshift("(loop)");
   const named = loops.map((/** @type {string} */ loop, /** @type {number} */ nth) => `${shownName({ task: loop, group: task.group })}[${iteration[nth]}]/`);
   return named.join("") + shownName(task);
+}
+
+/** The place of an event, with the iteration of the loops around its task. @param {any} event */
+export function placeOfEvent(event) {
+  if (!event.task) return event.group ?? "";
+  if (!event.iteration?.length) return `${event.group} / ${shownName(event)}`;
+  const isLoop = event.type.startsWith("iteration.");
+  const path = pathOfTask({ ...event, iteration: isLoop ? event.iteration.slice(0, -1) : event.iteration }, {});
+  return `${event.group} / ${path}${isLoop ? `[${event.iteration.at(-1)}]` : ""}`;
 }
 
 /** The status that people see: a task that only waits is not running. @param {{ status: string, waits?: any[] | null }} task */
@@ -96,7 +105,7 @@ export function flowText(node) {
   if (node.when) parts.push(`if ${node.when}`);
   if (node.branch) parts.push(node.branch.text === "else" ? "else" : `case ${node.branch.text}`);
   if (node.kind === "loop") parts.push(`loop ${node.bound}`, textOfLoop(node.loop));
-  if (node.in_loop) parts.push(`in loop ${node.in_loop}${node.iteration ? `, iteration ${node.iteration.join(".")}` : ""}`);
+  if (node.in_loop) parts.push(`in loop ${shownName({ group: node.group, task: node.in_loop.slice(node.group.length + 1) })}${node.iteration ? `, iteration ${node.iteration.join(".")}` : ""}`);
   if (node.waits?.length) parts.push(`waits for ${textOfWait(node.waits[0])}`);
   else if (node.wait && node.kind === "wait" && !node.ended_by) parts.push(textOfDeclared(node.wait));
   if (node.ended_by) parts.push(`ended by ${node.ended_by}`);

@@ -2,6 +2,7 @@
 /** The run's lifecycle events, live. Only the last few thousand are kept, and only visible rows are rendered. */
 
 import { pathOf } from "../../lib/api.js";
+import { placeOfEvent } from "../../lib/flow.js";
 import { integer } from "../../lib/format.js";
 import { useApp } from "../../lib/hooks.js";
 import { follow } from "../../lib/live.js";
@@ -82,16 +83,15 @@ export function EventsTab({ id, open }) {
 /** @param {{ event: any }} properties */
 function EventRow({ event }) {
   const status = statusOfEvent(event);
-  const where = [event.group, event.task].filter(Boolean).join(" / ");
   return html`<div class="event-row">
     <time title=${absolute(event.time)}>${clock(event.time)}</time>
     <span class=${`event-type tone-${appearanceOf(status).tone}`}><${StatusIcon} status=${status} size=${13} />${event.type}</span>
-    <span class="cut">${where}${event.index === null || event.index === undefined ? "" : ` [${event.index}]`}${event.attempt > 1 ? ` · attempt ${event.attempt}` : ""}</span>
+    <span class="cut">${placeOfEvent(event)}${event.index === null || event.index === undefined ? "" : ` [${event.index}]`}${event.attempt > 1 ? ` · attempt ${event.attempt}` : ""}</span>
     <span class="cut muted">${eventText(event)}</span>
   </div>`;
 }
 
-const KNOWN = new Set(["type", "time", "seq", "run_id", "group", "task", "index", "attempt"]);
+const KNOWN = new Set(["type", "time", "seq", "run_id", "group", "task", "index", "attempt", "iteration", "in_loop"]);
 
 /** @param {any} event */
 function eventText(event) {

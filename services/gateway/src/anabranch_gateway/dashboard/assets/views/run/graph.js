@@ -118,7 +118,7 @@ function groupNode(name, nodes) {
   const status = count("failed") ? "failed" : ended ? (stopped ?? "completed") : count("running", "awaiting", "completed") ? "running" : "waiting";
   const times = (/** @type {string} */ field) => nodes.map((node) => node[field]).filter(Boolean);
   return {
-    id: `group ${name}`, group: name, task: name, agent: counted(nodes.length, "task"), status, expanded: false, members: nodes.length,
+    id: `group ${name}`, group: name, task: name, phase: nodes[0]?.phase, agent: counted(nodes.length, "task"), status, expanded: false, members: nodes.length,
     completed: count("completed"), failed: count("failed"), running: count("running"),
     started_at: times("started_at").length ? Math.min(...times("started_at")) : null,
     ended_at: ended && times("ended_at").length ? Math.max(...times("ended_at")) : null,
