@@ -229,3 +229,81 @@ def test_branches_and_conditions_end_as_before_in_a_fork(anabranch_system: Start
 
     assert recorder.taken() == ["c"]
     assert result.results == first.results == {"a": 1, "yes": "y", "c": "c"}
+
+
+def looping(**more: Any) -> dict[str, Any]:
+    """A loop of three iterations with a task after each of two, a task before it and one after it."""
+    body = [
+        task("step", "record", inputs=["{before}", "{item}"], dependencies=["before"]),
+        task("free", "record", inputs=0),
+    ]
+    group = {"name": "l", "loop": {"each": [1, 2, 3], "collect": "append", **more}, "tasks": body}
+    before = {
+        "name": "first",
+        "tasks": [task("before", "record", inputs="b"), task("other", "record", inputs="o")],
+    }
+    after = task("after", "record", inputs="{step}", dependencies=["step"])
+    last = task("last", "record", inputs="{other}", dependencies=["other"])
+    return {"task_groups": [before, group, {"name": "end", "tasks": [after, last]}]}
+
+
+@pytest.mark.parametrize("size", [1, 60_000])
+@pytest.mark.parametrize(
+    ("point", "again"),
+    [
+        ("after", ["after"]),
+        ("other", ["last", "other"]),
+        ("step", ["after", "free", "step"]),
+        ("before", ["after", "before", "free", "step"]),
+    ],
+)
+def test_a_loop_is_taken_over_as_a_whole_or_runs_again(
+    anabranch_system: Start, point: str, again: list[str], size: int
+) -> None:
+    recorder = Recorder()
+    s = anabranch_system(agents=recorder.agents(), inline_limit=10_000)
+    document = looping()
+    document["task_groups"][0]["tasks"][0]["inputs"] = "b" * size
+    run = s.submit(document)
+    first = run.result()
+    assert first.status == "completed"
+    recorder.taken()
+
+    result = fork(s, run, tasks=[point])
+
+    assert recorder.taken() == again
+    assert (result.status, result.results) == ("completed", first.results)
+    assert result.skipped == ()
+    assert result.results["step"] == [["b" * size, n] for n in (1, 2, 3)]
+
+
+def test_a_fork_of_a_failed_run_takes_over_its_loop(anabranch_system: Start) -> None:
+    recorder = Recorder()
+    recorder.failing.add("after")
+    s = anabranch_system(agents=recorder.agents())
+    run = s.submit(looping(collect="last"))
+    assert run.result().status == "failed"
+    recorder.failing.clear()
+    recorder.taken()
+
+    result = fork(s, run, tasks=["after"])
+
+    assert recorder.taken() == ["after"]
+    assert (result.status, result.results["after"]) == ("completed", ["b", 3])
+
+
+def test_a_retry_of_a_fork_runs_a_loop_again_that_the_fork_took_over(anabranch_system: Start) -> None:
+    """A fork knows the values of such a loop, and neither its iterations nor what they collected."""
+    recorder = Recorder()
+    s = anabranch_system(agents=recorder.agents())
+    run = s.submit(looping())
+    first = run.result()
+    recorder.failing.add("after")
+    failed = fork(s, run, tasks=["after"])
+    assert failed.status == "failed"
+    recorder.failing.clear()
+    recorder.taken()
+
+    again = s.wait(s.wait(s.embedded.client.retry(failed.run_id)).result())
+
+    assert (again.status, again.results) == ("completed", first.results)

@@ -67,8 +67,9 @@ def taken_over(
     """The tasks whose outcomes a fork takes over, in the order of the request.
 
     Left out are the fork points, tasks that are new or defined in another way, those that use a changed value of
-    the context, and all that depend on one of these. Iterations of a loop, and contributions to a key with a
-    policy, are known only together: their tasks run again. So do the tasks of `finally`.
+    the context, and all that depend on one of these. A loop is taken over with all tasks of its body, which are
+    not named, or runs again with all of them. Contributions to a key with a policy are known only together, so
+    their tasks run again. So do the tasks of `finally`.
     """
     producers: dict[str, list[TaskId]] = {}
     for place, order in after.items():
@@ -76,11 +77,19 @@ def taken_over(
             if key is not None:
                 producers.setdefault(key, []).append(place)
 
+    # Each task of a body with its loop, and each loop with its body: they are stale together.
+    parts: dict[TaskId, list[TaskId]] = {}
+    for place, order in after.items():
+        if order.in_loop is not None:
+            loop = (place[0], order.in_loop)
+            parts.setdefault(loop, []).append(place)
+            parts.setdefault(place, []).append(loop)
+
     def is_stale(place: TaskId, taken: set[TaskId]) -> bool:
         order = after[place]
         if place in points or before.get(place) != order or place[0] == FINALLY:
             return True
-        if order.shares or order.in_loop or order.loop:
+        if order.shares or any(part not in taken for part in parts.get(place, ())):
             return True
         keys = [need.key for need in order.needs]
         if not changed.isdisjoint([*keys, *order.context_keys]):
@@ -90,4 +99,4 @@ def taken_over(
     taken = set(after)
     while stale := {place for place in taken if is_stale(place, taken)}:
         taken -= stale
-    return tuple(place for place in after if place in taken)
+    return tuple(place for place, order in after.items() if place in taken and order.in_loop is None)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import orjson
 
 from anabranch.core.ranges import single_range
+from anabranch.core.wire.messages import Counts
 from anabranch_taskgroup.session.endings import complete
 from anabranch_taskgroup.session.merge import Joined
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.store_keys import stored_key
-from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.task_state import LoopState, Task
 from anabranch_taskgroup.session.turn import Turn
 from anabranch_taskgroup.session.value_references import as_published
 
@@ -35,6 +36,11 @@ def complete_taken(turn: Turn, run: Run, task: Task) -> None:
         # A large value is kept as a reference, as that of any task.
         published = as_published(turn, run, stored_key(task.order, key), Value(orjson.loads(segment)))
         joined.append(Joined(key, published.document, is_reference=published.is_reference))
-    task.total, task.completed, task.imported_count = 1, single_range(0, 1), 1
+    task.imported_count = 1
+    if task.order.kind == "loop":
+        # Its iterations are not known: it counts as one member, and its body does not run.
+        task.loop = LoopState(counts=Counts(total=1, completed=1), is_taken=True)
+    else:
+        task.total, task.completed = 1, single_range(0, 1)
     turn.event(run, "task.completed", task=task, taken_over=True)
     complete(turn, run, task, TaskEvent.EMPTY_COMPLETE, joined)

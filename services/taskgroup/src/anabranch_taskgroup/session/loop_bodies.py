@@ -101,6 +101,10 @@ def release_body(turn: Turn, run: Run, group: Group, loop: Task) -> None:
     """A loop has ended: end its tasks that no iteration has started. No key of theirs is known outside."""
     event = _WITH_LOOP.get(loop.state, TaskEvent.NOT_REPEATED)
     for task in all_within(group, loop):
+        if loop.loop is not None and loop.loop.is_taken:
+            # It ran in the run before, so nobody says that it was skipped.
+            task.state = next_state(task.state, event)
+            continue
         if task.state is TaskState.DORMANT:
             task.state = next_state(task.state, event)
             kind = "task.skipped" if event is TaskEvent.NOT_REPEATED else "task.cancelled"

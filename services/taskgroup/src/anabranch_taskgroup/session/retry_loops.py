@@ -21,10 +21,13 @@ from anabranch_taskgroup.session.value_references import as_published
 
 
 def loop_document(task: Task) -> dict[str, Any] | None:
-    """What a retry needs of a loop; None for a task that is no loop. Values are [data, whether it is a reference],
-    `collected` are [parts of each page, further parts, bytes of all values] by key."""
+    """What a retry needs of a loop. Values are [data, whether it is a reference], `collected` are [parts of each
+    page, further parts, bytes of all values] by key.
+
+    None for a task that is no loop, and for a loop that a fork took over: it runs again in a retry of the fork.
+    """
     loop = task.loop
-    if loop is None:
+    if loop is None or loop.is_taken:
         return None
     return {
         "number": loop.number,

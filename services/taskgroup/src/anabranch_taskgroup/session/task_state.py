@@ -380,3 +380,5 @@ class LoopState:
     ended_by: EndedBy | None = None
     resumed: int | None = None
     """The number of the iteration at which a retry goes on."""
+    is_taken: bool = False
+    """A fork has taken the values of its keys over, and nothing else."""
