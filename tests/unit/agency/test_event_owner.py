@@ -340,6 +340,23 @@ def test_an_address_holds_the_log_from_its_first_record_on() -> None:
     assert owner.partition.oldest_open() is None
 
 
+def test_the_cost_of_a_wait_does_not_depend_on_the_events_that_its_run_has() -> None:
+    owner = Owner()
+    for number in range(1_000):
+        owner.publish(f"e{number}")
+    for number in range(990):
+        assert owner.wait(task=f"w{number}") == [f"r/w{number}/0 e{number}"]
+    looked_at = list(owner.address.from_cursor("r"))
+    assert len(looked_at) == 10
+
+    late = next(each for turn in owner.turns for each in deliveries(turn) if each.event_id == "e5")
+    owner.answer(late, taken=False)
+    assert owner.wait(task="next") == ["r/next/0 e5"]
+    assert owner.wait(task="then") == ["r/then/0 e990"]
+    owner.pass_time(1_000.0 + DAY)
+    assert not owner.address.events
+
+
 def test_the_cost_of_an_event_does_not_depend_on_the_number_of_waits() -> None:
     owner = Owner()
     owner.wait(count=10_000, deliver="one")

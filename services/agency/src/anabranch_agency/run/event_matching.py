@@ -46,13 +46,17 @@ def _offer(turn: Turn, address: EventAddress, event: KeptEvent, queues: Iterable
 
 def offer_kept(turn: Turn, address: EventAddress, queue: WaitQueue, place: Place, wait: EventWait) -> None:
     """Give the kept events to a wait that can take some, the oldest first."""
-    if not address.events:
-        return
-    for event in list(address.events.values()):
+    scope = "" if wait.deliver == "one" else place[0]
+    is_spent = True
+    for event in address.from_cursor(scope):
         if wait.wanted <= 0:
             return
         if event.expires > turn.at and _is_for(event, place, wait, _Data(event)):
             _give(turn, address, event, queue, place, wait)
+        # All events up to here are given, so that the next wait need not look at them.
+        is_spent = is_spent and (event.is_claimed if scope == "" else place[0] in event.given)
+        if is_spent:
+            address.cursors[scope] = event.number
 
 
 def deliver_again(turn: Turn, address: EventAddress, place: Place, wait: EventWait) -> None:

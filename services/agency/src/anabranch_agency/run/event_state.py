@@ -6,6 +6,7 @@ from those that have as many as they want, each in the order in which they opene
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
@@ -113,6 +114,11 @@ class EventAddress:
     """When something expires, or later; seconds since the epoch."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
     """What the log has of the address: no part of its state."""
+    numbers: list[int] = field(default_factory=list, compare=False)
+    """Those of the events, for `from_cursor`. Derived: brought up to date where their count differs."""
+    cursors: dict[str, int] = field(default_factory=dict, compare=False)
+    """By run id, and under "" for waits that share events: no event up to this number is left for them. It only
+    saves looks at events, and is no part of the state."""
     admission: int = 0
     """Of a run: an address has none."""
 
@@ -148,9 +154,28 @@ class EventAddress:
         if self.shared:
             self.shared.pop(place)
 
+    def add(self, event: KeptEvent) -> None:
+        if len(self.numbers) == len(self.events):
+            self.numbers.append(event.number)
+        self.events[event.number] = event
+        self.bytes += len(event.data)
+
     def drop(self, event: KeptEvent) -> None:
+        self.numbers.clear()
         del self.events[event.number]
         self.bytes -= len(event.data)
+
+    def from_cursor(self, scope: str) -> Iterator[KeptEvent]:
+        """The events after the cursor of a scope, the oldest first."""
+        if len(self.numbers) != len(self.events):
+            self.numbers = list(self.events)
+        for place in range(bisect_right(self.numbers, self.cursors.get(scope, -1)), len(self.numbers)):
+            yield self.events[self.numbers[place]]
+
+    def give_back(self, event: KeptEvent, scope: str) -> None:
+        """An event is left for a scope again."""
+        if self.cursors.get(scope, -1) >= event.number:
+            self.cursors[scope] = event.number - 1
 
     def waits(self) -> Iterator[tuple[Place, EventWait]]:
         """All waits."""

@@ -68,8 +68,7 @@ def _published(turn: Turn, message: PublishEvent, segments: tuple[bytes, ...]) -
     _note_id(turn, message)
     address = _opened(turn, message.run_id)
     event = KeptEvent(turn.position, message.event_id, turn.at, expires, data)
-    address.events[event.number] = event
-    address.bytes += len(data)
+    address.add(event)
     partition.arm_address(address, expires)
     offer_event(turn, address, event)
 
@@ -164,8 +163,10 @@ def _answered(turn: Turn, message: AnswerEvent, segments: tuple[bytes, ...]) -> 
     # A wait that is open has refused what it was given: so would the run.
     if not message.is_open:
         event.given.discard(waiter.run_id)
+        address.give_back(event, waiter.run_id)
     if message.deliver == "one":
         event.is_claimed = False
+        address.give_back(event, "")
     offer_to_run(turn, address, event, waiter.run_id)
     if found is not None and message.is_open:
         offer_kept(turn, address, found[0], place, found[1])
@@ -195,6 +196,8 @@ def address_due(turn: Turn, address: EventAddress, now: float) -> None:
 
 
 def _purge(address: EventAddress, now: float) -> None:
+    # Of runs that may have ended long ago; those of others are found again.
+    address.cursors.clear()
     for event in list(address.events.values()):
         if event.expires <= now:
             address.drop(event)

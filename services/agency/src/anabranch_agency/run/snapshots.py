@@ -21,7 +21,8 @@ from anabranch_agency.run.state import PartitionState, Run, RunState
 
 STATE_VERSION = 1
 CODEC: StateCodec[RunState] = StateCodec(RunState, skipped=frozenset(((Run, "trail"),)))
-ADDRESSES: StateCodec[EventAddress] = StateCodec(EventAddress, skipped=frozenset(((EventAddress, "trail"),)))
+_NO_STATE = frozenset((EventAddress, name) for name in ("trail", "numbers", "cursors"))
+ADDRESSES: StateCodec[EventAddress] = StateCodec(EventAddress, skipped=_NO_STATE)
 
 
 def snapshot_of(partition: PartitionState, run: Run | EventAddress) -> tuple[Snapshot, list[bytes]]:
