@@ -23,6 +23,7 @@ from anabranch.runtime.process.lifecycle import Service
 from anabranch.runtime.process.loops import cancel_leftover_tasks
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.agents import Registry, agent
+from anabranch.sdk.approvals import Decision
 from anabranch.sdk.run import Run
 from anabranch.sdk.run_result import RunResult
 from anabranch.testing.async_system import AnyRequest, AsyncSystem
@@ -282,6 +283,14 @@ class SystemRun:
     def resume(self) -> None:
         """Resume a paused run."""
         self._system.wait(self._run.resume())
+
+    def signal(self, name: str, value: Any = None) -> None:
+        """Send a signal to the run; see `Run.signal`."""
+        self._system.wait(self._run.signal(name, value))
+
+    def approve(self, task: str, decision: str = "approve", **more: Any) -> Decision:
+        """Decide about a task that waits for a person, as `by`, with `data` and `comment`; see `Run.approve`."""
+        return self._system.wait(self._run.approve(task, decision, **more))
 
     def redrive(
         self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None

@@ -102,7 +102,7 @@ def _flow(admitted: AdmittedRequest, index: int, group: str, spec: TaskSpec) -> 
     if spec.in_loop is not None:
         found["in_loop"] = f"{group}/{spec.in_loop}"
     if spec.loop is not None:
-        found |= {"bound": _shortened(end_of_loop(spec.loop)), "max_iterations": spec.loop.max_iterations}
+        found |= {"bound": _shortened(end_of_loop(spec.loop)), "max_iterations": spec.loop.limit}
     if spec.wait is not None:
         found["wait"] = _wait(spec.wait)
     if spec.run is not None:

@@ -47,7 +47,7 @@ def exhaust(turn: Turn, step: Step, by: EndedBy) -> None:
         conclude(turn, step, by)
         return
     _loop(step.task).ended_by = by
-    reached = f"its {spec.max_iterations:,} iterations" if by == "limit" else f"its {spec.max_duration:g} s"
+    reached = f"its {spec.limit:,} iterations" if by == "limit" else f"its {spec.max_duration:g} s"
     message = f"the loop has used up {reached} before its end ({_end_of(step.task)}), and on_limit says fail"
     fail_loop(turn, step, EXHAUSTED, message)
 

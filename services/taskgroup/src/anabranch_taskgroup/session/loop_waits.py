@@ -18,7 +18,7 @@ def loop_waits(run: Run, task: Task) -> Iterator[Wait]:
     if loop is None:
         yield Wait(Missing(Fact.NEVER_PRODUCED, task.group, task.name, detail="its body has not been read"))
         return
-    where = f"iteration {loop.number} of at most {spec.max_iterations:,} of {task.group}/{task.name}"
+    where = f"iteration {loop.number} of at most {spec.limit:,} of {task.group}/{task.name}"
     if task.iteration:
         where += f" in iteration {'.'.join(map(str, task.iteration))}"
     if loop.phase is LoopPhase.RUNNING:

@@ -29,7 +29,7 @@ from anabranch.core.request.fields import (
 
 OnNoMatch = Literal["fail", "skip"]
 OnTimeout = Literal["fail", "skip", "value"]
-MAX_ITERATIONS = 1_000_000
+MAX_ITERATIONS, USUAL_ITERATIONS = 1_000_000, 100
 LOOP_NAMES = ("iteration", "item", "state", "last")
 """What templates and conditions of a loop body see of their loop."""
 
@@ -63,13 +63,21 @@ class Loop(Document):
     while_: Condition | None = Field(default=None, alias="while")
     until: Condition | None = None
     state: dict[ResultKey, Json] = Field(default_factory=dict)
-    """Names that keep a value from one iteration to the next, with their first values."""
-    max_iterations: Annotated[int, Field(strict=True, ge=1, le=MAX_ITERATIONS)] = 100
+    """Names that keep a value from one iteration to the next, with their first values, templates as ``inputs``."""
+    max_iterations: Annotated[int, Field(strict=True, ge=1, le=MAX_ITERATIONS)] | None = None
+    """Default: 100; with ``each`` the number of its items, up to 1,000,000."""
     max_duration: Timeout | None = None
     delay: Duration = 0.0
     on_limit: Literal["fail", "complete"] = "fail"
     on_failure: Literal["fail", "continue"] = "fail"
     collect: Literal["last", "append", "none"] = "last"
+
+    @property
+    def limit(self) -> int:
+        """The largest number of iterations."""
+        if self.max_iterations is not None:
+            return self.max_iterations
+        return USUAL_ITERATIONS if self.each is None else MAX_ITERATIONS
 
     @model_validator(mode="after")
     def _ends(self) -> Self:

@@ -50,7 +50,7 @@ def _of_kind(plan: Plan, index: int, foresight: Foresight) -> dict[str, Any]:
         }
     if spec.loop is not None:
         body = [each.label for each in plan.tasks if each.group == task.group and each.spec.in_loop == task.name]
-        found["loop"] = spec.loop.to_document() | {"max_iterations": spec.loop.max_iterations, "body": body}
+        found["loop"] = spec.loop.to_document() | {"max_iterations": spec.loop.limit, "body": body}
         for name, condition in (("while", spec.loop.while_), ("until", spec.loop.until)):
             if condition is not None:
                 found["loop"][f"{name}_text"] = to_text(condition)
@@ -81,4 +81,6 @@ def end_of_loop(loop: Loop) -> str:
         f"while {to_text(loop.while_)}" if loop.while_ is not None else "",
         f"until {to_text(loop.until)}" if loop.until is not None else "",
     ]
-    return f"{' '.join(filter(None, parts))}, at most {loop.max_iterations:,} times"
+    # A list ends by itself.
+    most = f", at most {loop.limit:,} times" if loop.each is None or loop.max_iterations is not None else ""
+    return f"{' '.join(filter(None, parts))}{most}"

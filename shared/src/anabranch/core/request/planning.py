@@ -371,7 +371,7 @@ class _Mentions:
             )
 
 
-_TEMPLATED = frozenset({"wait", "run", "compensate"})
+_TEMPLATED = frozenset({"wait", "run", "compensate", "loop"})
 """Fields of a task with templates in them."""
 
 

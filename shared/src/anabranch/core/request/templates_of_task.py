@@ -18,6 +18,8 @@ def templates_of(spec: TaskSpec) -> Iterator[Any]:
         yield from _of_wait(spec.wait)
     if spec.run is not None:
         yield spec.run.context
+    if spec.loop is not None:
+        yield spec.loop.state or None
     if spec.compensate is not None:
         yield spec.compensate.inputs
 

@@ -25,9 +25,9 @@ from anabranch_taskgroup.session.loop_iterations import (
     commit_iteration,
     judge_loop,
 )
+from anabranch_taskgroup.session.loop_states import InvalidState, first_state
 from anabranch_taskgroup.session.loop_waits import loop_waits
 from anabranch_taskgroup.session.retry_loops import import_loop
-from anabranch_taskgroup.session.state import Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.steps.kind import Activity, Signal, Step, StepKind, Wait
 from anabranch_taskgroup.session.task_state import LoopPhase, LoopState, Task
@@ -138,7 +138,12 @@ def _begin(turn: Turn, step: Step) -> None:
     if taken is not None and taken.resumed is not None:
         loop = taken
     else:
-        loop = LoopState(state={name: Value(value) for name, value in spec.state.items()})
+        try:
+            loop = LoopState(state=first_state(run, task))
+        except InvalidState as error:
+            task.loop = LoopState(began_at=turn.at)
+            fail_loop(turn, step, "InvalidState", str(error))
+            return
     loop.began_at = loop.due = turn.at
     task.loop, task.imported_loop = loop, None
     if loop.ended_by is not None:
@@ -201,7 +206,7 @@ def _after_while(turn: Turn, step: Step, found: Judgement) -> None:
 def _rest(turn: Turn, step: Step) -> None:
     """There is another iteration, if the limit allows it: start it, now or after the delay."""
     spec, loop = _spec(step.task), _loop(step)
-    if loop.number >= spec.max_iterations:
+    if loop.number >= spec.limit:
         exhaust(turn, step, "limit")
         return
     loop.phase = LoopPhase.RESTING

@@ -40,7 +40,8 @@ def _templates(step: Mapping[str, Any]) -> Iterator[Any]:
     yield from (step[name] for name in _TEMPLATES if step.get(name) is not None)
     wait, run, undo = (_object(step.get(name)) for name in ("wait", "run", "compensate"))
     yield from (wait[name] for name in _WAITS if wait.get(name) is not None)
-    yield from (part for part in (run.get("context"), undo.get("inputs")) if part is not None)
+    state = _object(step.get("loop")).get("state")
+    yield from (part for part in (run.get("context"), undo.get("inputs"), state) if part is not None)
 
 
 def _variables(step: Mapping[str, Any]) -> Iterator[str]:

@@ -228,6 +228,7 @@ class _StepLowering:
         task = loop_step(name, rest, own_key, _without_loop(body), path)
         task.document = {**{field: value for field, value in step.items() if field != "loop"}, **task.document}
         task.moved[("result_keys",)] = (*path, "loop", "steps")
+        with_mentioned(task.document, around.keys or {}, in_loop=around.loop is not None)
         ended = self._add(task, before, around)
         # In declared order: the loop, then its body.
         self.tasks.insert(at, self.tasks.pop())
