@@ -46,11 +46,29 @@ def test_tests_of_the_failure_model_exist_and_chaos_tests_are_marked() -> None:
 
     assert len(named) > 30
     for path, test, chaos in named:
-        source = text_of(f"tests/{path}")
-        found = re.search(rf"((?:^@pytest.*\n)*)^(?:async )?def {test}\(", source, re.MULTILINE) if test else True
-        assert found, f"{path} has no {test}"
-        if test and isinstance(found, re.Match):
-            assert ("chaos" in found[1]) is bool(chaos), f"{test}: the document and the test differ about (chaos)"
+        found = _test_of(path, test)
+        assert found is not None, f"{path} has no {test}"
+        if test:
+            assert ("chaos" in found) is bool(chaos), f"{test}: the document and the test differ about (chaos)"
+
+
+def test_each_rule_of_control_flow_has_a_test_that_exists() -> None:
+    rows = re.findall(r"^\| (.+) \| `(\S+)::(\w+)` \|$", text_of("docs/control-flow-rules.md"), re.MULTILINE)
+    lines = [line for line in text_of("docs/control-flow-rules.md").splitlines() if line.startswith("| ")]
+
+    assert len(rows) > 70
+    assert len(lines) - len(rows) == text_of("docs/control-flow-rules.md").count("| rule | test |")
+    assert [(path, test) for _, path, test in rows if _test_of(path, test) is None] == []
+    assert len({rule for rule, _, _ in rows}) == len(rows)
+
+
+def _test_of(path: str, test: str) -> str | None:
+    """The decorators of a test; None if there is none."""
+    source = text_of(f"tests/{path}")
+    if not test:
+        return ""
+    found = re.search(rf"((?:^@pytest.*\n)*)^(?:async )?def {test}\(", source, re.MULTILINE)
+    return None if found is None else found[1]
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=shown(path)) for path in DOCS])
