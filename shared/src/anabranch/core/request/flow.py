@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from anabranch.core.conditions import Condition
@@ -109,6 +109,11 @@ class Approval(Document):
     forbid_requester: bool = False
     on_reject: Literal["fail", "skip", "value"] = "fail"
 
+    @field_validator("form")
+    @classmethod
+    def _is_schema(cls, form: dict[str, Json] | None) -> dict[str, Json] | None:
+        return _checked_schema(form)
+
 
 class Wait(Document):
     """Waits for exactly one of: a duration, a time, a condition, an event, a signal, an approval."""
@@ -126,6 +131,11 @@ class Wait(Document):
     """The value on a timeout with `on_timeout: value`."""
     payload_schema: dict[str, Json] | None = Field(default=None, alias="schema")
     collect: Count = 1
+
+    @field_validator("payload_schema")
+    @classmethod
+    def _is_schema(cls, schema: dict[str, Json] | None) -> dict[str, Json] | None:
+        return _checked_schema(schema)
 
     @model_validator(mode="after")
     def _waits_for_one_thing(self) -> Self:
@@ -160,6 +170,16 @@ class SubRun(Document):
             problem = "starts nothing" if self.request is None else "has both `request` and `definition`"
             raise refusal(problem, "give it one of request, definition")
         return self
+
+
+def _checked_schema(schema: dict[str, Json] | None) -> dict[str, Json] | None:
+    if schema:
+        # Here, because the library takes long to import, and most requests have no schema.
+        from anabranch.core.waits.payload_schemas import schema_problem
+
+        if (problem := schema_problem(schema)) is not None:
+            raise refusal(f"is no JSON Schema that can be used: {problem}", "no payload would fit it")
+    return schema
 
 
 def refusal(reason: str, hint: str = "") -> PydanticCustomError:

@@ -1,7 +1,8 @@
 """Checks payloads of signals and forms of approvals against the JSON Schema of their wait. Pure.
 
 The schema comes from a request, so it never reads anything from the network: a `$ref` may only point into the
-schema itself. The meta-schemas of the drafts 4 to 2020-12 are part of the library.
+schema itself. The meta-schemas of the drafts 4 to 2020-12 are part of the library. Its work is bounded, see
+`bounded_validators`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.protocols import Validator
 from jsonschema.validators import Draft202012Validator, validator_for
 from referencing import Registry
+
+from anabranch.core.waits.bounded_validators import TooMuchWork, bounded, bounded_work, schema_refusal
+from anabranch.core.waits.patterns import PatternRefused
 
 MAX_MESSAGE = 500
 MAX_PROBLEMS = 20
@@ -30,7 +34,7 @@ def schema_problem(schema: Mapping[str, Any]) -> str | None:
         return _message(error)
     except Exception as error:  # noqa: BLE001  # errors of regular expressions and of deep nesting are let through
         return f"{type(error).__name__}: {error}"[:MAX_MESSAGE]
-    return None
+    return schema_refusal(schema)
 
 
 def payload_problems(schema: Mapping[str, Any], payload: Any) -> list[tuple[str, str]]:
@@ -38,7 +42,10 @@ def payload_problems(schema: Mapping[str, Any], payload: Any) -> list[tuple[str,
     `MAX_PROBLEMS`; empty if it fits. A schema that cannot be used is a problem of every payload."""
     try:
         validator = _validator(orjson.dumps(schema))
-        errors = _first(validator, payload)
+        with bounded_work():
+            errors = _first(validator, payload)
+    except (TooMuchWork, PatternRefused) as error:
+        return [("", f"it cannot be checked: {error}"[:MAX_MESSAGE])]
     except Exception as error:  # noqa: BLE001
         # The schema is a user's, and the library checks little of it before use: a wrong regular expression, a
         # reference that leads nowhere or to itself each raise an error of another package.
@@ -61,7 +68,7 @@ def _validator(schema: bytes) -> Validator:
     document = orjson.loads(schema)
     kind = validator_for(document, default=Draft202012Validator)
     # A registry of its own: the library's default one fetches a reference that it does not know.
-    return kind(document, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
+    return bounded(kind)(document, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
 
 
 def _message(error: ValidationError | SchemaError) -> str:
