@@ -15,7 +15,7 @@ from taskgroup_runs import live_through, runs
 
 from anabranch.core.snapshots import PartitionTrail, SnapshotPolicy, SnapshotUnreadable
 from anabranch.core.wire.codec import GROUPS, encode
-from anabranch.core.wire.messages import Message, OpenRun, Snapshot, StopRun
+from anabranch.core.wire.messages import Message, OpenRun, PauseRun, Snapshot, StopRun
 from anabranch.ports import Incoming
 from anabranch_taskgroup.owner.snapshots import session_snapshots
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
@@ -353,3 +353,21 @@ def test_when_a_run_gets_a_snapshot(touched_at: float, since: float, size: int, 
     trail = replace(log.state.runs["r"].trail, touched_at=touched_at, since=since, bytes=size)
 
     assert POLICY.is_due(trail, 10_000.0, behind, 100) is is_due
+
+
+def test_work_between_a_snapshot_and_its_record_counts_towards_the_next_one() -> None:
+    """A run that works all the time has records there, and is due again only after its share of further work."""
+    log = Log()
+    log.open("r")
+    trail = log.state.runs["r"].trail
+    record = SNAPSHOTS.record_of(log.state, 0, "r")
+    made, before = trail.cut, trail.bytes
+    log.add(PauseRun(run_id="r", paused=True, cause=1))
+    trail.iterations += 7
+    decoded = GROUPS.decode(record.value)
+    log.add(decoded.message, decoded.segments)
+
+    assert made is not None
+    assert (made.upto, made.bytes) == (10, before)
+    assert trail.cut is None
+    assert (trail.bytes, trail.iterations) == (len(log.records[1].value), 7)

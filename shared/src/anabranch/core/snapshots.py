@@ -40,6 +40,16 @@ class SnapshotUnreadable(AnabranchError):
     """A snapshot that this release cannot read: the partition needs an owner of the release that wrote it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a trail had when a snapshot was made. Records of the run between the state in the snapshot and the
+    snapshot count towards the next one."""
+
+    upto: int
+    bytes: int
+    iterations: int
+
+
 @dataclass(slots=True)
 class RunTrail:
     """What the log has of an open run. Kept by the fold, but not a part of the run's state."""
@@ -62,6 +72,8 @@ class RunTrail:
     """Bytes that had been read of the partition then; see `PartitionTrail.bytes`."""
     size: int = 0
     """Bytes of the last snapshot; 0 if there is none."""
+    cut: Cut | None = None
+    """Of the last snapshot that this process made, until it is read."""
 
 
 class SnapshottedRun(Protocol):
@@ -179,11 +191,16 @@ class PartitionTrail(Generic[R]):
     ) -> None:
         """A snapshot of an open run counts: its pin moves, but never back."""
         trail = run.trail
+        cut = trail.cut
+        if cut is not None and cut.upto <= snapshot.upto:
+            trail.cut = None
         if trail.pin >= snapshot.upto + 1:
             return
         trail.pin, trail.since, trail.mark, trail.size = snapshot.upto + 1, at, self.bytes, size
         if trail.last <= snapshot.upto:
             trail.bytes = trail.iterations = 0
+        elif cut is not None and cut.upto == snapshot.upto:
+            trail.bytes, trail.iterations = trail.bytes - cut.bytes, trail.iterations - cut.iterations
         self._push(run, runs)
 
     def oldest(self, runs: Mapping[str, SnapshottedRun]) -> int | None:

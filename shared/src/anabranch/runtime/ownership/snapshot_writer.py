@@ -139,7 +139,8 @@ class SnapshotWriter(Generic[S]):
             trail = run.trail
             walk.snapshot_bytes += trail.size
             behind = state.trail.bytes - trail.mark
-            is_waiting = now - walk.published.get(run_id, -AGAIN_SECONDS) < self._again
+            was_read = trail.cut is None
+            is_waiting = not was_read and now - walk.published.get(run_id, -AGAIN_SECONDS) < self._again
             if not is_waiting and self._policy.is_due(trail, now, behind, walk.most_behind):
                 walk.published[run_id] = now
                 yield run_id

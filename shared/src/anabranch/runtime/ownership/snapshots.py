@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from anabranch.core.snapshots import Gap, PartitionTrail, Restored, SnapshottedRun
+from anabranch.core.snapshots import Cut, Gap, PartitionTrail, Restored, SnapshottedRun
 from anabranch.core.wire.codec import Codec, Decoded, Undecodable, encode
 from anabranch.core.wire.delivered_message import DeliveredMessage
 from anabranch.core.wire.messages import Snapshot
@@ -63,8 +63,9 @@ class RunSnapshots(Generic[S]):
     def record_of(self, state: S, partition: int, run_id: str) -> Outgoing:
         """The record with the snapshot of an open run, for the partition that the state is of."""
         run = state.opened[run_id]
-        value = encode(*self._snapshot_of(state, run))
-        return Outgoing(self._topic, self._key_of(run), value, partition=partition)
+        message, payload = self._snapshot_of(state, run)
+        run.trail.cut = Cut(message.upto, run.trail.bytes, run.trail.iterations)
+        return Outgoing(self._topic, self._key_of(run), encode(message, payload), partition=partition)
 
     # --- restoring -----------------------------------------------------------------------------------
 
