@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anabranch import Task
 from anabranch.testing import system
 
 
@@ -221,3 +222,28 @@ async def test_an_invalid_event_fails_its_task_for_good() -> None:
 
         [failure] = result.failures
         assert (failure["attempts"], "inputs.name" in failure["message"]) == (1, True)
+
+
+async def test_large_data_of_an_event_is_a_large_value() -> None:
+    async with system() as s:
+        await publish(s, ["x" * 1_000] * 400)
+        measure = {"name": "m", "agent": "echo", "inputs": {"size": "{w.0}"}, "dependencies": ["w"]}
+
+        result = await s.run(request_of(waits("w"), measure), timeout=60)
+
+        assert result.results == {"w": ["x" * 1_000] * 400, "m": {"size": "x" * 1_000}}
+
+
+async def test_an_agent_publishes_several_events_by_ids_of_their_own() -> None:
+    async def tell(task: Task) -> list[str]:
+        return [
+            await task.publish("paid", "k", number, id=f"{task.idempotency_key}-{number}") for number in range(2)
+        ]
+
+    async with system(agents={"tell": tell}) as s:
+        told = {"name": "told", "agent": "tell"}
+
+        result = await s.run(request_of(waits("a"), waits("b"), told), timeout=60)
+
+        assert [result.results["a"], result.results["b"]] == [0, 1]
+        assert len(set(result.results["told"])) == 2

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from anabranch import GiveUp, Misconfigured, Registry, RetryLater, Task
+from anabranch.sdk.builtin import emit
 from anabranch.sdk.http_agent import HttpAgent, HttpError
 from anabranch.sdk.http_policy import AllowList
 
@@ -278,3 +279,13 @@ def test_the_allow_list(allowed: str, host: str, address: str, refused: str | No
 def test_an_allow_list_that_cannot_be_read_is_refused(entry: str) -> None:
     with pytest.raises(Misconfigured, match="is not a host"):
         AllowList.parse(entry)
+
+
+async def test_emit_needs_the_name_of_an_event() -> None:
+    with pytest.raises(GiveUp, match="must be the name"):
+        await emit(Task(name="t", inputs={"key": "k"}))
+
+
+async def test_a_task_that_belongs_to_no_system_publishes_nothing() -> None:
+    with pytest.raises(RuntimeError, match="no system"):
+        await Task(name="t").publish("paid")
