@@ -122,3 +122,18 @@ async def test_the_inbox_has_what_waits_for_a_person_and_reading_decides_nothing
     read = await running.http.get(f"/v1/runs/{run_id}/approvals/g/t")
     assert read.status_code == 405
     assert len((await running.get("/v1/approvals"))["approvals"]) == 1
+
+
+async def test_the_inbox_has_what_a_run_asks_in_its_finally(running: Running) -> None:
+    broken = {"name": "broken", "agent": "fail", "after": ["charge"]}
+    tasks = [{"name": "charge", "agent": "echo", "message_template": "x", "compensate": {"agent": "echo"}}, broken]
+    asks = {"name": "asks", "wait": {"approval": {"subject": "Close it?"}}}
+    request = {"task_groups": [{"name": "g", "tasks": tasks}], "finally": [asks], "request_id": "q"}
+    await running.submit(request, wait=None)
+
+    async def subjects() -> bool:
+        found = (await running.get("/v1/approvals"))["approvals"]
+        return [(each["task"], each["subject"]) for each in found] == [("asks", "Close it?")]
+
+    await eventually_true(subjects)
+    assert (await running.get("/v1/runs/q"))["status"] == "compensating"

@@ -6,8 +6,10 @@ import io
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from anabranch.cli.render.live_view import PlainView, running_lines
 from anabranch.cli.render.progress import RunProgress
 from anabranch.cli.render.tree import Canvas, draw
 from anabranch.cli.render.view_progress import progress_of_view
@@ -15,6 +17,7 @@ from anabranch.core.flow_texts import shown_status, text_of_loop, text_of_wait
 from anabranch.core.progress import OPEN_SHARE, share_of_run
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.core.wire.run_view import RunView, TaskView
+from anabranch.runtime.process.clock import SystemClock
 
 APPROVAL = {"reason": "approval", "approval": {"subject": "Release?", "assignees": ["ann", "bob"]}}
 
@@ -125,3 +128,28 @@ def test_the_share_of_a_run_does_not_fall_with_an_iteration() -> None:
 
     assert (first.share, second.share) == (0.0, 0.0)
     assert ended.share == OPEN_SHARE
+
+
+def test_a_followed_run_says_that_it_waits_for_a_person() -> None:
+    waiting = ("task.waiting", "sign-off", {"data": APPROVAL})
+    progress = followed(waiting)
+    progress.status = "running"
+
+    assert progress.waits_for(None) == "the decision of ann, bob about writing/sign-off (Release?)"
+    ended = followed(waiting, ("task.completed", "sign-off", {"data": {"ended_by": "approval"}}))
+    ended.status = "running"
+    assert ended.waits_for(None) is None
+
+
+def test_plain_lines_count_the_iterations_of_a_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    running = followed(
+        iteration("started", 0), draft("completed", 0), iteration("completed", 0), iteration("started", 1)
+    )
+    assert running_lines(running) == ["  writing/(loop): 1 iteration, [1] runs"]
+
+    iterations = [iteration(action, number) for number in range(3) for action in ("started", "completed")]
+    ended = followed(*iterations, draft("completed", 2), ("task.completed", "(loop)", {}))
+    PlainView(SystemClock()).update(ended)
+    said = capsys.readouterr().err
+    assert "writing/(loop): completed 3 iterations" in said
+    assert "draft" not in said

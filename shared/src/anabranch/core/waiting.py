@@ -6,7 +6,8 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from anabranch.core.wire.run_view import RunView
 
@@ -43,15 +44,24 @@ def waits_for(view: RunView, now: float) -> str | None:
 def people_in(view: RunView) -> str | None:
     """The decisions that the tasks of an open run wait for, as text; None if they wait for none."""
     asked = [
-        (f"{group}/{name}", wait)
+        (f"{group}/{name}", wait, sum(stop - start for start, stop in wait["members"]))
         for group, name, task in view.tasks()
         for wait in task.waits
         if wait.get("reason") == "approval"
     ]
+    return decisions_wanted(asked)
+
+
+def decisions_wanted(asked: Sequence[tuple[str, Mapping[str, Any], int]]) -> str | None:
+    """The same from single values.
+
+    Args:
+        asked: for each approval its task, its wait as in a view, and the number of members that wait for it.
+    """
     if not asked:
         return None
-    count = sum(stop - start for _, wait in asked for start, stop in wait["members"])
-    task, wait = asked[0]
+    count = sum(members for _, _, members in asked)
+    task, wait, _ = asked[0]
     approval = wait.get("approval") or {}
     who = ", ".join(approval.get("assignees") or ()) or "a person"
     subject = f" ({approval['subject']})" if approval.get("subject") else ""

@@ -78,19 +78,29 @@ async def approvals(
     assignee: Annotated[str | None, Query(description="Only what this person may decide")] = None,
 ) -> Response:
     """What waits for the decision of a person, the longest wait first."""
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
-    for _ in range(MAX_PAGES):
-        page = await list_runs(
-            context.run_index, caller, RunFilter(status="running", project=project), PAGE, cursor
-        )
-        found += [each for view in page.views for each in _open_approvals(view)]
-        cursor = page.next_cursor
-        if cursor is None:
-            break
+    # A run that is being compensated may ask a person in its `finally`.
+    found = [
+        each
+        for status in ("running", "compensating")
+        for view in await _recent(context, caller, RunFilter(status=status, project=project))
+        for each in _open_approvals(view)
+    ]
     if assignee is not None:
         found = [each for each in found if not each["assignees"] or assignee in each["assignees"]]
     return json_response({"approvals": sorted(found, key=lambda each: each["since"])})
+
+
+async def _recent(context: GatewayContext, caller: Caller, wanted: RunFilter) -> list[RunView]:
+    """The runs that match, of the first pages."""
+    found: list[RunView] = []
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        page = await list_runs(context.run_index, caller, wanted, PAGE, cursor)
+        found += page.views
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return found
 
 
 def _open_approvals(view: RunView) -> Iterator[dict[str, Any]]:

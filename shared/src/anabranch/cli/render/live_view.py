@@ -11,6 +11,7 @@ from anabranch.cli.render.output import say, terminal
 from anabranch.cli.render.progress import GroupProgress, RunProgress, TaskProgress
 from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.render.tree import ASCII, UNICODE, Canvas, draw, fraction, took
+from anabranch.core.flow_texts import text_of_loop
 from anabranch.ports import Clock
 
 if TYPE_CHECKING:
@@ -82,20 +83,23 @@ class PlainView:
                 say(line)
 
     def _task(self, group: GroupProgress, task: TaskProgress) -> None:
-        if task.ended is None or (group.name, task.name) in self._printed:
+        # The tasks of a loop end with each iteration, which may be a million times: the loop stands for them.
+        if task.ended is None or task.iteration or (group.name, task.name) in self._printed:
             return
         self._printed.add((group.name, task.name))
         figures = f" {fraction(task)}" if task.expanded else took(task)
+        if task.loop is not None:
+            figures = f" {text_of_loop(task.loop)}{figures}"
         say(f"  {group.name}/{task.name}: {task.status}{figures}")
 
 
 def running_lines(progress: RunProgress) -> list[str]:
-    """One line for each running expanded task."""
+    """One line for each running expanded task, and each running loop."""
     return [
-        f"  {group.name}/{task.name}: {fraction(task)}"
+        f"  {group.name}/{group.path(task)}: {fraction(task) if task.loop is None else text_of_loop(task.loop)}"
         for group in progress.groups.values()
         for task in group.tasks.values()
-        if task.expanded and task.status == "running"
+        if (task.expanded or task.loop is not None) and task.status == "running"
     ]
 
 

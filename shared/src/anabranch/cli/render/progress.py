@@ -13,7 +13,7 @@ from anabranch.cli.render.heat import Counted, Heat
 from anabranch.core.flow_texts import AWAITING, text_of_wait
 from anabranch.core.names import path_in_loops
 from anabranch.core.progress import run_share, task_share
-from anabranch.core.waiting import reason
+from anabranch.core.waiting import decisions_wanted, reason
 from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class TaskProgress:
     """The innermost of these loops, a task of the same group."""
     awaits: str | None = None
     """What its members wait for; None if none is known to wait."""
+    approval: dict[str, Any] | None = None
+    """The wait for a person, as in its event; None if it waits for none."""
     loop: dict[str, Any] | None = None
     """Of a loop, its iterations: how many have `ended` and `failed`, and the number of the `running` one."""
 
@@ -123,6 +125,7 @@ class TaskProgress:
 
     def _wait(self, entry: EventEntry) -> None:
         self.awaits = text_of_wait(entry.data)
+        self.approval = entry.data if entry.data.get("reason") == "approval" else None
         self.status = AWAITING
         self.began = self.began or entry.time
 
@@ -206,7 +209,7 @@ class TaskProgress:
 
     def _end(self, entry: EventEntry, status: str) -> None:
         self.status = status
-        self.ended, self.awaits = entry.time, None
+        self.ended, self.awaits, self.approval = entry.time, None, None
 
 
 @dataclass(slots=True)
@@ -326,10 +329,18 @@ class RunProgress:
         return self.status == "running" and all(group.status == "waiting" for group in self.groups.values())
 
     def waits_for(self, unstarted: float | None) -> str | None:
-        """The missing worker or agent that the run waits for; `unstarted` is how many seconds `is_unstarted` was
-        true."""
+        """The person, or the missing worker or agent that the run waits for; `unstarted` is how many seconds
+        `is_unstarted` was true."""
         if self.status not in ("submitted", "running", "compensating"):
             return None
+        asked = [
+            (f"{group.name}/{task.name}", task.approval, max(1, (task.total or 1) - task.done))
+            for group in self.groups.values()
+            for task in group.tasks.values()
+            if task.approval is not None
+        ]
+        if (people := decisions_wanted(asked)) is not None:
+            return people
         return reason((task.lacks_agent for task in self.tasks if task.lacks_agent is not None), unstarted)
 
     @property
