@@ -148,3 +148,14 @@ def test_an_approval_may_time_out_and_a_later_decision_is_refused() -> None:
     run.decide()
     [refused] = run.events("approval.refused")
     assert (refused["code"], refused["message"]) == ("not_waiting", "the wait ended without a decision")
+
+
+def test_the_state_keeps_no_large_data_of_a_decision_that_stands() -> None:
+    people = each_of([1, 2])
+    run = WaitingRun(asks(expansion=people))
+    run.decide(index=0, data={"text": "x" * 10_000})
+    run.decide(by="bob", index=0)
+    [refused] = run.events("approval.refused")
+    assert (refused["code"], refused["stood"]["by"], refused["stood"]["data"]) == ("decided", "ann", None)
+    run.decide(index=1, data=5)
+    assert [len(str(value["data"])) > 5_000 for value in run.results["w"]] == [True, False]

@@ -8,6 +8,7 @@ import pytest
 from waiting_runs import WaitingRun, each_of, waits
 
 from anabranch.core.names import Names
+from anabranch.core.ranges import Ranges
 from anabranch.core.reasons import Fact
 from anabranch.core.wire import messages as m
 from anabranch_taskgroup.session.derive import derive
@@ -15,6 +16,7 @@ from anabranch_taskgroup.session.idle import is_idle
 from anabranch_taskgroup.session.pending import waits_of
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.turn import CountArrays, JudgeConditions, RenderWaits, Watch
+from anabranch_taskgroup.session.wait_state import OpenWaits
 
 OBJECT = {"type": "object", "required": ["ok"], "properties": {"ok": {"type": "boolean"}}}
 
@@ -214,6 +216,21 @@ def test_a_kept_signal_that_does_not_fit_makes_room_for_the_next() -> None:
     run.pass_time(1_060.0)
     assert run.results == {"w": None, "later": {"ok": False}}
     assert len(run.events("signal.refused")) == 1
+
+
+def test_a_wait_that_collects_too_much_fails_and_frees_it() -> None:
+    run = WaitingRun(waits(signal="go", collect=100), waits("other", signal="end"))
+    payload = "x" * 900_000
+    for _ in range(17):
+        run.signal("go", payload)
+    assert run.task().state is TaskState.RUNNING
+    run.signal("go", payload)
+    assert run.task().state is TaskState.FAILED
+    assert run.task().waits == OpenWaits(opened=1, ended=Ranges([(0, 1)]), collected_bytes=18 * 900_002)
+    run.signal("go", 1)
+    run.signal("end")
+    assert run.finished is not None
+    assert [failure.error_type for failure in run.finished.failures] == ["ResultError"]
 
 
 def test_a_wait_collects_several_payloads() -> None:

@@ -47,6 +47,8 @@ class OpenWaits:
     """By member: its name in a `separate` join; other members are called by their index."""
     collected: dict[int, list[bytes]] = field(default_factory=dict)
     """By member that waits for several payloads: those that it has, as JSON."""
+    collected_bytes: int = 0
+    """Bytes of all payloads that members have collected, those of members that have ended included."""
     votes: dict[int, list[Vote]] = field(default_factory=dict)
     """By member that waits for an approval: the decisions that count, also those of members that have ended."""
     asked: dict[int, list[str]] = field(default_factory=dict)

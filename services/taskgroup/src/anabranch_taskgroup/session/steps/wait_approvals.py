@@ -5,7 +5,7 @@ The first decision that ends a member stands. Whoever decides later is told whic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from anabranch.core.json_documents import dumps
@@ -20,6 +20,8 @@ from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
 from anabranch_taskgroup.session.wait_state import Vote
 
+MAX_TOLD = 4_000
+"""Bytes of a decision's data that later decisions are told."""
 REJECT = "reject"
 """The option that ends an approval as `on_reject` says."""
 
@@ -108,6 +110,7 @@ def _decide(turn: Turn, run: Run, task: Task, index: int, message: DecideApprova
     _tell(turn, run, task, index, message, ended=has_ended, votes=len(agreed))
     if has_ended:
         _end(turn, run, task, index, approval, agreed)
+        _shorten(votes)
         close(turn, run, task)
 
 
@@ -156,6 +159,14 @@ def _end(turn: Turn, run: Run, task: Task, index: int, approval: Approval, agree
         if approval.required > 1:
             value["votes"] = [_shown(each) for each in agreed]
         satisfy(turn, run, task, spans, dumps(value), "approval", decision=vote.decision, by=vote.by)
+
+
+def _shorten(votes: Iterable[Vote]) -> None:
+    """Drop the large data of decisions about a member that has ended: its value has them, and the state of the run
+    has the decisions for later ones to be told."""
+    for vote in votes:
+        if vote.data is not None and len(dumps(vote.data)) > MAX_TOLD:
+            vote.data = None
 
 
 def _shown(vote: Vote) -> dict[str, Json]:

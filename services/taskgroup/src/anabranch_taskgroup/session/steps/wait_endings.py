@@ -21,7 +21,7 @@ from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.steps.joins import close_if_ended
 from anabranch_taskgroup.session.task_state import Skip, Task
 from anabranch_taskgroup.session.turn import Turn
-from anabranch_taskgroup.session.wait_state import OpenWaits
+from anabranch_taskgroup.session.wait_state import MAX_KEPT_BYTES, OpenWaits
 
 
 def waits_of(task: Task) -> OpenWaits:
@@ -53,6 +53,21 @@ def fail_member(turn: Turn, run: Run, task: Task, index: int, error_type: str, m
     waits_of(task).ended.add(index)
     failed = MemberFailed(index=index, error_type=error_type, message=message, attempts=1)
     fail_without_attempt(turn, run, task, failed, **more)
+
+
+def collect(turn: Turn, run: Run, task: Task, index: int, count: int, data: bytes) -> bytes | None:
+    """Add a payload to those of a member that waits for `count` of them; returns the array of all once they are
+    there. The member fails if they are too large: until then they are part of the owner's state."""
+    waits = waits_of(task)
+    collected = waits.collected.setdefault(index, [])
+    collected.append(data)
+    waits.collected_bytes += len(data)
+    if waits.collected_bytes > MAX_KEPT_BYTES:
+        del waits.collected[index]
+        message = f"the payloads that {task.group}/{task.name} has collected have over {MAX_KEPT_BYTES:,} bytes"
+        fail_member(turn, run, task, index, "ResultError", message)
+        return None
+    return None if len(collected) < count else b"[" + b",".join(waits.collected.pop(index)) + b"]"
 
 
 def skip(turn: Turn, run: Run, task: Task, spans: Spans, ended_by: str) -> None:

@@ -13,7 +13,7 @@ from anabranch.core.wire.messages import AnswerEvent, DeliverEvent, EventWaiter
 from anabranch_taskgroup.session.known_runs import open_run
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
-from anabranch_taskgroup.session.steps.wait_endings import close, satisfy, waits_of
+from anabranch_taskgroup.session.steps.wait_endings import close, collect, satisfy, waits_of
 from anabranch_taskgroup.session.steps.wait_signals import payload_problem
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
@@ -57,12 +57,12 @@ def _take(turn: Turn, run: Run, task: Task, message: DeliverEvent, data: bytes) 
     turn.event(run, "event.received", task=task, spans=spans, **about)
     if wait.collect > 1:
         waits.taken.setdefault(index, []).append(message.number)
-        collected = waits.collected.setdefault(index, [])
-        collected.append(data)
-        if len(collected) < wait.collect:
-            _answer(turn, message, taken=True, is_open=True)
+        all_of_them = collect(turn, run, task, index, wait.collect, data)
+        if all_of_them is None:
+            _answer(turn, message, taken=True, is_open=index not in waits.ended)
+            close(turn, run, task)
             return
-        data = b"[" + b",".join(waits.collected.pop(index)) + b"]"
+        data = all_of_them
         del waits.taken[index]
     _answer(turn, message, taken=True, is_open=False)
     satisfy(turn, run, task, spans, data, "event", event_id=message.event_id)

@@ -14,7 +14,7 @@ from anabranch.core.wire.messages import SignalRun
 from anabranch_taskgroup.session.known_runs import open_run
 from anabranch_taskgroup.session.mailboxes import first_waiting, keep, signals_of, take_kept
 from anabranch_taskgroup.session.state import Run
-from anabranch_taskgroup.session.steps.wait_endings import close, satisfy, waits_of
+from anabranch_taskgroup.session.steps.wait_endings import close, collect, satisfy
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
 from anabranch_taskgroup.session.wait_state import KeptSignal
@@ -64,11 +64,10 @@ def _accept(turn: Turn, run: Run, task: Task, index: int, name: str, signal: Kep
     turn.event(run, "signal.received", task=task, spans=spans, name=name, signal_id=signal.signal_id)
     data = signal.data
     if wait.collect > 1:
-        collected = waits_of(task).collected.setdefault(index, [])
-        collected.append(data)
-        if len(collected) < wait.collect:
+        all_of_them = collect(turn, run, task, index, wait.collect, data)
+        if all_of_them is None:
             return
-        data = b"[" + b",".join(waits_of(task).collected.pop(index)) + b"]"
+        data = all_of_them
     satisfy(turn, run, task, spans, data, "signal", signal_id=signal.signal_id)
 
 
