@@ -15,8 +15,8 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,10 +36,6 @@ LAST_SECONDS = 300.0
 """Time limit of the last requests after the end of faults."""
 GROWTH = 1.10
 """Allowed growth of a service from a third of the time to the end."""
-EMPTIED_AT = (1 / 12, 1 / 6)
-"""Shares of the time at which Redis is emptied, besides the faults by seed. The owners then read their whole log,
-and the allocator keeps the memory of that peak. A service that has its peak after a third of the time would seem
-to grow."""
 GROWTH_SECONDS = 900.0
 """In a shorter soak, sizes are reported but not judged, because caches still fill."""
 REDIS = {"appendonly": "yes", "appendfsync": "everysec"}
@@ -178,14 +174,11 @@ def storm(
     pause: float,
     mix: Mapping[str, int],
     marks: Mapping[str, float] | None = None,
-    planned: Sequence[tuple[float, str]] = (),
 ) -> tuple[Traffic, dict[str, dict[str, float]]]:
     """Requests for `seconds` with a fault about every `every`, until all have ended or LAST_SECONDS have passed.
 
-    Args:
-        marks: name moments (seconds from the start) at which sizes of the spared processes are measured; no fault
-            begins shortly before one.
-        planned: faults besides those by chance, with their times in seconds from the start, in order.
+    `marks` name moments (seconds from the start) at which sizes of the spared processes are measured; no fault
+    begins shortly before one.
     """
     user = User(injector.cluster, topics=("results",))
     traffic = Traffic(user, random.Random(injector.dice.random()), pause)
@@ -193,12 +186,9 @@ def storm(
     open_marks = {name: began + at for name, at in (marks or {}).items()}
     sizes: dict[str, dict[str, float]] = {}
     fault_due = began + every
-    ahead = deque(planned)
     while (now := time.monotonic()) < began + seconds or open_marks:
         traffic.step(ask=True)
         injector.step()
-        if ahead and now >= began + ahead[0][0]:
-            injector.inject(ahead.popleft()[1])
         near = any(at - now < min(QUIET_SECONDS, seconds / 10) for at in open_marks.values())
         if now >= fault_due and not near:
             fault_due = now + injector.dice.uniform(0.5, 1.5) * every
@@ -219,8 +209,7 @@ def soak(injector: Injector, seconds: float, every: float, pause: float) -> dict
     """Run all kinds of faults, and return the report."""
     began = time.monotonic()
     marks = {"third": seconds / 3, "end": seconds}
-    emptied = [(share * seconds, "redis emptied") for share in EMPTIED_AT]
-    traffic, sizes = storm(injector, seconds, every, pause, chosen_mix(), marks, emptied)
+    traffic, sizes = storm(injector, seconds, every, pause, chosen_mix(), marks)
     return report(injector, traffic, sizes, time.monotonic() - began)
 
 
