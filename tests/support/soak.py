@@ -12,11 +12,12 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +36,9 @@ QUIET_SECONDS = 60.0
 LAST_SECONDS = 300.0
 """Time limit of the last requests after the end of faults."""
 GROWTH = 1.10
-"""Allowed growth of a service from a third of the time to the end."""
-EMPTIED_AT = (1 / 12, 1 / 6)
-"""Shares of the time at which Redis is emptied, besides the faults by seed. The owners then read their whole log,
-and the allocator keeps the memory of that peak. A service that has its peak after a third of the time would seem
-to grow."""
+"""Allowed growth of the memory that a service holds, from a third of the time to the end."""
+TRIM_SECONDS = 5.0
+"""A service returns unused memory this long before its size is measured: the peak of a replay is no growth."""
 GROWTH_SECONDS = 900.0
 """In a shorter soak, sizes are reported but not judged, because caches still fill."""
 REDIS = {"appendonly": "yes", "appendfsync": "everysec"}
@@ -146,8 +145,13 @@ def installation(folder: Path, seed: int) -> Iterator[Injector]:
     """Separate servers and services; the first process of each service is never killed."""
     broker = private_kafka(folder / "kafka" / "data")
     redis = private_redis(folder / "redis" / "data", REDIS)
-    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
-    environ = {"PYTHONPATH": path, "ANABRANCH_TEST_TRACE": str(folder / "trace.txt"), "CI": ""}
+    places = [str(TESTS), str(TESTS / "trimmed_memory"), os.environ.get("PYTHONPATH")]
+    environ = {
+        "PYTHONPATH": os.pathsep.join(filter(None, places)),
+        "PYTHONMALLOC": "malloc",
+        "ANABRANCH_TEST_TRACE": str(folder / "trace.txt"),
+        "CI": "",
+    }
     (folder / "trace.txt").touch()
     try:
         redis.start()
@@ -178,31 +182,31 @@ def storm(
     pause: float,
     mix: Mapping[str, int],
     marks: Mapping[str, float] | None = None,
-    planned: Sequence[tuple[float, str]] = (),
 ) -> tuple[Traffic, dict[str, dict[str, float]]]:
     """Requests for `seconds` with a fault about every `every`, until all have ended or LAST_SECONDS have passed.
 
-    Args:
-        marks: name moments (seconds from the start) at which sizes of the spared processes are measured; no fault
-            begins shortly before one.
-        planned: faults besides those by chance, with their times in seconds from the start, in order.
+    `marks` name moments (seconds from the start) at which sizes of the spared processes are measured, as they are
+    and without what they do not use; no fault begins shortly before one.
     """
     user = User(injector.cluster, topics=("results",))
     traffic = Traffic(user, random.Random(injector.dice.random()), pause)
     began = time.monotonic()
     open_marks = {name: began + at for name, at in (marks or {}).items()}
     sizes: dict[str, dict[str, float]] = {}
+    untrimmed = dict(open_marks)
     fault_due = began + every
-    ahead = deque(planned)
     while (now := time.monotonic()) < began + seconds or open_marks:
         traffic.step(ask=True)
         injector.step()
-        if ahead and now >= began + ahead[0][0]:
-            injector.inject(ahead.popleft()[1])
         near = any(at - now < min(QUIET_SECONDS, seconds / 10) for at in open_marks.values())
         if now >= fault_due and not near:
             fault_due = now + injector.dice.uniform(0.5, 1.5) * every
             injector.inject(draw(injector.dice, mix))
+        for name in [name for name, at in untrimmed.items() if now >= at - TRIM_SECONDS]:
+            sizes[f"{name}, untrimmed"] = {process.service: resident(process) for process in injector.spared}
+            del untrimmed[name]
+            for process in injector.spared:
+                process.popen.send_signal(signal.SIGUSR1)
         for name in [name for name, at in open_marks.items() if now >= at]:
             sizes[name] = {process.service: resident(process) for process in injector.spared}
             del open_marks[name]
@@ -219,8 +223,7 @@ def soak(injector: Injector, seconds: float, every: float, pause: float) -> dict
     """Run all kinds of faults, and return the report."""
     began = time.monotonic()
     marks = {"third": seconds / 3, "end": seconds}
-    emptied = [(share * seconds, "redis emptied") for share in EMPTIED_AT]
-    traffic, sizes = storm(injector, seconds, every, pause, chosen_mix(), marks, emptied)
+    traffic, sizes = storm(injector, seconds, every, pause, chosen_mix(), marks)
     return report(injector, traffic, sizes, time.monotonic() - began)
 
 
