@@ -272,6 +272,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             name="paid",
             key="order-7",
             ttl=60.0,
+            deliver="one",
             origin="anabranch.requests/3/9",
         ),
         (b'{"amount": 12}',),

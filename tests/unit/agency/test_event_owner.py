@@ -42,10 +42,11 @@ class Owner:
         self.turns.append(decide_delivered(self.config, self.partition, delivery))
         return self.turns[-1]
 
-    def publish(self, event_id: str, data: Any = None, ttl: float = DAY, at: float | None = None) -> Turn:
-        message = m.PublishEvent(
-            run_id=ADDRESS, event_id=event_id, project="p", name="paid", key="k", ttl=ttl, origin="t.requests/0/1"
-        )
+    def publish(
+        self, event_id: str, data: Any = None, ttl: float = DAY, at: float | None = None, **more: Any
+    ) -> Turn:
+        about = {"project": "p", "name": "paid", "key": "k", "origin": "t.requests/0/1", **more}
+        message = m.PublishEvent(run_id=ADDRESS, event_id=event_id, ttl=ttl, **about)
         return self.feed(message, (orjson.dumps(data),), at)
 
     def wait(
@@ -198,6 +199,22 @@ def test_of_waits_that_share_events_the_longest_waiting_gets_it() -> None:
     assert given_in(owner.publish("e1")) == ["c/w/0 e1", "a/w/0 e1"]
     assert given_in(owner.publish("e2")) == ["b/w/0 e2"]
     assert owner.wait("d", deliver="one") == []
+
+
+def test_an_event_that_is_for_one_run_goes_to_the_longest_waiting() -> None:
+    owner = Owner()
+    owner.wait("a", when="n > 5")
+    owner.wait("b")
+    owner.wait("c", deliver="one")
+
+    assert given_in(owner.publish("e1", {"n": 1}, deliver="one")) == ["b/w/0 e1"]
+    late = owner.last
+    assert given_in(owner.publish("e2", {"n": 9}, deliver="one")) == ["a/w/0 e2"]
+    assert owner.wait("d") == []
+    assert owner.answer(late, taken=False, is_open=True) == ["c/w/0 e1"]
+    assert owner.answer(owner.last, taken=False) == ["d/w/0 e1"]
+    owner.answer(owner.last)
+    assert owner.wait("e") == []
 
 
 def test_a_condition_chooses_the_events_of_a_wait() -> None:

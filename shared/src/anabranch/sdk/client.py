@@ -334,6 +334,7 @@ class Client:
         *,
         id: str | None = None,
         ttl: float | str | None = None,
+        deliver: Literal["all", "one"] | None = None,
         project: str | None = None,
     ) -> str:
         """Publish an event: each run of the project with a task that waits for its name and key gets it, now or
@@ -344,6 +345,7 @@ class Client:
             data: any JSON value; it is the value of the tasks.
             id: a repeated id is the same event, for seven days; by default each call has one of its own.
             ttl: how long it is kept for tasks that wait later, in seconds or as "15m"; by default 24 h.
+            deliver: with "one", one run gets it, the one that has waited longest.
 
         Raises:
             RequestRefused: the name, the key or the time is invalid.
@@ -351,7 +353,7 @@ class Client:
         """
         event_id = id or self.links.ids.run_scoped()
         record = {"type": "event", "name": name, "key": key, "id": event_id, "data": data}
-        await send_control(self.links, {**record, "ttl": ttl, "project": project})
+        await send_control(self.links, {**record, "ttl": ttl, "deliver": deliver, "project": project})
         return event_id
 
     async def watch(

@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from anabranch.core.errors import Misconfigured
 from anabranch.core.request.models import Request
@@ -142,10 +142,12 @@ class SyncClient:
         *,
         id: str | None = None,
         ttl: float | str | None = None,
+        deliver: Literal["all", "one"] | None = None,
         project: str | None = None,
     ) -> str:
         """See `Client.publish`."""
-        return self._open().call(self._client.publish(name, key, data, id=id, ttl=ttl, project=project))
+        work = self._client.publish(name, key, data, id=id, ttl=ttl, deliver=deliver, project=project)
+        return self._open().call(work)
 
     def _open(self) -> LoopThread:
         if self._thread is None:

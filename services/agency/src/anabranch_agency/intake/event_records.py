@@ -24,6 +24,7 @@ def published_event(context: RequestContext, record: Incoming, control: ControlR
         name=name,
         key=control.key,
         ttl=min(control.ttl, context.event_ttl),
+        deliver=control.deliver,
         origin=origin_of(record),
     )
     return Outgoing(context.names.runs, address, encode(message, [dumps(control.data)]))

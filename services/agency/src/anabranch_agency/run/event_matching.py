@@ -23,8 +23,23 @@ def offer_event(turn: Turn, address: EventAddress, event: KeptEvent) -> None:
     """Give an event to each run that waits for it, and to one of the waits that share events."""
     if event.expires <= turn.at:
         return
+    if event.deliver == "one":
+        _offer_to_one(turn, address, event)
+        return
     queues = [queue for run_id, queue in address.every.items() if run_id not in event.given]
     _offer(turn, address, event, queues)
+
+
+def _offer_to_one(turn: Turn, address: EventAddress, event: KeptEvent) -> None:
+    """Give an event to the wait that opened first, of all that it is for."""
+    data = _Data(event)
+    found = [
+        (queue, *first)
+        for queue in (*address.every.values(), address.shared)
+        if (first := _first(event, queue, data)) is not None
+    ]
+    if found:
+        _give(turn, address, event, *min(found, key=lambda each: each[2].order))
 
 
 def offer_to_run(turn: Turn, address: EventAddress, event: KeptEvent, run_id: str) -> None:
@@ -98,7 +113,7 @@ def _first(event: KeptEvent, queue: WaitQueue, data: _Data) -> tuple[Place, Even
 
 
 def _is_for(event: KeptEvent, place: Place, wait: EventWait, data: _Data) -> bool:
-    if place[0] in event.given or (event.is_claimed and wait.deliver == "one"):
+    if place[0] in event.given or (event.is_claimed and "one" in (wait.deliver, event.deliver)):
         return False
     return data.holds(wait.when)
 
@@ -108,7 +123,7 @@ def _give(
 ) -> None:
     event.given.add(place[0])
     event.flights.add(place)
-    event.is_claimed = event.is_claimed or wait.deliver == "one"
+    event.is_claimed = event.is_claimed or "one" in (wait.deliver, event.deliver)
     wait.flights.append(event.number)
     wait.wanted -= 1
     if wait.wanted <= 0:

@@ -36,10 +36,12 @@ class KeptEvent:
     at: float
     expires: float
     data: bytes
+    deliver: Literal["all", "one"] = "all"
     given: set[str] = field(default_factory=set)
     """Ids of the runs that have it, or to which it is under way."""
     is_claimed: bool = False
-    """True if one of the waits that share events has it, or it is under way to one."""
+    """True if one of the waits that share events has it, or it is under way to one. Of an event for one run: if a
+    run has it, or it is under way to one."""
     flights: set[Place] = field(default_factory=set)
     """The members to which it is under way: they have not answered."""
 

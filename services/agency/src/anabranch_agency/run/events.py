@@ -67,7 +67,7 @@ def _published(turn: Turn, message: PublishEvent, segments: tuple[bytes, ...]) -
         return
     _note_id(turn, message)
     address = _opened(turn, message.run_id)
-    event = KeptEvent(turn.position, message.event_id, turn.at, expires, data)
+    event = KeptEvent(turn.position, message.event_id, turn.at, expires, data, message.deliver)
     address.add(event)
     partition.arm_address(address, expires)
     offer_event(turn, address, event)
@@ -147,7 +147,7 @@ def _answered(turn: Turn, message: AnswerEvent, segments: tuple[bytes, ...]) -> 
         event.flights.discard(place)
         if message.taken:
             event.given.add(waiter.run_id)
-            event.is_claimed = event.is_claimed or message.deliver == "one"
+            event.is_claimed = event.is_claimed or "one" in (message.deliver, event.deliver)
     found = address.find(place)
     if found is not None:
         queue, wait = found
@@ -164,10 +164,13 @@ def _answered(turn: Turn, message: AnswerEvent, segments: tuple[bytes, ...]) -> 
     if not message.is_open:
         event.given.discard(waiter.run_id)
         address.give_back(event, waiter.run_id)
-    if message.deliver == "one":
+    if "one" in (message.deliver, event.deliver):
         event.is_claimed = False
         address.give_back(event, "")
-    offer_to_run(turn, address, event, waiter.run_id)
+    if event.deliver == "one":
+        offer_event(turn, address, event)
+    else:
+        offer_to_run(turn, address, event, waiter.run_id)
     if found is not None and message.is_open:
         offer_kept(turn, address, found[0], place, found[1])
 

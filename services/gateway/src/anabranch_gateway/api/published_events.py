@@ -14,7 +14,7 @@ from anabranch_gateway.http.responses import json_response
 
 router = APIRouter(prefix="/v1/events", tags=["waits"])
 
-_FIELDS = frozenset({"name", "key", "id", "data", "ttl", "project"})
+_FIELDS = frozenset({"name", "key", "id", "data", "ttl", "deliver", "project"})
 
 
 @router.post("", status_code=202)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -50,6 +50,9 @@ class EventBody(ClosedModel):
     data: Any = Field(default=None, description="The value of the tasks that get it")
     ttl: float | str | None = Field(
         default=None, description='How long it is kept for tasks that wait later: seconds, or "15m"; default 24 h'
+    )
+    deliver: Literal["all", "one"] = Field(
+        default="all", description="With `one`, one run gets it: the one that has waited longest"
     )
     project: str | None = Field(default=None, description="Default: the project of the caller")
 

@@ -386,6 +386,8 @@ class ControlRecord(Document):
     """Of ``event``: a repeated id is the same event, for seven days. Default: the record's position on the log."""
     ttl: Timeout = DEFAULT_TTL
     """Of ``event``: how long it is kept for tasks that wait later, at most for the retention of the topics."""
+    deliver: Literal["all", "one"] = "all"
+    """Of ``event``: with ``one``, one run gets it, the one that has waited longest."""
     comment: str = ""
     """Of ``approve``: why, as ``reason`` of other commands; ``by`` is the person who decides."""
     decision_id: Key | None = None

@@ -26,6 +26,8 @@ class PublishEvent(Message):
     key: str
     ttl: float
     """Seconds for which it is kept for waits that open later."""
+    deliver: Literal["all", "one"] = "all"
+    """`one`: one run gets it, the one that has waited longest."""
     origin: str = ""
     """`topic/partition/offset` of the record on the requests topic."""
 
