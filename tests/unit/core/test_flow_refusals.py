@@ -111,3 +111,55 @@ def test_a_long_cycle_through_a_loop_names_each_task_once() -> None:
     [error] = read_request({"task_groups": [group(*tasks)]}).errors
 
     assert error.message == "these tasks wait for each other: b -> c -> l -> b"
+
+
+@pytest.mark.parametrize(
+    ("step", "path", "said"),
+    [
+        ({"name": "a", "wait": "5m"}, "/steps/0/wait", "`wait`: must be an object (such as {for: 5m})"),
+        (
+            {"name": "a", "agent": "echo", "after": "b"},
+            "/steps/0/after",
+            "must be a list (write it as a list: [b])",
+        ),
+        ({"name": "a"}, "/steps/0", "`agent` is missing (add `agent`, or `wait` or `run` in its place)"),
+        (
+            {"name": "a", "agent": "echo", "wait": {"for": "1s"}},
+            "/steps/0",
+            "the step: has both `agent` and `wait`: a task is of one kind (keep one of them)",
+        ),
+        (
+            {"loop": {"each": 5, "steps": [{"agent": "echo"}]}},
+            "/steps/0/loop/each",
+            "`each`: must be a list, or a path to one",
+        ),
+        (
+            {"loop": {"each": [1], "max_iterations": 2_000_000, "steps": [{"agent": "echo"}]}},
+            "/steps/0/loop/max_iterations",
+            "`max_iterations`: must be at most 1,000,000",
+        ),
+        (
+            {"name": "a", "wait": {"signal": "s", "timeout": 1, "on_timeout": "vlaue"}},
+            "/steps/0/wait/on_timeout",
+            "`on_timeout`: 'vlaue' is none of its values (one of 'fail', 'skip' or 'value')",
+        ),
+        (
+            {"name": "one", "loop": {"name": "two", "each": [1], "steps": [{"agent": "echo"}]}},
+            "/steps/0/loop/name",
+            "the loop has two names, 'one' and 'two' (keep one of them)",
+        ),
+    ],
+)
+def test_a_refusal_says_where_it_is_and_what_to_write(step: dict[str, Any], path: str, said: str) -> None:
+    [problem] = read_request({"steps": [step]}).errors
+
+    assert problem.path == path
+    assert str(problem).endswith(said)
+
+
+def test_a_loop_in_steps_may_have_its_name_inside() -> None:
+    inside = read_request({"steps": [{"loop": {"name": "L", "each": [1], "steps": [{"agent": "echo"}]}}]})
+    beside = read_request({"steps": [{"name": "L", "loop": {"each": [1], "steps": [{"agent": "echo"}]}}]})
+
+    assert inside.errors == ()
+    assert inside.request == beside.request

@@ -50,14 +50,16 @@ def _problem(details: ErrorDetails, document: Mapping[str, Any], pointer: Pointe
     kind = details["type"]
     if kind == "missing":
         name = rest[0] if rest else "?"
-        return Problem(Code.SCHEMA, pointer(path), f"`{name}` is missing", f"add `{name}`")
+        # A task without an agent may be of another kind.
+        hint = "add `agent`, or `wait` or `run` in its place" if name == "agent" else f"add `{name}`"
+        return Problem(Code.SCHEMA, pointer(path), f"`{name}` is missing", hint)
     if kind == "extra_forbidden":
         return _unknown_field(path, pointer)
     if kind == "recursion_depth_exceeded":
         path, kind = path[:DEEP_PATH], Code.TOO_DEEP.value
     code = kind if kind in _OWN_CODES else Code.SCHEMA
     place = pointer(path)
-    return Problem(str(code), place, _message(place, details), _hint(kind, details))
+    return Problem(str(code), place, _message(place, details), _hint(kind, place, details))
 
 
 def _locate(loc: Sequence[str | int], document: Any) -> tuple[Path, tuple[str | int, ...]]:
@@ -88,12 +90,35 @@ def _has(node: Any, part: str | int) -> bool:
 def _message(pointer: str, details: ErrorDetails) -> str:
     """The message, with the name that the field has in the document as sent."""
     message = details["msg"].removeprefix("Value error, ").replace(" after validation", "")
-    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/") if not part.isdigit()]
-    name = (parts and parts[-1]) or "the request"
-    if details["type"] in _OWN_CODES:
-        return f"`{name}`: {message}"
-    message = _PLAIN.get(details["type"]) or message[:1].lower() + message[1:]
-    return f"`{name}`: {message}"
+    if details["type"] not in _OWN_CODES:
+        message = _plain(details) or message[:1].lower() + message[1:]
+    return f"{_subject(pointer)}: {message}"
+
+
+def _subject(pointer: str) -> str:
+    """What a message is about: a field by its name, an item of a list by what it is."""
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")]
+    if len(parts) > 2 and parts[-1].isdigit() and parts[-2] in _ITEMS:
+        return _ITEMS[parts[-2]]
+    name = next((part for part in reversed(parts) if part and not part.isdigit()), "")
+    return f"`{name or 'the request'}`"
+
+
+_ITEMS = {"steps": "the step", "tasks": "the task", "finally": "the task", "task_groups": "the group"}
+
+
+def _plain(details: ErrorDetails) -> str | None:
+    context = details.get("ctx", {})
+    match details["type"]:
+        case "greater_than_equal":
+            return f"must be at least {context['ge']:,}"
+        case "less_than_equal":
+            return f"must be at most {context['le']:,}"
+        case "literal_error":
+            return f"{repr(details['input'])[:100]} is none of its values"
+    if "loop" in details["loc"] and "each" in details["loc"][-2:]:
+        return "must be a list, or a path to one"
+    return _PLAIN.get(details["type"])
 
 
 _PLAIN = {
@@ -104,15 +129,23 @@ _PLAIN = {
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
     "too_short": "is empty",
     "recursion_depth_exceeded": "is nested too deeply",
     "invalid-json-value": "is not a JSON value",
 }
 
 
-def _hint(kind: str, details: ErrorDetails) -> str:
+def _hint(kind: str, pointer: str, details: ErrorDetails) -> str:
     if kind == "literal_error":
         return f"one of {details['ctx']['expected']}"
+    if kind in ("tuple_type", "list_type") and isinstance(details["input"], str):
+        return f"write it as a list: [{details['input'][:100]}]"
+    if kind in ("tuple_type", "list_type") and isinstance(details["input"], Mapping):
+        return "write it as a list of one item"
+    if kind in ("model_type", "dict_type"):
+        example = _EXAMPLES.get(pointer.rpartition("/")[2], "")
+        return example and f"such as {example}"
     if kind == "too_short":
         return "give it at least one"
     if hint := details.get("ctx", {}).get("hint"):
@@ -120,6 +153,21 @@ def _hint(kind: str, details: ErrorDetails) -> str:
     if kind == Code.BAD_NAME:
         return "1 to 255 printable characters; no '/' in a name, no '{' '}' in a key or an id"
     return ""
+
+
+_EXAMPLES = {
+    "wait": "{for: 5m}",
+    "approval": "{subject: Release it?}",
+    "event": "{name: paid, key: order-1}",
+    "run": "{definition: NAME}",
+    "loop": "{until: CONDITION}",
+    "state": "{NAME: FIRST VALUE}",
+    "compensate": "{agent: NAME}",
+    "retry": "{strategy: exponential, max_attempts: 3}",
+    "expansion_config": "{type: array, array_mapping: {VARIABLE: KEY}}",
+    "branch": "{switch: TASK, case: 0}",
+    "context": "{KEY: VALUE}",
+}
 
 
 def _unknown_field(path: Path, pointer: Pointer) -> Problem:

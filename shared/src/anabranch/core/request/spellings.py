@@ -120,6 +120,8 @@ class SwitchStep(Document):
 class LoopOfSteps(Loop):
     """A loop with the steps that it repeats."""
 
+    name: Name | None = None
+    """The same as the name of the step."""
     steps: tuple[Step, ...] = Field(min_length=1)
 
 

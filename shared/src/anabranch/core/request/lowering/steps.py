@@ -216,6 +216,8 @@ class _StepLowering:
                 (*path, "loop"), "`loop`: must be an object", "it has `steps`, and `while` or the like"
             )
             return _Ended((), {})
+        if loop.get("name") is not None:
+            step, loop = self._with_own_name(step, loop, path)
         name, is_named = self._named(step, "loop"), isinstance(step.get("name"), str)
         at = len(self.tasks)
         if not loop.get("steps"):
@@ -233,6 +235,16 @@ class _StepLowering:
         # In declared order: the loop, then its body.
         self.tasks.insert(at, self.tasks.pop())
         return ended
+
+    def _with_own_name(
+        self, step: Mapping[str, Any], loop: Mapping[str, Any], path: Path
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The step and its loop, with a name that was given inside of the loop as that of the step."""
+        if step.get("name") not in (None, loop["name"]):
+            message = f"the loop has two names, {step['name']!r} and {loop['name']!r}"
+            self._problems.add((*path, "loop", "name"), message, "keep one of them")
+        inside = {field: value for field, value in loop.items() if field != "name"}
+        return {**step, "name": step.get("name") or loop["name"]}, inside
 
     def _list(self, steps: Any, path: Path, before: tuple[str, ...], around: _Around) -> _Ended:
         if not isinstance(steps, (list, tuple)):
