@@ -1,4 +1,4 @@
-"""Waits for conditions, as the session's owner decides them: over values in its state, and over values in the store."""
+"""Waits for conditions, as the session's owner decides them: over values in its state and in the store."""
 
 from __future__ import annotations
 
