@@ -59,8 +59,8 @@ async def fail(task: Task) -> Any:
 async def emit(task: Task) -> dict[str, str]:
     """Publishes the event `inputs.name` with `inputs.key` and `inputs.data`, then returns its id, name and key.
 
-    `inputs.ttl` is how long it is kept. `inputs.id` is by default that of the member: its event is published once,
-    however often the member is attempted.
+    `inputs.ttl` is how long it is kept, `inputs.deliver` is `all` or `one`. `inputs.id` is by default that of the
+    member: its event is published once, however often the member is attempted.
     """
     inputs = _object(task, "emit")
     name, key, event_id = inputs.get("name"), _key(inputs.get("key")), inputs.get("id")
@@ -68,7 +68,9 @@ async def emit(task: Task) -> dict[str, str]:
         raise GiveUp(f"emit: inputs.name is {name!r}, must be the name that tasks wait for")
     given = None if event_id is None else str(event_id)
     try:
-        event_id = await task.publish(name, key, inputs.get("data"), id=given, ttl=inputs.get("ttl"))
+        event_id = await task.publish(
+            name, key, inputs.get("data"), id=given, ttl=inputs.get("ttl"), deliver=inputs.get("deliver")
+        )
     except RequestRefused as refused:
         raise GiveUp(f"emit: {'; '.join(map(str, refused.errors))}") from refused
     return {"id": event_id, "name": name, "key": key}

@@ -17,13 +17,22 @@ class EventPublisher:
         self._names = names
 
     async def publish(
-        self, project: str, name: str, key: str, data: Any, event_id: str, ttl: float | str | None
+        self,
+        project: str,
+        name: str,
+        key: str,
+        data: Any,
+        event_id: str,
+        *,
+        ttl: float | str | None,
+        deliver: str | None,
     ) -> None:
-        """Publish an event. `ttl` is in seconds or as "15m"; None: the default.
+        """Publish an event. `ttl` is in seconds or as "15m"; None of it and of `deliver`: the default.
 
         Raises:
             RequestRefused: the name, the key or the time is invalid.
             ServerUnavailable: the event could not be published.
         """
         fields = {"type": "event", "name": name, "key": key, "id": event_id, "data": data}
-        await self._log.publish([control_record(self._names, {**fields, "ttl": ttl, "project": project})])
+        fields |= {"ttl": ttl, "deliver": deliver, "project": project}
+        await self._log.publish([control_record(self._names, fields)])

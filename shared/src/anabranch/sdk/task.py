@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -241,7 +241,14 @@ class Task:
         self._shared.listener.post(self.index or 0, _share(fraction), storable(str(note)))
 
     async def publish(
-        self, name: str, key: str = "", data: Json = None, *, id: str | None = None, ttl: float | str | None = None
+        self,
+        name: str,
+        key: str = "",
+        data: Json = None,
+        *,
+        id: str | None = None,
+        ttl: float | str | None = None,
+        deliver: Literal["all", "one"] | None = None,
     ) -> str:
         """Publish an event in the project of the run, for tasks that wait for its name and key. Returns its id.
 
@@ -249,6 +256,7 @@ class Task:
             id: a repeated id is the same event. By default that of the member, so that a further attempt or
                 delivery of it publishes the event once. Give each an id to publish several of one name and key.
             ttl: how long it is kept for tasks that wait later, in seconds or as "15m"; by default 24 h.
+            deliver: with "one", one run gets it, the one that has waited longest.
 
         Raises:
             RequestRefused: the name, the key or the time is invalid.
@@ -258,7 +266,7 @@ class Task:
         scope, event_id = self._shared, id or self.idempotency_key
         if scope.events is None:
             raise RuntimeError("this task belongs to no system that could publish an event")
-        await scope.events.publish(scope.project, name, key, data, event_id, ttl)
+        await scope.events.publish(scope.project, name, key, data, event_id, ttl=ttl, deliver=deliver)
         return event_id
 
     def _identity(self) -> dict[str, Any]:

@@ -185,6 +185,9 @@ def publish(
     ttl: Annotated[
         str | None, typer.Option(help="How long it is kept for tasks that wait later, such as 15m; default 24h.")
     ] = None,
+    deliver: Annotated[
+        str | None, typer.Option(help="`all` runs that wait get it, the default, or `one`: the longest waiting.")
+    ] = None,
     project: Annotated[str | None, typer.Option(help="The project whose tasks get it.")] = None,
     json: Json = False,
 ) -> None:
@@ -192,7 +195,7 @@ def publish(
     with errors_as_exit(json):
         from anabranch.cli.commands.waits import publish as publish_event
 
-        event = {"name": name, "key": key, "id": event_id, "ttl": ttl, "project": project}
+        event = {"name": name, "key": key, "id": event_id, "ttl": ttl, "deliver": deliver, "project": project}
         run_and_exit(publish_event(settings(), event, value, json=json))
 
 
