@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from flow_runs import FlowRun, order
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from anabranch.core.request.flow import Loop
 from anabranch.core.request.models import Expansion
@@ -125,3 +127,42 @@ def test_an_iteration_whose_tasks_are_skipped_needs_none() -> None:
     run.complete("a", 1)
 
     assert run.finished["g"].status == "completed"
+
+
+@given(
+    st.sampled_from([{"need": 1}, {"need": 2}, {"fail_fast": True}, {"fail_fast": True, "need": 1}]),
+    st.sampled_from(["fail", "continue"]),
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=14),
+    st.integers(0, 14),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_ends_first_the_loop_goes_on_once_and_ends(
+    options: dict[str, Any], on_failure: str, is_chained: bool, ends: list[tuple[int, bool]], stopped_after: int
+) -> None:
+    """Members of three tasks end in any order; the owner changes after each, and the run may be cancelled."""
+    last = body("c", *(["a?"] if is_chained else []))
+    run = FlowRun(
+        {"g": [loop("a", "b", "c", each=[1, 2, 3], on_failure=on_failure), body("a"), body("b"), last]}, options
+    )
+    for number, (choice, is_good) in enumerate(ends):
+        if "g" in run.finished:
+            break
+        if number == stopped_after:
+            run.feed(m.StopRun(run_id="r", reason="cancelled"))
+            break
+        offered = [task.name for task in run.run.groups["g"].tasks.values() if task.chunks]
+        name = offered[choice % len(offered)]
+        run.complete(name, number) if is_good else run.fail(name)
+        if "g" not in run.finished:
+            restored = decode_run(*snapshot_of(run.partition, run.run))
+            assert restored == run.run
+            run.partition.runs["r"] = restored
+    while "g" not in run.finished:
+        name = next(task.name for task in run.run.groups["g"].tasks.values() if task.chunks)
+        run.complete(name)
+
+    started = [each["iteration"] for each in run.events if each["type"] == "iteration.started"]
+    assert started == [(number,) for number in range(len(started))]
+    finished = run.finished["g"]
+    assert (finished.status == "completed") is (len(started) == 3 and "g.loop" in finished.results)
