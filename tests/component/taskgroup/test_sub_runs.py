@@ -232,6 +232,21 @@ def test_an_abandoned_sub_run_goes_on(anabranch_system: Start) -> None:
     assert final_of(s, child_of(run))["status"] == "completed"
 
 
+def test_a_sub_run_that_is_abandoned_while_paused_goes_on(anabranch_system: Start) -> None:
+    s = anabranch_system(agents=AGENTS)
+    inner = [task("a", "naps", inputs="10"), task("b", "naps", inputs="10", dependencies=["a"])]
+    run = s.submit(request(starts(inner=inner, on_parent_end="abandon")))
+    s.advance(5)
+    run.pause()
+    s.advance(30)
+
+    run.cancel()
+
+    assert run.result().status == "cancelled"
+    s.advance(60)
+    assert final_of(s, child_of(run))["status"] == "completed"
+
+
 def test_a_timeout_of_the_parent_cancels_its_sub_runs(anabranch_system: Start) -> None:
     s = anabranch_system(agents=AGENTS)
     run = s.submit(request(starts(inner=[task("a", "naps", inputs="1000")]), timeout="30s"))

@@ -83,6 +83,9 @@ class RunKind(StepKind):
         if not task.children:
             return False
         if _sub_run(task).on_parent_end == "abandon":
+            if run.paused:
+                # They were paused with their parent, and a resume of it no longer reaches them.
+                command(turn, run, task, "resume")
             _abandon(task, task.known_children)
             if not task.children:
                 return False
