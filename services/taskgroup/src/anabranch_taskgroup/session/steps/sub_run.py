@@ -76,7 +76,9 @@ class RunKind(StepKind):
             schedule(turn, *step)
 
     def on_pause(self, turn: Turn, step: Step) -> None:
-        command(turn, step.run, step.task, "pause" if step.run.paused else "resume")
+        # Sub-runs of a stopped step are cancelled, or go on without it.
+        if step.task.stopping is None:
+            command(turn, step.run, step.task, "pause" if step.run.paused else "resume")
 
     def lingers(self, turn: Turn, step: Step, event: TaskEvent) -> bool:
         run, _, task = step
