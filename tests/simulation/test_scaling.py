@@ -133,6 +133,8 @@ ARGUMENTS: dict[str, Any] = {
     "partition": 3,
     "generation": 1,
     "policy": "sum",
+    "address": "1730a2fb-229a-5d78-a020-51a0b15f671d",
+    "event_id": "payment-1",
     "lane": DEFAULT_LANE,
 }
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from single_worker import NAMES, SingleWorker, offered
 
+from anabranch.sdk.event_publisher import EventPublisher
 from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
 from anabranch_taskgroup.worker.offered import chunk_key
 from anabranch_taskgroup.worker.task_documents import TaskDocuments
@@ -17,7 +18,9 @@ def documents() -> TaskDocuments:
     resources = single.resources
     trace = partial(TaskTrace, resources.telemetry, "w")
     errors = partial(AttemptErrors, lambda text: text, "w")
-    return TaskDocuments(resources.store, NAMES, single.registry, trace, errors)
+    return TaskDocuments(
+        resources.store, NAMES, single.registry, trace, errors, EventPublisher(resources.log, NAMES)
+    )
 
 
 async def test_a_document_is_kept_while_a_chunk_of_its_task_is_held() -> None:
