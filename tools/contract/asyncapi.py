@@ -10,7 +10,7 @@ from typing import Any
 
 from anabranch import __version__
 from anabranch.core.names import DEFAULT_PREFIX, session_key
-from anabranch.runtime.process.settings import DEFAULT_PARTITIONS
+from anabranch.runtime.process.settings import Settings
 from contract.catalog import RESULT_MESSAGES, SCHEMAS, TOPICS, Topic
 from contract.docstrings import markdown
 
@@ -85,7 +85,7 @@ def _topic_channel(topic: Topic) -> Node:
         "tags": [{"name": "public" if topic.public else "internal"}],
         "bindings": {
             "kafka": {
-                "partitions": DEFAULT_PARTITIONS[topic.name.replace("-", "_")],
+                "partitions": Settings().partitions_of(topic.name),
                 "topicConfiguration": _retention(topic.retention_seconds),
                 "bindingVersion": _KAFKA_BINDING,
             }

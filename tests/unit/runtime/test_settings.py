@@ -128,6 +128,7 @@ def test_one_partition_count_is_for_all_topics_and_a_topics_own_overrides_it() -
 
     assert settings.partitions_of("tasks") == 8
     assert settings.partitions_of("dead-letters") == 4
+    assert settings.partitions_of("definitions") == 1, "it is read as a whole, in one order"
 
 
 def test_no_secret_is_in_the_repr() -> None:

@@ -38,8 +38,9 @@ DEFAULT_PARTITIONS: Mapping[str, int] = {
     "dead_letters": 3,
     "audit": 3,
     "webhooks": 1,
-    "definitions": 1,
 }
+ONE_PARTITION: frozenset[str] = frozenset({"definitions"})
+"""Topics that have one partition whatever is set, because each reader needs all of it in one order."""
 DEFAULT_FILES = ("anabranch.yaml", "anabranch.yml", "anabranch.toml")
 
 
@@ -173,7 +174,7 @@ class Settings:
         """The partition count with which a topic is created; `topic` is its name without prefix, with `-` or
         `_`."""
         name = topic.replace("-", "_")
-        return self.partitions.get(name, DEFAULT_PARTITIONS[name])
+        return 1 if name in ONE_PARTITION else self.partitions.get(name, DEFAULT_PARTITIONS[name])
 
     @property
     def secrets(self) -> frozenset[str]:

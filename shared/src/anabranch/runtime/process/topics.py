@@ -196,7 +196,9 @@ def _spec(settings: Settings, topic: str) -> TopicSpec:
 
 def _definitions_spec(settings: Settings) -> TopicSpec:
     """Definitions are read as a whole, and there are few: one partition, compacted to the last record of each."""
-    return TopicSpec(settings.names.definitions, 1, {"cleanup.policy": "compact"})
+    return TopicSpec(
+        settings.names.definitions, settings.partitions_of("definitions"), {"cleanup.policy": "compact"}
+    )
 
 
 def _kind(settings: Settings, topic: str) -> str:
