@@ -11,13 +11,14 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Discriminator, Field, GetJsonSchemaHandler, Tag, model_validator
+from pydantic import Discriminator, Field, GetJsonSchemaHandler, Tag, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from anabranch.core.conditions import Condition
 from anabranch.core.errors import Code
 from anabranch.core.event_addresses import DEFAULT_TTL, MAX_KEY, correlation_key_problem
+from anabranch.core.json_documents import is_deep
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.document import Document as Document
@@ -392,6 +393,14 @@ class ControlRecord(Document):
     """Of ``approve``: why, as ``reason`` of other commands; ``by`` is the person who decides."""
     decision_id: Key | None = None
     """Of ``approve``: a repeated id counts once. Default: the record's position on the log."""
+
+    @field_validator("value", "data")
+    @classmethod
+    def _is_shallow(cls, value: Json) -> Json:
+        # As each value of a run: deeper ones could not be written any more once they are in a record.
+        if isinstance(value, dict | list) and is_deep(value):
+            raise PydanticCustomError(Code.TOO_DEEP.value, "it is nested over 200 levels deep")
+        return value
 
     @model_validator(mode="after")
     def _has_subject(self) -> Self:
