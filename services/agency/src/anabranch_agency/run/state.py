@@ -21,8 +21,8 @@ would keep the deadlines of all later runs in memory."""
 STOP_SECONDS = 60.0
 """Seconds between the deadline of a run (or its stop, if that is later) and its end, whatever its groups do."""
 TOMBSTONE_BYTES = 16_000
-"""Bytes of run records, as JSON, that a partition keeps in memory between batches. As objects they take eight times
-as much. The store has all of them."""
+"""Bytes of run records, as JSON, that a partition keeps in memory between batches. As objects they need eight
+times as much. The store has all of them."""
 
 
 @dataclass(slots=True)
