@@ -36,8 +36,9 @@ STOP_SECONDS = 60.0
 ENDING_SECONDS = 900.0
 """The same for a run with phases of its end, from the longest time of the last one that has begun. It is more,
 because compensations and `finally` run whatever happens, also if the owner of the session is away for a while."""
-TOMBSTONE_BYTES = 64_000
-"""Bytes of run records, as JSON, that a partition keeps in memory between batches. The store has all of them."""
+TOMBSTONE_BYTES = 16_000
+"""Bytes of run records, as JSON, that a partition keeps in memory between batches. As objects they need eight
+times as much. The store has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
