@@ -19,18 +19,19 @@ def _is_new(original: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *given: False
 
 
-def _gives_again(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A run gets an event again that it has."""
+def _forgets_who_has_it(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The owner forgets that a run has got an event, and gives it to the next wait of the run."""
 
-    def is_for(event: Any, place: Any, wait: Any, data: Any) -> bool:
-        return place not in event.flights and bool(data.holds(wait.when))
+    def give(turn: Any, address: Any, event: Any, queue: Any, place: Any, wait: Any) -> None:
+        original(turn, address, event, queue, place, wait)
+        event.given.discard(place[0])
 
-    return is_for
+    return give
 
 
 BROKEN: Mapping[str, tuple[str, Any, str, Callable[..., Any]]] = {
     "early-event": ("an event before its wait is dropped", events, "offer_kept", _gives_nothing),
     "event-again": ("an event that is published again is another one", PartitionState, "is_known_event", _is_new),
-    "event-twice": ("an event is delivered twice to a run", event_matching, "_is_for", _gives_again),
+    "event-twice": ("an event is delivered twice to a run", event_matching, "_give", _forgets_who_has_it),
 }
 """By name: what is broken, and the function that is replaced."""
