@@ -35,6 +35,16 @@ async def test_an_event_before_its_run_ends_the_wait(running: Running) -> None:
     assert ended["results"] == {"t0": {"amount": 12}}
 
 
+async def test_a_number_is_the_key_that_its_text_is(running: Running) -> None:
+    answer = await running.http.post("/v1/events", json={"name": "paid", "key": 4711, "data": 1})
+
+    assert (answer.status_code, answer.json()["key"]) == (202, "4711")
+    waits = [{"name": "t", "wait": {"event": {"name": "paid", "key": 4711}}}]
+    await running.submit({"request_id": "r", "task_groups": [{"name": "g", "tasks": waits}]}, wait=None)
+    ended = await running.get(f"/v1/runs/{run_id_for('r')}/result", wait="20s")
+    assert ended["results"] == {"t": 1}
+
+
 async def test_a_repeated_idempotency_key_is_the_same_event(running: Running) -> None:
     for number in range(2):
         headers = {"idempotency-key": "once"}
@@ -57,7 +67,7 @@ async def test_a_repeated_idempotency_key_is_the_same_event(running: Running) ->
         ({"name": "paid", "key": "k" * 501}, "500 characters"),
         ({"name": "paid", "ttl": "soon"}, "soon"),
         ({"name": "paid", "payload": 1}, "unknown field 'payload'"),
-        ({"name": "paid", "key": 7}, "key"),
+        ({"name": "paid", "key": True}, "key"),
     ],
 )
 async def test_what_is_no_event_is_refused(running: Running, body: dict[str, Any], says: str) -> None:

@@ -12,7 +12,7 @@ def request_of(*tasks: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"timeout": "500d", "task_groups": [{"name": "g", "tasks": list(tasks)}], **fields}
 
 
-def waits(name: str, key: str = "k", **more: Any) -> dict[str, Any]:
+def waits(name: str, key: str | int = "k", **more: Any) -> dict[str, Any]:
     """A task that waits for the event `paid`; `event` adds fields of the event."""
     return {"name": name, "wait": {"event": {"name": "paid", "key": key, **more.pop("event", {})}, **more}}
 
@@ -36,6 +36,17 @@ async def test_an_event_before_its_wait_is_its_value() -> None:
         result = await s.run(request_of(waits("w", "{order}"), context={"order": "order-7"}), timeout=60)
 
         assert (result.status, result.results) == ("completed", {"w": {"amount": 5}})
+
+
+async def test_the_number_of_a_key_is_the_text_that_a_template_makes_of_it() -> None:
+    async with system() as s:
+        await s.client.publish("paid", 4711, "first")
+        await s.client.publish("paid", "4711", "second")
+        tasks = [waits("literal", 4711), waits("template", "{order}")]
+
+        result = await s.run(request_of(*tasks, context={"order": 4711}), timeout=60)
+
+        assert sorted(result.results.values()) == ["first", "second"]
 
 
 async def test_an_event_ends_the_wait_of_each_run_and_says_so() -> None:

@@ -329,7 +329,7 @@ class Client:
     async def publish(
         self,
         name: str,
-        key: str = "",
+        key: str | float = "",
         data: Any = None,
         *,
         id: str | None = None,
@@ -341,7 +341,7 @@ class Client:
         later. Returns the id of the event.
 
         Args:
-            key: the correlation key, such as the id of an order.
+            key: the correlation key, such as the id of an order. A number is its text.
             data: any JSON value; it is the value of the tasks.
             id: a repeated id is the same event, for seven days; by default each call has one of its own.
             ttl: how long it is kept for tasks that wait later, in seconds or as "15m"; by default 24 h.

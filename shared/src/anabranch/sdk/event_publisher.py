@@ -20,7 +20,7 @@ class EventPublisher:
         self,
         project: str,
         name: str,
-        key: str,
+        key: str | float,
         data: Any,
         event_id: str,
         *,

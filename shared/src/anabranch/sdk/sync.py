@@ -137,7 +137,7 @@ class SyncClient:
     def publish(
         self,
         name: str,
-        key: str = "",
+        key: str | float = "",
         data: Any = None,
         *,
         id: str | None = None,

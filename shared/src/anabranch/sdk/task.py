@@ -243,7 +243,7 @@ class Task:
     async def publish(
         self,
         name: str,
-        key: str = "",
+        key: str | float = "",
         data: Json = None,
         *,
         id: str | None = None,

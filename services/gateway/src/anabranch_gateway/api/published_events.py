@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from anabranch.core.errors import Code
+from anabranch.core.templates import as_text
 from anabranch_gateway.access.callers import Submitter
 from anabranch_gateway.access.ownership import project_for
 from anabranch_gateway.context import WithContext
@@ -32,6 +33,6 @@ async def publish(request: Request, context: WithContext, caller: Submitter) -> 
     event = {name: value for name, value in body.items() if name in _FIELDS and value is not None}
     event.setdefault("id", request.headers.get("idempotency-key"))
     event_id = await context.client.publish(**{"name": "", **event, "project": project})
-    name, key = event.get("name"), event.get("key", "")
+    name, key = event.get("name"), as_text(event.get("key", ""))
     context.audit.record(request, caller, "publish", project=project, detail=f"{name} {key}"[:500])
     return json_response({"id": event_id, "name": name, "key": key, "project": project}, 202)

@@ -17,9 +17,11 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 from anabranch.core import names
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code
+from anabranch.core.event_addresses import MAX_KEY
 from anabranch.core.json_documents import compact_size
 from anabranch.core.project import PATTERN, project_problem
 from anabranch.core.request.task_spelling import MISSING
+from anabranch.core.templates import as_text
 
 Strategy = Literal["none", "immediate", "fixed", "exponential", "fibonacci"]
 ExpansionType = Literal["array", "matrix", "custom"]
@@ -66,6 +68,13 @@ def _check_result_key(value: object) -> object:
             {"reason": f"{value[-100:]!r} ends with '?', which marks an optional dependency"},
         )
     return _check_key(value)
+
+
+def _check_event_key(value: object) -> object:
+    """A number becomes the text that a template would insert: `key: 4711` is the key of `key: "{order}"`."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return as_text(value)
+    return value
 
 
 def _check_session_id(value: object) -> object:
@@ -221,6 +230,15 @@ ResultKey = Annotated[
     str,
     BeforeValidator(_check_result_key),
     _text_schema("{}", "printable, 1 to 255 characters, no '{' '}', not ending with '?'"),
+]
+_KEY_SCHEMA = {"type": ["string", "number"], "description": "a text, or a number, which becomes text"}
+EventKey = Annotated[str, BeforeValidator(_check_event_key), WithJsonSchema(_KEY_SCHEMA)]
+"""The correlation key of an event, which may have placeholders."""
+CorrelationKey = Annotated[
+    str,
+    Field(max_length=MAX_KEY),
+    BeforeValidator(_check_event_key),
+    WithJsonSchema({**_KEY_SCHEMA, "maxLength": MAX_KEY}),
 ]
 SessionId = Annotated[
     str,

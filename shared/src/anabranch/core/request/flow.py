@@ -19,6 +19,7 @@ from anabranch.core.request.fields import (
     Count,
     Duration,
     DurationOrTemplate,
+    EventKey,
     Json,
     Key,
     Name,
@@ -92,7 +93,7 @@ class EventWait(Document):
     """A published event: its name, its correlation key, and a condition over its data."""
 
     name: Name
-    key: str = ""
+    key: EventKey = ""
     when: Condition | None = None
     deliver: Literal["all", "one"] = "all"
 

@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from anabranch.core.conditions import Condition
 from anabranch.core.errors import Code
-from anabranch.core.event_addresses import DEFAULT_TTL, MAX_KEY, correlation_key_problem
+from anabranch.core.event_addresses import DEFAULT_TTL, correlation_key_problem
 from anabranch.core.json_documents import is_deep
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
@@ -25,6 +25,7 @@ from anabranch.core.request.document import Document as Document
 from anabranch.core.request.fields import (
     Agent,
     ArraySource,
+    CorrelationKey,
     Count,
     Duration,
     ExpansionType,
@@ -381,7 +382,7 @@ class ControlRecord(Document):
     """Of ``approve``: one of the options of the task, such as ``approve`` or ``reject``."""
     data: Json = None
     """Of ``approve``: what was filled into the form of the task. Of ``event``: its data."""
-    key: Annotated[str, Field(max_length=MAX_KEY)] = ""
+    key: CorrelationKey = ""
     """Of ``event``: the correlation key; tasks that wait for it get the event."""
     id: Key | None = None
     """Of ``event``: a repeated id is the same event, for seven days. Default: the record's position on the log."""
