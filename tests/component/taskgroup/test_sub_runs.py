@@ -174,7 +174,9 @@ def test_a_failed_sub_run_is_run_again_as_another_one(anabranch_system: Start) -
 def test_a_rejected_request_fails_its_member_with_the_errors(anabranch_system: Start) -> None:
     s = anabranch_system(agents=AGENTS)
 
-    result = s.run(request(starts(inner=[task("a", "nobody")])))
+    # With a placeholder, so that the name is not known at admission.
+    inner = [{**task("a", "echo"), "agent": "{who}"}]
+    result = s.run(request(starts(inner=inner, dependencies=["who"]), context={"who": "nobody"}))
 
     [failure] = result.failures
     assert failure["error_type"] == "SubRunRejected"

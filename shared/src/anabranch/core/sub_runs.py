@@ -7,7 +7,7 @@ name. A text without a placeholder of the parent stays exactly as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from anabranch.core.errors import ResultError
@@ -50,16 +50,21 @@ def rendered_request(sub_run: SubRun, scope: Mapping[str, Any]) -> dict[str, Any
     """
     if sub_run.request is None:
         return None
-    hidden = {*SYSTEM_NAMES, *sub_run.context, *_defined(sub_run.request)}
+    hidden = names_of_child(sub_run.request, sub_run.context)
     budget = RenderBudget()
     request: dict[str, Any] = _rendered(sub_run.request, _Visible(scope, hidden), budget)
     return request
 
 
+def names_of_child(request: Mapping[str, Any], context: Iterable[str]) -> frozenset[str]:
+    """The names in the templates of a request that are of the sub-run, not of its parent, which gives `context`."""
+    return frozenset((*SYSTEM_NAMES, *context, *_defined(request)))
+
+
 class _Visible(Mapping[str, Any]):
     """A scope without some of its names."""
 
-    def __init__(self, scope: Mapping[str, Any], hidden: set[str]) -> None:
+    def __init__(self, scope: Mapping[str, Any], hidden: frozenset[str]) -> None:
         self._scope = scope
         self._hidden = hidden
 

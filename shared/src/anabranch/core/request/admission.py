@@ -28,6 +28,7 @@ from anabranch.core.request.models import Request
 from anabranch.core.request.outline import GroupOutline, count_dependencies, outline_of, read_outline
 from anabranch.core.request.planning import Plan, assemble, forecast_all, refused_document
 from anabranch.core.request.schema_errors import schema_problems
+from anabranch.core.request.sub_run_requests import sub_run_problems
 from anabranch.core.request.unprovided import as_warnings, unprovided
 from anabranch.core.request.wait_limits import waits_beyond_the_run
 from anabranch.core.templates import RenderBudget
@@ -204,10 +205,25 @@ def _validate(sent: Sent, environment: _Environment) -> ValidationResult:
     request, schema = _validated(sent)
     if request is not None:
         result = _examined(request, outline_of(request), (), sent, environment)
-        if not result.errors:
-            return result
+        if result.plan is not None:
+            return result if result.plan.flow is None else _with_sub_runs(result, sent, environment)
     # A model does not know the positions of its fields, so errors are searched again in the document as sent.
-    return _examined(request, read_outline(sent.request), schema, sent, environment)
+    result = _examined(request, read_outline(sent.request), schema, sent, environment)
+    return _with_sub_runs(result, sent, environment)
+
+
+def _with_sub_runs(result: ValidationResult, sent: Sent, environment: _Environment) -> ValidationResult:
+    """Refuse a request for the problems of the requests of its sub-runs, too. Each of them is examined once, so
+    the time is that of their bytes, however deep they are in each other."""
+
+    def check(document: Mapping[str, Any], session_keys: SessionKeys) -> Sequence[Problem]:
+        return read_request(
+            document, limits=environment.limits, agents=environment.agents, session_keys=session_keys
+        ).errors
+
+    if problems := list(sub_run_problems(sent.request, sent.pointer, check)):
+        return replace(result, request=None, plan=None, errors=tuple(_first([*result.errors, *problems])))
+    return result
 
 
 def _examined(
