@@ -57,7 +57,7 @@ def rendered_request(sub_run: SubRun, scope: Mapping[str, Any]) -> dict[str, Any
 
 
 def names_of_child(request: Mapping[str, Any], context: Iterable[str]) -> frozenset[str]:
-    """The names in the templates of a request that are of the sub-run, not of its parent, which gives `context`."""
+    """The names in the templates of a request that belong to the child; its parent gives `context`."""
     return frozenset((*SYSTEM_NAMES, *context, *_defined(request)))
 
 

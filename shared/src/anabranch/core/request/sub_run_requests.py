@@ -1,7 +1,7 @@
 """Checks the requests that tasks start as sub-runs, as far as they are known before the run. Pure.
 
-A request is checked as it is written. A placeholder of the parent may stand for anything, so a request that has one
-where the text itself matters, such as in a name, is checked only once it is filled in, when the sub-run is started.
+A request is checked as it is written. A placeholder of the parent may stand for anything, so a request that has
+one where the text itself matters, such as in a name, is checked only when it is filled in, as the sub-run starts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Check = Callable[[Mapping[str, Any], SessionKeys], Sequence[Problem]]
 """Returns the problems of a request whose session has these keys."""
 
 _TEMPLATES = frozenset(
-    "inputs message_template instructions context labels for until signal key subject body value".split()
+    ("inputs", "message_template", "instructions", "context", "labels")
+    + ("for", "until", "signal", "key", "subject", "body", "value")
 )
 """Fields of a request that may hold any text or placeholder, so what one stands for does not matter."""
 
