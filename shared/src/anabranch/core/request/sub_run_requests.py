@@ -22,8 +22,8 @@ Check = Callable[[Mapping[str, Any], SessionKeys], Sequence[Problem]]
 """Returns the problems of a request whose session has these keys."""
 
 _TEMPLATES = frozenset(
-    ("inputs", "message_template", "instructions", "context", "labels")
-    + ("for", "until", "signal", "key", "subject", "body", "value")
+    {"inputs", "message_template", "instructions", "context", "labels"}
+    | {"for", "until", "signal", "key", "subject", "body", "value"}
 )
 """Fields of a request that may hold any text or placeholder, so what one stands for does not matter."""
 
