@@ -224,12 +224,13 @@ async def test_a_cancel_runs_finally_and_a_terminate_does_not(
     document = {**one_task("sleep", inputs={"seconds": 60}), "request_id": "r1", "finally": [last]}
     await running.submit(document, wait=None)
 
-    answer = await running.http.post(f"/v1/runs/r1/{action}", json={"reason": "no need"})
+    answer = await running.http.post(f"/v1/runs/r1/{action}", json={"by": "ann", "reason": "no need"})
     result = await running.get("/v1/runs/r1/result", wait="20s")
 
     assert (answer.status_code, answer.json()["action"]) == (202, action)
     assert (result["status"], result["results"]) == ("cancelled", results)
-    assert (result["stopped_by"]["action"], result["stopped_by"]["reason"]) == (action, "no need")
+    stopped = result["stopped_by"]
+    assert (stopped["action"], stopped["by"], stopped["reason"]) == (action, "ann", "no need")
 
 
 async def test_pause_and_resume_are_passed_on(running: Running) -> None:

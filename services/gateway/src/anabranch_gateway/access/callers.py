@@ -12,11 +12,14 @@ from typing import Annotated, Any, Literal, Protocol
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from anabranch.core.request.models import MAX_BY
 from anabranch_gateway.http.problems import Refusal
 
 Role = Literal["viewer", "submitter", "operator"]
 ROLES: tuple[Role, ...] = ("viewer", "submitter", "operator")
 """In ascending order: each role has the permissions of those before it."""
+ANONYMOUS = "anonymous"
+"""The caller of an open gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ class Caller:
     def has_role(self, role: Role) -> bool:
         """True if the caller has this role or a higher one."""
         return ROLES.index(self.role) >= ROLES.index(role)
+
+    def acting_as(self, by: str | None) -> str:
+        """Who gives a command that names `by`: that name counts only where nobody is authenticated."""
+        return (by or ANONYMOUS if self.actor == ANONYMOUS else self.actor)[:MAX_BY]
 
     def sees(self, project: str) -> bool:
         """True if the caller has access to the project."""
@@ -62,7 +69,7 @@ class OpenAuthenticator:
     """Accepts every request as an operator of all projects: for a gateway that only its own machine reaches."""
 
     async def caller(self, token: str | None) -> Caller:
-        return Caller("anonymous", "operator", None)
+        return Caller(ANONYMOUS, "operator", None)
 
 
 def _requires(role: Role) -> Callable[..., Awaitable[Caller]]:

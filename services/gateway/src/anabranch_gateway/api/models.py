@@ -443,7 +443,11 @@ class ReasonBody(ClosedModel):
     reason: str | None = Field(default=None, description="Why; shown in the run's events and status")
 
 
-class RetryBody(ReasonBody):
+class ControlBody(ReasonBody):
+    by: str | None = Field(default=None, description="Who; only where the gateway does not know its caller")
+
+
+class RetryBody(ControlBody):
     request_id: str | None = Field(
         default=None, description="Request id of the new run; if it is sent twice, one run starts"
     )

@@ -41,7 +41,7 @@ class Operation:
 
 _RUN = (404,)
 _BODY = (408, 413, 422)
-_CONTROL = Operation({202: models.Controlled}, models.ReasonBody, (*_RUN, 409, *_BODY), is_body_required=False)
+_CONTROL = Operation({202: models.Controlled}, models.ControlBody, (*_RUN, 409, *_BODY), is_body_required=False)
 _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/runs", "post"): Operation(
         {200: models.Outcome, 202: models.Accepted}, RunRequest, (400, 409, 410, *_BODY)
@@ -130,7 +130,7 @@ _EXAMPLES: Mapping[type[BaseModel], Any] = {
     RunRequest: _REQUEST,
     models.ForkBody: {"from": ["prices"], "set": {"currency": "EUR"}},
     models.DefinitionBody: {"name": "order", "version": "3", "request": _REQUEST},
-    models.ReasonBody: {"reason": "the import is no longer needed"},
+    models.ControlBody: {"reason": "the import is no longer needed"},
     models.RetryBody: {"request_id": "order-4711-again"},
     wait_models.EventBody: {"name": "paid", "key": "order-4711", "id": "payment-1", "data": {"amount": 12}},
     wait_models.SignalBody: {"value": {"amount": 12}, "signal_id": "payment-1"},

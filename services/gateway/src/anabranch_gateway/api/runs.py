@@ -233,12 +233,11 @@ async def resume(run: RunPath, request: Request, context: WithContext, caller: S
 @router.post("/runs/{run}/retry", status_code=202)
 async def retry(run: RunPath, request: Request, context: WithContext, caller: Submitter) -> Response:
     """Start a run that imports all results of one that did not complete, and runs the rest again."""
-    body = await read_object(request, context.parsing, frozenset({"request_id", "reason"}))
+    body = await read_object(request, context.parsing, frozenset({"request_id", "by", "reason"}))
     request_id, reason = text_field(body, "request_id", 255), text_field(body, "reason", MAX_REASON)
+    by = caller.acting_as(text_field(body, "by", MAX_BY))
     found = await context.lookup.find(caller, run)
-    started = await context.client.retry(
-        found.run_id, request_id=request_id, by=caller.actor[:MAX_BY], reason=reason
-    )
+    started = await context.client.retry(found.run_id, request_id=request_id, by=by, reason=reason)
     return await _started_again(request, context, caller, found, started, "retry")
 
 
@@ -367,10 +366,11 @@ async def _outcome(context: GatewayContext, found: FoundRun) -> dict[str, Any]:
 async def _control(
     request: Request, context: GatewayContext, caller: Caller, run: str, action: Control
 ) -> Response:
-    body = await read_object(request, context.parsing, frozenset({"reason"}))
+    body = await read_object(request, context.parsing, frozenset({"by", "reason"}))
+    by = caller.acting_as(text_field(body, "by", MAX_BY))
     reason = text_field(body, "reason", MAX_REASON)
     found = await context.lookup.find(caller, run)
     require_open(found)
-    await context.client.control(action, run_id=found.run_id, by=caller.actor[:MAX_BY], reason=reason)
+    await context.client.control(action, run_id=found.run_id, by=by, reason=reason)
     context.audit.record(request, caller, action, project=found.project, run_id=found.run_id, detail=reason)
     return json_response({"run_id": found.run_id, "action": action}, 202)

@@ -45,7 +45,7 @@ class EventBody(ClosedModel):
     """An event for tasks that wait for its name and key."""
 
     name: str
-    key: str = Field(default="", max_length=500, description="The correlation key, such as the id of an order")
+    key: str | float = Field(default="", description="The correlation key, such as the id of an order")
     id: str | None = Field(default=None, description="A repeated id is the same event for seven days")
     data: Any = Field(default=None, description="The value of the tasks that get it")
     ttl: float | str | None = Field(

@@ -11,6 +11,7 @@ from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.json_documents import load_document
 from anabranch.core.names import run_id_for
 from anabranch.core.ranges import Ranges
+from anabranch.core.request.models import MAX_BY
 from anabranch.core.run_filter import RunFilter
 from anabranch.core.wire.run_view import RunView
 from anabranch.sdk.approvals import REFUSALS, Answerable, DecisionRefused, send_decision
@@ -26,7 +27,6 @@ from anabranch_gateway.runs.query import list_runs
 router = APIRouter(prefix="/v1", tags=["waits"])
 
 NamePath = Annotated[str, Path(max_length=255)]
-ANONYMOUS = "anonymous"
 PAGE, MAX_PAGES = 500, 20
 """Open runs in one read of the index, and reads of one look at the inbox."""
 _DECISION_FIELDS = frozenset({"decision", "data", "comment", "index", "iteration", "by", "decision_id"})
@@ -176,8 +176,7 @@ def _wanted(found: FoundRun, group: str, task: str, body: dict[str, Any], caller
         iteration=tuple(iteration) if isinstance(iteration, list) else None,
         data=body.get("data"),
         comment=text_field(body, "comment", 10_000) or "",
-        # Only an open gateway does not know who calls.
-        by=text_field(body, "by", 255) or ANONYMOUS if caller.actor == ANONYMOUS else caller.actor,
+        by=caller.acting_as(text_field(body, "by", MAX_BY)),
         decision_id=text_field(body, "decision_id", 255),
     )
 
