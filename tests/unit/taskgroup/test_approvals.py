@@ -69,6 +69,17 @@ def test_a_record_that_is_delivered_twice_counts_once_and_says_so() -> None:
     assert run.events("approval.refused") == []
 
 
+def test_another_decision_with_the_id_of_one_that_counts_is_told_that_one() -> None:
+    run = WaitingRun(waits(approval={"required": 2}))
+    run.decide(by="ann", decision_id="d1")
+
+    run.decide("reject", by="ann", decision_id="d1")
+
+    [refused] = run.events("approval.refused")
+    assert (refused["code"], refused["stood"]["decision"]) == ("decided", "approve")
+    assert [data["decision"] for data in run.events("approval.decided")] == ["approve"]
+
+
 def test_several_people_have_to_agree_and_nobody_counts_twice() -> None:
     run = WaitingRun(asks(required=2))
     run.decide(by="ann")

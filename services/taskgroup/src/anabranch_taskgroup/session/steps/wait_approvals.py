@@ -41,8 +41,12 @@ def decide_approval(turn: Turn, message: DecideApproval, segments: tuple[bytes, 
     index = _member(task, message)
     if index is None:
         _refuse(turn, run, task, None, message, "not_waiting", "the task does not wait for a decision")
-    elif _is_repeated(task, index, message):
-        _tell(turn, run, task, index, message, repeated=True)
+    # Whoever repeats an id with another decision would believe that this one counts.
+    elif (same := _of_this_id(task, index, message)) is not None:
+        if same.decision == message.decision:
+            _tell(turn, run, task, index, message, repeated=True)
+        else:
+            _refuse(turn, run, task, index, message, "decided", _stands(same), stood=_shown(same))
     elif index in waits_of(task).ended or task.is_over:
         _refuse_late(turn, run, task, index, message)
     else:
@@ -76,8 +80,10 @@ def _member(task: Task, message: DecideApproval) -> int | None:
     return next((start for start, _ in waits.open_in(0, waits.opened)), None)
 
 
-def _is_repeated(task: Task, index: int, message: DecideApproval) -> bool:
-    return any(vote.decision_id == message.decision_id for vote in waits_of(task).votes.get(index, ()))
+def _of_this_id(task: Task, index: int, message: DecideApproval) -> Vote | None:
+    """The decision that has counted with the id of a message."""
+    votes = waits_of(task).votes.get(index, ())
+    return next((vote for vote in votes if vote.decision_id == message.decision_id), None)
 
 
 def _refuse_late(turn: Turn, run: Run, task: Task, index: int, message: DecideApproval) -> None:
