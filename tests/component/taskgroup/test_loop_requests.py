@@ -53,6 +53,27 @@ def test_a_task_after_the_loop_gets_its_last_value() -> None:
     assert result.executions == {"total": 5, "completed": 5, "failed": 0, "skipped": 0}
 
 
+@pytest.mark.parametrize(("broken", "ran"), [((), {"next", "also"}), ((1,), {"also"})])
+def test_a_task_after_a_task_of_the_loop_runs_once_the_loop_has_ended(
+    broken: tuple[int, ...], ran: set[str]
+) -> None:
+    agent = Agent(*broken)
+
+    def says(task: Task) -> int:
+        return len(agent.calls)
+
+    further = [
+        {"name": "next", "agent": "b", "after": ["draft"]},
+        {"name": "also", "agent": "b", "after": ["g/draft?"]},
+    ]
+    with system(agents={**agent.agents(), "b": says}) as s:
+        result = s.run(request(UNTIL, *further))
+
+    assert {name: calls for name, calls in result.results.items() if name in ("next", "also")} == dict.fromkeys(
+        ran, len(agent.calls)
+    )
+
+
 def test_events_carry_the_iteration() -> None:
     with system(agents=Agent().agents()) as s:
         run = s.submit(request(UNTIL))

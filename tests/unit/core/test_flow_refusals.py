@@ -40,9 +40,11 @@ REFUSED: list[tuple[Document, str, str]] = [
      "/tasks/0/branch/switch"),
     (group(task("a", branch={"switch": "b", "case": -1}), task("b", switch=CASES)), "schema",
      "/tasks/0/branch/case"),
-    # A task outside of a loop names one inside of it.
-    (group(task("l", loop=LOOP), task("b", in_loop="l"), task("c", after=["b"])), "unknown_dependency",
-     "/tasks/2/after/0"),
+    # A task outside of a loop follows one inside of it.
+    (group(task("l", loop=LOOP), task("b", in_loop="l"), task("c", follows=["b"])), "unknown_dependency",
+     "/tasks/2/follows/0"),
+    # A loop waits for a task of its own body.
+    (group(task("l", loop=LOOP, after=["b"]), task("b", in_loop="l")), "unknown_dependency", "/tasks/0/after/0"),
     # The loop waits for its body, which waits for a task that waits for the loop.
     (group(task("l", loop=LOOP, result_keys=["b"]), task("b", in_loop="l", dependencies=["c"]),
            task("c", dependencies=["b"])), "cycle", "/tasks/1/dependencies/0"),

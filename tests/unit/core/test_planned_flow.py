@@ -233,3 +233,44 @@ def test_the_command_draws_and_prints_control_flow(tmp_path: Path, capsys: pytes
     assert "steps/(wait) [wait]  after steps/b  for 5s" in found
     file.write_text("{}")
     assert print_plan(str(file), Settings(), form=Form.TABLE, expand=False, graph="mermaid") == 2
+
+
+def test_outside_of_a_loop_the_name_of_a_task_in_it_stands_for_the_loop() -> None:
+    plan = of_steps(
+        {
+            "parallel": [
+                {
+                    "name": "outer",
+                    "loop": {"each": [1], "steps": [{"loop": {"each": [1], "steps": [task("deep")]}}]},
+                },
+                task("next", after=["deep"]),
+                task("also", after=["deep?"]),
+            ]
+        }
+    )
+
+    waits = {each.name: each.needs for each in plan.tasks}
+    assert [(need.producer, need.optional) for need in waits["next"]] == [(("steps", "outer"), False)]
+    assert [(need.producer, need.optional) for need in waits["also"]] == [(("steps", "outer"), True)]
+    assert {each.name for each in plan.tasks if each.announces} == {"outer"}
+
+
+def test_a_loop_cannot_come_after_its_own_task() -> None:
+    read = read_request(
+        {
+            "task_groups": [
+                {
+                    "name": "g",
+                    "tasks": [
+                        {"name": "again", "loop": {"each": [1]}, "after": ["a"]},
+                        task("a", in_loop="again"),
+                    ],
+                }
+            ]
+        }
+    )
+
+    assert next((error.path, error.hint) for error in read.errors) == (
+        "/task_groups/0/tasks/0/after/0",
+        "a loop cannot wait for its own tasks: remove the name",
+    )

@@ -44,7 +44,7 @@ class FlowLinks:
         shared: keys of the run with a policy, with the tasks that produce them.
         alternatives: by scope, the keys that at most one of several tasks produces, with these tasks.
         unknown: tasks that are named and do not exist, with the index of the task that names each.
-        unreachable: tasks in a loop that a task outside of it names.
+        unreachable: tasks in a loop that a task outside of it names in `follows` or `branch`, or the loop itself.
     """
 
     loops: list[tuple[int, ...]]
@@ -147,7 +147,7 @@ def link(tasks: Sequence[TaskOutline], policies: Collection[str]) -> FlowLinks:
         by_label.setdefault((task.group, task.name), index)
     unknown: list[tuple[int, Target]] = []
     loops = [_loops_of(tasks, index, by_label) for index in range(len(tasks))]
-    targets = [tuple(_links_of(index, task, by_label, unknown)) for index, task in enumerate(tasks)]
+    targets = [tuple(_links_of(index, tasks, by_label, loops, unknown)) for index in range(len(tasks))]
     tables = _tables(tasks, loops)
     root = tables[ROOT]
     links = FlowLinks(
@@ -192,19 +192,36 @@ def _loops_of(
 
 
 def _links_of(
-    index: int, task: TaskOutline, by_label: Mapping[tuple[str, str], int], unknown: list[tuple[int, Target]]
+    index: int,
+    tasks: Sequence[TaskOutline],
+    by_label: Mapping[tuple[str, str], int],
+    loops: Sequence[tuple[int, ...]],
+    unknown: list[tuple[int, Target]],
 ) -> Iterable[Link]:
     """One link for each task that is named. The strictest one counts, if a task is named more than once."""
     found: dict[int, Link] = {}
-    for target in task.flow.targets if task.flow is not None else ():
+    flow = tasks[index].flow
+    for target in flow.targets if flow is not None else ():
         at = by_label.get((target.group, target.task))
         if at is None:
             unknown.append((index, target))
             continue
+        is_branch = flow is not None and flow.branch is not None and target is flow.branch.switch
+        if not is_branch and target.mode != "not_failed":
+            at = _as_seen_from(index, at, loops)
         known = found.get(at)
         if known is None or _STRICTNESS[target.mode] > _STRICTNESS[known.mode]:
-            found[at] = Link(at, (target.group, target.task), target.mode, target.path)
+            found[at] = Link(at, (tasks[at].group, tasks[at].name), target.mode, target.path)
     return found.values()
+
+
+def _as_seen_from(index: int, at: int, loops: Sequence[tuple[int, ...]]) -> int:
+    """The task that `after` waits for: outside of a loop, a task of its body has ended when the loop has.
+
+    A loop cannot wait for its own body: then the task itself is returned, which is unreachable.
+    """
+    outer = next((loop for loop in reversed(loops[at]) if loop not in loops[index]), at)
+    return at if outer == index else outer
 
 
 _STRICTNESS: Mapping[Mode, int] = {"ended": 0, "not_failed": 1, "completed": 2}

@@ -91,7 +91,12 @@ def _out_of_reach(graph: Graph, links: FlowLinks, pointer: Pointer) -> Iterator[
     for index, link in links.unreachable:
         loop = graph.tasks[links.loops[link.task][-1]]
         message = f"{graph.tasks[index].label} names {'/'.join(link.label)}, which the loop {loop.label} repeats"
-        hint = f"outside of the loop, name the loop itself: {loop.label!r}"
+        is_own = index in links.loops[link.task]
+        hint = (
+            "a loop cannot wait for its own tasks: remove the name"
+            if is_own
+            else f"outside of the loop, name the loop itself: {loop.label!r}"
+        )
         yield Problem(Code.UNKNOWN_DEPENDENCY, pointer(link.path), message, hint)
 
 
