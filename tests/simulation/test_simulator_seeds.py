@@ -80,6 +80,7 @@ KEPT = {
     + 1035256: "a topic was recreated during a takeover, so that the next owner ran a forgotten run again",
     CHILDREN_FROM + 144: "a sub-run that was paused with its parent, and abandoned by it, stayed paused",
     CHILDREN_FROM + 160: "the same, when the pause came after the stop of the parent",
+    CHILDREN_FROM + 666: "the final record of a parent could come before that of its sub-run",
     77367: "a key whose subscription failed counted as subscribed, and stayed after its run",
 }
 """Seeds that found bugs, with the bugs. The effects of a seed change with the product, but running it is cheap."""

@@ -84,6 +84,16 @@ def test_the_end_is_answered_to_the_parent_and_to_each_later_question() -> None:
         assert (answer.status, answer.results, answer.child_session_id) == ("completed", {"a": 1}, "c")
 
 
+def test_the_parent_learns_of_the_end_after_the_final_record_of_the_child() -> None:
+    owner = Owner()
+    owner.receive(submitted())
+
+    end = owner.receive(GroupFinished(run_id="c", group="g", status="completed", results={"a": 1}))
+
+    last = [effect.outgoing.topic for effect in end.effects if isinstance(effect, PublishAfter) and effect.is_last]
+    assert last == [NAMES.groups]
+
+
 def test_a_child_that_is_cancelled_before_its_request_is_never_admitted() -> None:
     owner = Owner()
 

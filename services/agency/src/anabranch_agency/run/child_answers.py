@@ -51,7 +51,8 @@ def answer_final(turn: Turn, run_id: str, ended: RunRecord) -> None:
         results=final["results"],
         failures=tuple(Failure.model_validate(each) for each in final["failures"][:MAX_FAILURES]),
     )
-    turn.publish(turn.config.names.groups, link.session_id, message)
+    # After the final record of the child: the parent's must not come before it.
+    turn.publish_last(turn.config.names.groups, link.session_id, message)
 
 
 def reject_child(turn: Turn, submit: SubmitRun, message: str) -> None:

@@ -97,6 +97,10 @@ class Turn:
     def publish(self, topic: str, key: str, message: Message) -> None:
         self.publish_encoded(topic, key, encode(message))
 
+    def publish_last(self, topic: str, key: str, message: Message) -> None:
+        """Publish a message after all else of the turn."""
+        self.effects.append(PublishAfter(Outgoing(topic, key, encode(message)), is_last=True))
+
     def publish_encoded(self, topic: str, key: str, value: bytes) -> None:
         self.effects.append(PublishAfter(Outgoing(topic, key, value)))
 

@@ -52,6 +52,10 @@ class EffectWriter:
     def _fence(self, scope: str | None, epoch: int) -> Fence | None:
         return None if scope is None else Fence(self._fence_key(scope), epoch, FENCE_SECONDS)
 
+    async def publish_last(self, turn: TurnEffects) -> None:
+        """Publish the records that follow the second stage. Raises ServerUnavailable; some may be published."""
+        await self._log.publish(turn.last)
+
     async def publish(self, turn: TurnEffects) -> None:
         """Publish the messages of the second stage. Raises ServerUnavailable; some may be published then."""
         if len(turn.after) > 1:

@@ -55,9 +55,11 @@ class PublishFirst:
 
 @value_object
 class PublishAfter:
-    """Publish a record once everything of this turn is durable."""
+    """Publish a record once everything of this turn is durable; `is_last`: and once its other records are on the
+    log, because a reader may act on it in another topic."""
 
     outgoing: Outgoing
+    is_last: bool = False
 
 
 @value_object
@@ -114,6 +116,8 @@ class TurnEffects:
     """Records of the first stage."""
     after: list[Outgoing] = field(default_factory=list)
     """Records of the second stage."""
+    last: list[Outgoing] = field(default_factory=list)
+    """Records that follow those of the second stage."""
     notifications: list[tuple[str, bytes]] = field(default_factory=list)
     """Channels and messages of the second stage."""
     measured: list[Count | Lag | Emit] = field(default_factory=list)
@@ -126,7 +130,7 @@ def by_performer(effects: Iterable[Effect]) -> TurnEffects:
     turn = TurnEffects()
     for each in effects:
         if isinstance(each, PublishAfter):
-            turn.after.append(each.outgoing)
+            (turn.last if each.is_last else turn.after).append(each.outgoing)
         elif isinstance(each, StorePut | AppendHistory):
             turn.writes.append(each)
         elif isinstance(each, PublishFirst):

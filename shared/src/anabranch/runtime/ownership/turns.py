@@ -214,6 +214,8 @@ class TurnProcessor(Generic[S]):
             await side_by_side(*steps)
         elif steps:
             await steps[0]
+        if turn.last:
+            await self._retry_until_available(owned, lambda: self._writer.publish_last(turn))
         self._context.metrics.record(turn.measured, is_caught_up=owned.is_caught_up)
 
     async def _retry_until_available(
