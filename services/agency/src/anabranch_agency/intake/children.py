@@ -21,6 +21,7 @@ from anabranch.runtime.fitted_log import size_of
 from anabranch.runtime.reading.definitions import DefinitionTable
 from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.sessions import Sessions
+from anabranch_agency.run.child_answers import member_of
 
 
 class ChildRequests:
@@ -56,18 +57,7 @@ class ChildRequests:
 
     def _rejected(self, message: SubmitChild, why: str) -> Outgoing:
         link = message.parent
-        ended = ChildEnded(
-            run_id=link.run_id,
-            group=link.group,
-            task=link.task,
-            index=link.index,
-            iteration=link.iteration,
-            attempt=link.attempt,
-            admission=link.admission,
-            child_run_id=message.run_id,
-            status="rejected",
-            message=why[:4_000],
-        )
+        ended = ChildEnded(**member_of(link), child_run_id=message.run_id, status="rejected", message=why[:4_000])
         return Outgoing(self._context.names.groups, link.session_id, encode(ended))
 
     async def _submission(self, message: SubmitChild) -> SubmitRun:

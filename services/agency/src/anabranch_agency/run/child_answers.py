@@ -21,7 +21,7 @@ def link_in(accepted: dict[str, Any]) -> ParentLink | None:
 
 def answer_start(turn: Turn, run_id: str, link: ParentLink) -> None:
     """Tell the parent that the child was admitted."""
-    message = ChildStarted(**_member(link), child_run_id=run_id)
+    message = ChildStarted(**member_of(link), child_run_id=run_id)
     turn.publish(turn.config.names.groups, link.session_id, message)
 
 
@@ -32,7 +32,7 @@ def answer_cancelled(turn: Turn, run_id: str, link: ParentLink) -> None:
 
 def answer_end(turn: Turn, run_id: str, link: ParentLink, status: ChildStatus, message: str = "") -> None:
     """Tell the parent that there is no such child, and why."""
-    ended = ChildEnded(**_member(link), child_run_id=run_id, status=status, message=message)
+    ended = ChildEnded(**member_of(link), child_run_id=run_id, status=status, message=message)
     turn.publish(turn.config.names.groups, link.session_id, ended)
 
 
@@ -44,7 +44,7 @@ def answer_final(turn: Turn, run_id: str, ended: RunRecord) -> None:
     final = ended.final
     assert final is not None
     message = ChildEnded(
-        **_member(link),
+        **member_of(link),
         child_run_id=run_id,
         child_session_id=ended.session_id,
         status=final["status"],
@@ -61,7 +61,8 @@ def reject_child(turn: Turn, submit: SubmitRun, message: str) -> None:
         answer_end(turn, submit.run_id, submit.parent, "rejected", message)
 
 
-def _member(link: ParentLink) -> dict[str, Any]:
+def member_of(link: ParentLink) -> dict[str, Any]:
+    """The fields of an answer that say which member of the parent it is for."""
     return {
         "run_id": link.run_id,
         "group": link.group,
