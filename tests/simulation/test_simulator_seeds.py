@@ -57,6 +57,7 @@ KEPT = {
     EDGES_FROM + 389: "the same, and its members were called again",
     EDGES_FROM + 1063: "a position of a deleted topic was committed in the new one: its records were skipped",
     EDGES_FROM + 3176: "a run admitted by the first record of a topic counted as one of an earlier release",
+    EDGES_FROM + 42393: "a run in the first record of a log, without a commit, was not restored: it ended as lost",
     EDGES_FROM + 10213: "an owner started after its own claim, at a position of a deleted topic",
     EDGES_FROM + 11144: "a run that had ended as lost stayed open at the owner of its session until its deadline",
     EDGES_FROM + 20249: "a topic that was recreated before its first record was not noticed by its readers",

@@ -85,6 +85,10 @@ class Page:
         for process, _ in self._services:
             process.wait(timeout=60)
 
+    def logs(self) -> str:
+        """The ends of the logs of the services that the page has started."""
+        return "\n".join(f"== {log.name}\n{log.read_text()[-3000:]}" for _, log in self._services)
+
     # --- Python -------------------------------------------------------------------------------
 
     def _python(self, block: Block, text: str) -> None:

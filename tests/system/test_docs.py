@@ -91,13 +91,14 @@ def page(installation: Cluster, command: Path, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=shown(path)) for path in RUN])
-def test_the_code_blocks_of_a_page_work(page: Page, path: Path) -> None:
+def test_the_code_blocks_of_a_page_work(installation: Cluster, page: Page, path: Path) -> None:
     for block in blocks_of(path):
         if block.skip is None:
             try:
                 page.run(block)
             except Exception as error:
-                raise AssertionError(f"{shown(path)}, the block at line {block.line}: {error}") from error
+                where = f"{shown(path)}, the block at line {block.line}"
+                raise AssertionError(f"{where}: {error}\n{page.logs()}\n{installation.logs()}") from error
 
 
 def test_blocks_that_are_not_run_have_a_reason_from_the_list() -> None:

@@ -267,6 +267,7 @@ def test_no_snapshot_restores_a_run_after_the_rebuild() -> None:
     at = log.snapshot("r")
     state = PartitionState(0, 2, trail=PartitionTrail(strays={}))
     drop_ended(state, 0)
+    SNAPSHOTS.end(state)
 
     assert list(SNAPSHOTS.read(state, log.records[at - 10 :])) == []
     decide(DecisionConfig(NAMES), state, delivered(log.records[at - 10]))

@@ -175,6 +175,8 @@ class PartitionTrail(Generic[R]):
     bytes: int = 0
     """Bytes of the records that were read."""
     strays: dict[str, int] | None = None
+    awaited: set[str] = field(default_factory=set)
+    """Runs that a snapshot will restore which has not been read: the log begins with other records of them."""
     restored: dict[int, Restored[R]] = field(default_factory=dict)
     """By offset of a snapshot: the run in it, read before the decision about the record."""
     pins: list[tuple[int, str]] = field(default_factory=list)
@@ -215,8 +217,9 @@ class PartitionTrail(Generic[R]):
         return None
 
     def rebuilt(self) -> None:
-        """The records before the last commit were read: no snapshot restores a run from here on."""
+        """The records that the state is rebuilt from were read: no snapshot restores a run from here on."""
         self.strays = None
+        self.awaited.clear()
         self.restored.clear()
 
     # --- restoring -----------------------------------------------------------------------------------

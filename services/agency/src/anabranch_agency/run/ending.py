@@ -58,8 +58,9 @@ def end_overdue(turn: Turn, run: Run) -> None:
 
 def end_if_lost(turn: Turn, run_id: str) -> None:
     """End a run that was admitted, has not ended, and whose records are gone from the log. The session's owner may
-    still have it, and stops it. A rebuild publishes nothing, so it leaves the run to the next record about it."""
-    if turn.partition.is_rebuilding:
+    still have it, and stops it. A rebuild publishes nothing, so it leaves the run to the next record about it. A
+    run that a snapshot will restore is not lost."""
+    if turn.partition.is_rebuilding or run_id in turn.partition.trail.awaited:
         return
     known = turn.partition.tombstones.get(run_id)
     if run_id in turn.partition.ended_unrecorded:

@@ -186,7 +186,6 @@ class PartitionState:
         a repetition of the request admitted them again.
         """
         self.is_rebuilding = False
-        self.trail.rebuilt()
         for run in list(self.runs.values()):
             if run.trail.pin < open_from:
                 del self.runs[run.run_id]

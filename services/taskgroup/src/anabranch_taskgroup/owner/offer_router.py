@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from math import gcd, sqrt
 
 from anabranch.core.lanes import DEFAULT_LANE, Lane
 from anabranch.core.names import Names
@@ -12,6 +13,8 @@ from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import EventLog, Outgoing
 from anabranch_taskgroup.worker.offered import Offered
+
+GOLDEN_RATIO = (sqrt(5) - 1) / 2
 
 
 @dataclass(slots=True)
@@ -21,6 +24,26 @@ class _Topic:
     name: str
     partitions: int
     turns: count[int] = field(default_factory=count)
+    stride: int = 1
+
+    def next_partition(self) -> int:
+        return next(self.turns) * self.stride % self.partitions
+
+
+def spread_stride(partitions: int) -> int:
+    """The distance from the partition of one offer to that of the next, such that all partitions have their turn,
+    and a few offers in a row are spread over all of them.
+
+    A worker often reads adjacent partitions. In their order, a small task would be offered to one worker, and a
+    chunk that a worker without its agent returns would be offered to the same worker many times.
+
+    The multiples of the golden ratio are spread most evenly, see Knuth, The Art of Computer Programming 3, 6.4.
+    """
+    wanted = round(partitions * GOLDEN_RATIO)
+    return min(
+        (each for each in range(1, partitions + 1) if gcd(each, partitions) == 1),
+        key=lambda each: abs(each - wanted),
+    )
 
 
 class OfferRouter:
@@ -42,6 +65,7 @@ class OfferRouter:
         """
         for topic in self._topics.values():
             topic.partitions = await self._log.partition_count(topic.name)
+            topic.stride = spread_stride(topic.partitions)
 
     async def record_limit(self) -> int:
         """Bytes that a record of every lane may have.
@@ -60,5 +84,5 @@ class OfferRouter:
         topic = self._topics[self.lane_of(offered.offer)]
         # An explicit partition: the partitioner of Kafka's clients keeps records without a key together for a
         # while, and the workers that read the other partitions would be idle.
-        partition = next(topic.turns) % topic.partitions
-        return Outgoing(topic.name, None, encode(offered.offer, offered.segments), partition=partition)
+        record = encode(offered.offer, offered.segments)
+        return Outgoing(topic.name, None, record, partition=topic.next_partition())

@@ -21,7 +21,9 @@ from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk, Turn
 FIRST_CHUNKS = 64
 FIRST_LIMIT = 100
 """Before the first measurement a chunk has a 64th of the members, and 100 at most."""
-PARK_FIRST_SECONDS, PARK_MAX_SECONDS = 0.2, 10.0
+PARK_FIRST_SECONDS, PARK_MAX_SECONDS, PARK_FACTOR = 0.02, 10.0, 1.5
+"""Each offer of a parked chunk is on another partition, so if half of the workers have the agent, one of them
+reads the second or third offer. A dozen offers are made within 5 s."""
 TAIL_SHARE = 16
 """A chunk has at most this fraction of the remaining members, so that the last chunks end together."""
 MAX_FREE = 1_000_000
@@ -178,10 +180,10 @@ def single_member_chunk(task: Task, index: int, mode: Mode, attempts: Mapping[in
 
 
 def park(turn: Turn, run: Run, task: Task, chunk: Chunk) -> None:
-    """A worker without the agent returned the chunk: offer it again after a delay, which doubles each time."""
+    """A worker without the agent returned the chunk: offer it again after a delay, which grows each time."""
     task.remove_offered(chunk)
     chunk.renew()
-    due = turn.at + min(PARK_MAX_SECONDS, PARK_FIRST_SECONDS * 2**chunk.bounces)
+    due = turn.at + min(PARK_MAX_SECONDS, PARK_FIRST_SECONDS * PARK_FACTOR**chunk.bounces)
     task.parked.append((due, chunk))
     reoffer_at(run, task, due)
     chunk.bounces += 1

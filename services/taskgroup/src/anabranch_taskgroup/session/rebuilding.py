@@ -12,7 +12,6 @@ def drop_ended(partition: PartitionState, open_from: int) -> None:
     Such a run is open here where only a repetition of its opening was read, and the store no longer says that it
     ended. Its members would be called again, and would overwrite the values that it has.
     """
-    partition.trail.rebuilt()
     for run in [each for each in partition.runs.values() if each.trail.pin < open_from]:
         partition.forget(run.run_id)
         # Only repetitions of this opening have to find the tombstone: they have the same time of submission.

@@ -79,6 +79,8 @@ class OwnedPartition(Generic[S]):
     open_from: int = 0
     """Runs with a lower pin had ended where it was committed."""
     is_rebuilt: bool = False
+    is_restored_by_snapshots: bool = False
+    """Snapshots up to the claim restore runs: there is no commit, and the log does not begin at offset 0."""
     last_commit: Committed | None = None
     closing: bool = False
     progress: Progress = field(init=False)

@@ -69,6 +69,15 @@ class RunSnapshots(Generic[S]):
 
     # --- restoring -----------------------------------------------------------------------------------
 
+    def begin(self, state: S, offset: int) -> None:
+        """Note the offset of the first record of a replay. Later calls change nothing."""
+        if state.trail.begin is None:
+            state.trail.begin = offset
+
+    def end(self, state: S) -> None:
+        """The records that the state is rebuilt from were read."""
+        state.trail.rebuilt()
+
     def read(self, state: S, records: Sequence[Incoming]) -> Iterator[Gap]:
         """Decode the snapshots that a rebuild needs of these records, before the decisions about them.
 
@@ -79,8 +88,7 @@ class RunSnapshots(Generic[S]):
                 without the run would be published.
         """
         trail = state.trail
-        if trail.begin is None and records:
-            trail.begin = records[0].offset
+        self.begin(state, records[0].offset)
         for number, record in enumerate(records):
             snapshot = self._snapshot(record)
             if snapshot is None:
@@ -92,6 +100,14 @@ class RunSnapshots(Generic[S]):
             trail.restored[record.offset] = Restored(self._decode_run(message, payload))
             if self._has_gap(trail, run, message, records[:number]):
                 yield Gap(message.run_id, message.upto + 1, record.offset)
+
+    def note_awaited(self, state: S, record: Incoming) -> None:
+        """Note the run of a record ahead that is a snapshot and will restore it."""
+        snapshot = self._snapshot(record)
+        if snapshot is not None and state.trail.restores(
+            snapshot.message, record.offset, state.generation, state.opened.get(snapshot.message.run_id)
+        ):
+            state.trail.awaited.add(snapshot.message.run_id)
 
     def fill(self, state: S, gap: Gap, records: Sequence[Incoming]) -> None:
         """Take the records of a gap, of which those of other runs are left out."""

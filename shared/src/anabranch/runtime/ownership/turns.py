@@ -6,7 +6,8 @@ A partition is read from its replay position. Its records fall into three parts:
   the effects that write to the store are performed again.
 - from the committed offset to the owner's claim: the last owner may have died before it performed their effects.
   They are performed again, with the same outcome. Effects that start work (offers, watches) are left out: the
-  handler derives them from the state once the claim is reached.
+  handler derives them from the state once the claim is reached. Snapshots restore runs here only if no position
+  was committed and the log has lost its first records.
 - after the claim: everything is performed.
 """
 
@@ -15,11 +16,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Generic, TypeVar
 
 from anabranch.core.errors import AnabranchError, Fenced, ValueGone
 from anabranch.core.snapshots import Gap
+from anabranch.core.wire.fragments import Assembler
 from anabranch.ports import Incoming
 from anabranch.runtime.ownership.claims import PartitionClaims
 from anabranch.runtime.ownership.dead_letter import dead_letter
@@ -97,12 +100,15 @@ class TurnProcessor(Generic[S]):
             if part[-1].offset < owned.replay.committed:
                 await self._rebuild(owned, part)
             else:
-                owned.end_rebuild(self._handler)
+                await self._end_rebuild(owned, part[0].offset)
+                if owned.is_restored_by_snapshots:
+                    await self._read_snapshots(owned, part)
                 await self._apply(owned, part)
             owned.progress.advance(len(part), part[-1].offset)
             if not owned.is_caught_up and part[-1].offset >= owned.epoch:
                 self._context.clock.observe(part[-1].timestamp, *owned.claimed)  # a part ends with the claim
                 owned.end_replay()
+                self._handler.snapshots.end(owned.state)
                 await self._retry_until_available(owned, lambda: self._complete_takeover(owned))
 
     async def _complete_takeover(self, owned: OwnedPartition[S]) -> None:
@@ -110,6 +116,30 @@ class TurnProcessor(Generic[S]):
             await self._context.loss_detector.mark_restored([owned.number])
             owned.is_marked = True
         await self._handler.on_takeover(owned.state)
+
+    async def _end_rebuild(self, owned: OwnedPartition[S], offset: int) -> None:
+        """The records before the commit were read; the next one has this offset.
+
+        Without a commit nothing was read before. If the log has lost its first records too, the runs that they
+        opened are restored by the snapshots up to the claim, and until then they are not lost.
+        """
+        if owned.is_rebuilt:
+            return
+        owned.end_rebuild(self._handler)
+        snapshots = self._handler.snapshots
+        owned.is_restored_by_snapshots = owned.replay.committed == 0 and offset > 0
+        if not owned.is_restored_by_snapshots:
+            snapshots.end(owned.state)
+            return
+        snapshots.begin(owned.state, offset)
+
+        async def look_ahead() -> None:
+            log, assemble = self._context.resources.log, Assembler().whole
+            async for record in records_between(log, self._handler.topic, owned.number, offset, owned.epoch):
+                whole = assemble(record.value, record.offset, record.timestamp)
+                snapshots.note_awaited(owned.state, replace(record, value=whole))
+
+        await self._retry_until_available(owned, look_ahead)
 
     async def _rebuild(self, owned: OwnedPartition[S], records: Sequence[Incoming]) -> None:
         """Rebuild the state. Writes to the store are repeated if the store lost data; nothing is published
