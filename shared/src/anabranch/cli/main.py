@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from anabranch.cli.arguments import bench, definitions, dlq, keys, requests, runs, servers, system, watching
+from anabranch.cli.arguments import (
+    bench,
+    definitions,
+    dlq,
+    keys,
+    requests,
+    runs,
+    schedules,
+    servers,
+    system,
+    watching,
+)
 from anabranch.cli.render.output import print_text
 from anabranch.runtime.process.streams import lasting_streams
 
@@ -26,6 +37,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(keys.app, name="keys")
 app.add_typer(definitions.app, name="definitions")
+app.add_typer(schedules.app, name="schedules")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,20 +32,34 @@ DEEP_PATH = 7
 _OWN_CODES = {Code.BAD_NAME, Code.SCHEMA, Code.TOO_DEEP}
 
 
-def schema_problems(error: ValidationError, document: Mapping[str, Any], pointer: Pointer) -> Iterator[Problem]:
-    """One problem for each place, in the order of the document's fields."""
+def schema_problems(
+    error: ValidationError,
+    document: Mapping[str, Any],
+    pointer: Pointer,
+    models: Mapping[str, type[Document]] | None = None,
+) -> Iterator[Problem]:
+    """One problem for each place, in the order of the document's fields.
+
+    Args:
+        models: of a document that is no request: its model under "", and those of its fields by their names.
+    """
     seen: set[tuple[str, str]] = set()
     for details in error.errors(include_url=False, include_context=True):
         if details["type"] == "too_short" and details["input"]:
             continue  # too short only without the invalid items, each of which has a problem of its own
-        problem = _problem(details, document, pointer)
+        problem = _problem(details, document, pointer, models)
         # All missing fields of an object have its path.
         if (problem.code, problem.path) not in seen or details["type"] == "missing":
             seen.add((problem.code, problem.path))
             yield problem
 
 
-def _problem(details: ErrorDetails, document: Mapping[str, Any], pointer: Pointer) -> Problem:
+def _problem(
+    details: ErrorDetails,
+    document: Mapping[str, Any],
+    pointer: Pointer,
+    models: Mapping[str, type[Document]] | None,
+) -> Problem:
     path, rest = _locate(details["loc"], document)
     kind = details["type"]
     if kind == "missing":
@@ -54,7 +68,7 @@ def _problem(details: ErrorDetails, document: Mapping[str, Any], pointer: Pointe
         hint = "add `agent`, or `wait` or `run` in its place" if name == "agent" else f"add `{name}`"
         return Problem(Code.SCHEMA, pointer(path), f"`{name}` is missing", hint)
     if kind == "extra_forbidden":
-        return _unknown_field(path, pointer)
+        return _unknown_field(path, pointer, models)
     if kind == "recursion_depth_exceeded":
         path, kind = path[:DEEP_PATH], Code.TOO_DEEP.value
     code = kind if kind in _OWN_CODES else Code.SCHEMA
@@ -170,9 +184,9 @@ _EXAMPLES = {
 }
 
 
-def _unknown_field(path: Path, pointer: Pointer) -> Problem:
+def _unknown_field(path: Path, pointer: Pointer, models: Mapping[str, type[Document]] | None) -> Problem:
     name = str(path[-1]) if path else "?"
-    model, reserved = _model_at(path[:-1])
+    model, reserved = _model_at(path[:-1]) if models is None else (models[_name_of(path[:-1])], frozenset[str]())
     if name in reserved:
         message = f"`{name}` is not supported yet"
         return Problem(Code.NOT_SUPPORTED, pointer(path), message, "leave it out")
@@ -188,8 +202,13 @@ def _model_at(path: Path) -> tuple[type[Document], frozenset[str]]:
     """The model of the object at ``path``, and the names that are reserved in it."""
     if "sequence" in path:
         return SequenceRule, frozenset()
-    last = next((part for part in reversed(path) if isinstance(part, str)), "")
+    last = _name_of(path)
     return _MODELS.get(last, Request), _RESERVED.get(last, frozenset())
+
+
+def _name_of(path: Path) -> str:
+    """The name of the field that has the object at ``path``; empty for the document itself."""
+    return next((part for part in reversed(path) if isinstance(part, str)), "")
 
 
 _MODELS: Mapping[str, type[Document]] = {
