@@ -107,10 +107,14 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             results={"text": ["a", None]},
             message="no luck",
             failures=(m.Failure(group="g", task="t", error_type="ValueError", message="no", attempts=2),),
+            costs=(1_250_000_000, 400, 2_500_000, 12),
         ),
         (),
     ),
-    m.ChildValue: (m.ChildValue(**MEMBER, items=(1,), error="gone"), (b'[{"text":"a"}]',)),
+    m.ChildValue: (
+        m.ChildValue(**MEMBER, items=(1,), error="gone", costs=(1_250_000_000, 400, 2_500_000, 12)),
+        (b'[{"text":"a"}]',),
+    ),
     m.ControlRun: (
         m.ControlRun(
             run_id=RUN,
@@ -165,6 +169,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             ),
             warnings=("careful",),
             admission=1_204,
+            costs=(("page ü", 1_250_000_000, 400, 2_500_000, 12),),
         ),
         (),
     ),
@@ -386,6 +391,8 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             logs=(m.MemberLog(index=5, attempt=1, at=AT, level="info", message="ü", fields={"rows": 3}),),
             last=True,
             busy=1.5,
+            spent=((4, 2, 1_250_000_000, 400),),
+            micros=2_500_000,
         ),
         (b'["a",null]', b"", b'["a","b"]'),
     ),

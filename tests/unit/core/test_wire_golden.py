@@ -22,6 +22,8 @@ from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.codec import GROUPS, RUNS, TASKS, WIRE_VERSION, Codec, Undecodable, encode
 from anabranch.core.wire.events import EventBatch, EventEntry, decode_batch, encode_batch
 from anabranch.core.wire.results import (
+    CostsOfRun,
+    CostsOfTask,
     Reference,
     ResultPublished,
     ResultRecord,
@@ -73,6 +75,13 @@ RECORDS: Mapping[str, ResultRecord] = {
         taken_over=1,
         handled_failures=2,
         skipped=(m.SkippedTask(group="fetch", task="page ü", reason="branch", because="case 1"),),
+        costs=CostsOfRun(
+            usd=1.25,
+            tokens=400,
+            seconds=2.5,
+            executions=12,
+            tasks=(CostsOfTask(group="fetch", task="page ü", usd=1.25, tokens=400, seconds=2.5, executions=12),),
+        ),
         stopped_by=StoppedBy(action="terminate", by="Ada", reason="enough", at="2030-01-31T03:00:04.250Z"),
     ),
     "run-final-traceback": RunFinal(

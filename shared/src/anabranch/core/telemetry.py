@@ -84,6 +84,22 @@ ATTEMPTS = Metric(
     ("agent", "outcome"),
     ("taskgroup",),
 )
+SPENT_USD = Metric(
+    "anabranch.spent.usd",
+    "counter",
+    "{usd}",
+    "Dollars that agents reported with `task.spend`, of attempts that ended.",
+    ("agent",),
+    ("taskgroup",),
+)
+SPENT_TOKENS = Metric(
+    "anabranch.spent.tokens",
+    "counter",
+    "{token}",
+    "Tokens that agents reported with `task.spend`, of attempts that ended.",
+    ("agent",),
+    ("taskgroup",),
+)
 JOIN_LAG = Metric(
     "anabranch.join.lag",
     "histogram",
@@ -238,6 +254,8 @@ METRICS: tuple[Metric, ...] = (
     TASKS_ENDED,
     MEMBERS_ENDED,
     ATTEMPTS,
+    SPENT_USD,
+    SPENT_TOKENS,
     JOIN_LAG,
     BACKLOG,
     BACKLOG_MEMBERS,

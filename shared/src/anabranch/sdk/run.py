@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from anabranch.core.costs import costs_in
 from anabranch.core.wire.events import EventBatch
 from anabranch.sdk.approvals import Answerable, Decision, send_decision
 from anabranch.sdk.references import resolve, resolve_all
@@ -251,4 +252,5 @@ def result_of(body: Body, results: Mapping[str, Any], run: Run) -> RunResult:
         stopped_by=body.get("stopped_by"),
         origin=origin_of(body),
         compensation=body.get("compensation"),
+        costs=costs_in(body),
     )

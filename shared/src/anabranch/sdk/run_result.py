@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from anabranch.core.costs import no_costs
 from anabranch.core.errors import Problem, RequestRefused, RunCancelled, RunFailed, RunTimedOut
 
 RunStatus = Literal["completed", "failed", "cancelled", "timed_out", "rejected"]
@@ -31,6 +32,8 @@ class RunResult:
         compensation: `complete`, or `incomplete` if a compensation failed for good; None if there was none.
         stopped_by: `{action, by, reason, at}` of the command that stopped the run; None if none did.
         taken_over: members among `executions` that completed in that run, and did not run again.
+        costs: `{usd, tokens, seconds, executions, tasks}`: what the run has used; `tasks` has the same of each
+            task, with `group` and `task`.
         origin: `parent` of a sub-run, `definition` that the run was admitted with, `forked_from` of a fork.
     """
 
@@ -51,6 +54,7 @@ class RunResult:
     stopped_by: Mapping[str, Any] | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     compensation: str | None = None
+    costs: Mapping[str, Any] = field(default_factory=no_costs)
 
     @property
     def completed(self) -> bool:
@@ -80,6 +84,7 @@ class RunResult:
             "results": dict(self.results),
             "failures": [dict(failure) for failure in self.failures],
             "executions": dict(self.executions),
+            "costs": dict(self.costs),
             "skipped": [dict(task) for task in self.skipped],
             "handled_failures": self.handled_failures,
             "warnings": list(self.warnings),

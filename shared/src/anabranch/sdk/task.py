@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal
 
 import orjson
 
+from anabranch.core.costs import NANOS, nanos_of, tokens_of
 from anabranch.core.error_records import storable
 from anabranch.core.expansion.members import member_name
 from anabranch.sdk.own_values import UNCHANGEABLE, OwnValues, copy_of
@@ -51,6 +53,7 @@ class Task:
         "_log",
         "_name",
         "_shared",
+        "_spent",
         "_stop",
         "_uncopied",
         "_variables",
@@ -156,6 +159,8 @@ class Task:
             value = copy_of(self._variables)
         elif name in ("message", "instructions", "inputs"):
             value = copy_of(self._uncopied[name])
+        elif name == "_spent":
+            value = (0, 0)
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
         setattr(self, name, value)
@@ -223,6 +228,30 @@ class Task:
 
     def _publish_line(self, line: Line | None, book: LogBook) -> None:
         self._shared.listener.log(self.index or 0, self.attempt, line, book)
+
+    def spend(self, *, usd: float | Decimal = 0, tokens: int = 0) -> None:
+        """Report what this attempt has used, in addition to what it has reported before. It counts against the
+        budgets of the task, its group and its run, whether the attempt completes or fails. Callable from any
+        thread; does not wait.
+
+        Args:
+            usd: an amount in dollars, kept in billionths. A float counts as the decimal number that it is printed
+                as.
+
+        Raises:
+            ValueError: an amount is negative or not finite.
+            TypeError: `usd` is not a number, or `tokens` not an integer.
+        """
+        nanos, count = nanos_of(usd), tokens_of(tokens)
+        known_nanos, known_count = self._spent
+        self._spent: tuple[int, int] = (known_nanos + nanos, known_count + count)
+        self._shared.listener.spend(self.index or 0, self.attempt, nanos, count)
+
+    @property
+    def spent(self) -> tuple[Decimal, int]:
+        """What this attempt has reported with `spend` so far: dollars, and tokens."""
+        nanos, count = self._spent
+        return Decimal(nanos) / NANOS, count
 
     async def progress(self, fraction: float, note: str = "") -> None:
         """Report the progress of this attempt, from 0 to 1. Values outside are clamped.

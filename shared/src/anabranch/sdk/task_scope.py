@@ -28,8 +28,8 @@ class Flag(Protocol):
 class ProgressListener(Protocol):
     """Receives progress and log lines of members.
 
-    `index` is the member's index; 0 for a task without an expansion. `post` and `log` may be called from any
-    thread.
+    `index` is the member's index; 0 for a task without an expansion. `post`, `spend` and `log` may be called
+    from any thread.
     """
 
     async def progress(self, index: int, fraction: float, note: str) -> None:
@@ -37,6 +37,9 @@ class ProgressListener(Protocol):
 
     def post(self, index: int, fraction: float, note: str) -> None:
         """Receive the progress of a member, without waiting."""
+
+    def spend(self, index: int, attempt: int, nanos: int, tokens: int) -> None:
+        """Receive what an attempt has used besides: billionths of a dollar, and tokens. Called in any thread."""
 
     def log(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
         """Receive a log line. None means that further lines of the attempt are dropped; `book` counts them."""
@@ -56,6 +59,9 @@ class AttemptCallbacks:
     def post(self, index: int, fraction: float, note: str) -> None:
         if self.post_ is not None:
             self.post_(fraction, note)
+
+    def spend(self, index: int, attempt: int, nanos: int, tokens: int) -> None:
+        """Does nothing: `Task.spent` has the sum."""
 
     def log(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
         """Does nothing: the standard log record is written in any case."""

@@ -367,6 +367,7 @@ def _group_finished(turn: Turn, message: GroupFinished) -> None:
     run.taken_over += message.taken_over
     run.handled_failures += message.handled_failures
     run.skipped += message.skipped[: max(0, MAX_SKIPPED - len(run.skipped))]
+    run.costs += [(message.group, *costs) for costs in message.costs]
     run.warnings = tuple(dict.fromkeys((*run.warnings, *message.warnings)))
     if not run.waiting:
         finish(turn, run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anabranch.core.costs import costs_in, costs_of
 from anabranch.core.wire.child_messages import ChildStatus
 from anabranch.core.wire.messages import ChildEnded, ChildStarted, Failure, ParentLink, SubmitRun
 from anabranch.core.wire.run_record import RunRecord
@@ -50,6 +51,7 @@ def answer_final(turn: Turn, run_id: str, ended: RunRecord) -> None:
         status=final["status"],
         results=final["results"],
         failures=tuple(Failure.model_validate(each) for each in final["failures"][:MAX_FAILURES]),
+        costs=costs_of(costs_in(final)),
     )
     # After the final record of the child: the parent's must not come before it.
     turn.publish_last(turn.config.names.groups, link.session_id, message)

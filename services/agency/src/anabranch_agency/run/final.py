@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any
 
 import orjson
 
+from anabranch.core.costs import GroupCosts, document_of, no_costs, total_of
 from anabranch.core.failures import fit_failures
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, failures_key
@@ -30,6 +32,8 @@ FAILURES_SHARE = 4
 MAX_SKIPPED = 1_000
 SKIPPED_BYTES, SKIPPED_SHARE = 100_000, 10
 """Bytes of skipped tasks in the body, and the part of it that they use at most."""
+COSTS_BYTES, COSTS_SHARE = 100_000, 10
+"""The same of costs by task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ def final_body(
     """The body of the final record, of at most `limit` bytes, and the values to store before it is published."""
     # 4,000 bytes are for all other fields: ids, the name, counts and times have limits of their own.
     skipped = fit_skipped(run.skipped, min(SKIPPED_BYTES, limit // SKIPPED_SHARE))
-    bytes_left = min(limit, BODY_BYTES) - len(orjson.dumps([run.labels, run.warnings, skipped])) - 4_000
+    costs = fit_costs(run.costs, min(COSTS_BYTES, limit // COSTS_SHARE))
+    bytes_left = min(limit, BODY_BYTES) - len(orjson.dumps([run.labels, run.warnings, skipped, costs])) - 4_000
     fitting = fit_failures(run.failures, min(FAILURES_BYTES, bytes_left, limit // FAILURES_SHARE))
     failures = [failure.to_document() for failure in fitting]
     results, stored = fit_results(names, run, min(RESULTS_BYTES, bytes_left - len(orjson.dumps(failures))))
@@ -82,6 +87,7 @@ def final_body(
         **({} if run.compensation is None else {"compensation": run.compensation}),
         "handled_failures": run.handled_failures,
         "skipped": skipped,
+        "costs": costs,
         "stopped_by": stopped_by(run),
     }
     accepted = run.tombstone.accepted
@@ -89,6 +95,22 @@ def final_body(
         if name in accepted:
             body[name] = accepted[name]
     return body, [*stored, *failure_pages]
+
+
+def fit_costs(found: Sequence[GroupCosts], limit: int) -> dict[str, Any]:
+    """The costs of a run in total, and by task; of the most expensive tasks, as many as fit into `limit` bytes of
+    JSON, with the number of the others in `tasks_omitted`."""
+    total = document_of(total_of([each[2:] for each in found]))
+    tasks = [{"group": each[0], "task": each[1], **document_of(each[2:])} for each in found]
+    if len(orjson.dumps(tasks)) <= limit:
+        return {**total, "tasks": tasks, "tasks_omitted": 0}
+    shown = []
+    for each in sorted(tasks, key=itemgetter("usd", "tokens", "seconds"), reverse=True):
+        limit -= len(orjson.dumps(each)) + 1
+        if limit < 0:
+            break
+        shown.append(each)
+    return {**total, "tasks": shown, "tasks_omitted": len(tasks) - len(shown)}
 
 
 def fit_skipped(skipped: Sequence[SkippedTask], limit: int) -> list[dict[str, Any]]:
@@ -147,6 +169,7 @@ def final_of_lost(known: RunRecord, failure: Failure, at: float) -> dict[str, An
         "taken_over": 0,
         "handled_failures": 0,
         "skipped": [],
+        "costs": no_costs(),
         "stopped_by": None,
     }
     return body | {name: accepted[name] for name in ORIGIN if name in accepted}

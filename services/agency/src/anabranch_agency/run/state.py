@@ -11,6 +11,7 @@ from typing import Any, Literal
 import orjson
 
 from anabranch.core.admissions import admission_at, parts_of
+from anabranch.core.costs import GroupCosts
 from anabranch.core.event_addresses import ID_SECONDS
 from anabranch.core.snapshots import PartitionTrail, RunTrail
 from anabranch.core.wire.messages import (
@@ -86,6 +87,8 @@ class Run:
     taken_over: int = 0
     handled_failures: int = 0
     skipped: list[SkippedTask] = field(default_factory=list)
+    costs: list[GroupCosts] = field(default_factory=list)
+    """What the tasks of the groups have used that have ended."""
     stopped_by: Command | None = None
     """The command that stopped the run."""
     terminated: bool = False

@@ -259,6 +259,8 @@ def _apply_to_task(task: Document, action: str, entry: EventEntry) -> None:
         add_wait(task, entry)
         _start_task(task, entry)
         return
+    if "usd_total" in entry.data:
+        _raise_costs(task, entry)
     task["lacks_agent"] = entry.data.get("agent") if action == "waiting" else None
     if action == "waiting":
         return
@@ -277,6 +279,12 @@ def _apply_to_task(task: Document, action: str, entry: EventEntry) -> None:
         _apply_to_members(task, action, ((entry.index, entry.index + 1),), entry)
     else:
         _apply_to_whole(task, action, entry)
+
+
+def _raise_costs(task: Document, entry: EventEntry) -> None:
+    """Note what a task has used so far, in all iterations: sums, which only rise."""
+    known, data = task.get("costs", {"usd": 0.0, "tokens": 0}), entry.data
+    task["costs"] = {name: max(known[name], data[f"{name}_total"]) for name in ("usd", "tokens")}
 
 
 def _update_progress(task: Document, entry: EventEntry) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from anabranch.core.costs import NANOS, usd_of
 from anabranch.core.progress import known_run_share, share_in_run, task_share
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.run_view import AttemptView, GroupView, RunView, TaskView
@@ -58,8 +59,19 @@ def build_view(run: Document) -> RunView:
         child_count=run.get("child_count"),
         definition=run.get("definition"),
         forked_from=run.get("forked_from"),
+        costs=_costs(tasks),
         share=known_run_share(run["status"], _shares(groups), run.get("tasks_total")),
     )
+
+
+def _costs(tasks: Iterable[TaskView]) -> dict[str, Any] | None:
+    """What the tasks of a run have used; None if none has told."""
+    found = [task.costs for task in tasks if task.costs is not None]
+    if not found:
+        return None
+    # In billionths of a dollar, because a sum of floats is not exact.
+    nanos = sum([round(each["usd"] * NANOS) for each in found])
+    return {"usd": usd_of(nanos), "tokens": sum([each["tokens"] for each in found])}
 
 
 def _shares(groups: dict[str, GroupView]) -> list[float]:
@@ -110,6 +122,7 @@ def _task_view(ended: bool, task: Document) -> TaskView:
         loop=task.get("loop"),
         chosen=task.get("chosen"),
         ended_by=task.get("ended_by"),
+        costs=task.get("costs"),
         share=task_share(status, members, completed + failed - held),
     )
 

@@ -61,6 +61,23 @@ class Executions(OpenModel):
     skipped: int
 
 
+class TaskCosts(OpenModel):
+    group: str
+    task: str
+    usd: float
+    tokens: int
+    seconds: float
+    executions: int
+
+
+class RunCosts(OpenModel):
+    usd: float
+    tokens: int
+    seconds: float
+    executions: int
+    tasks: list[TaskCosts]
+
+
 class Outcome(OpenModel):
     """The document of `anabranch run --json`. Large values are references; `references` has their keys."""
 
@@ -71,6 +88,7 @@ class Outcome(OpenModel):
     results: dict[str, Any]
     failures: list[dict[str, Any]]
     executions: Executions
+    costs: RunCosts
     warnings: list[str]
     duration_seconds: float
     references: list[str] = Field(description="Result keys whose values /results/KEY returns, page by page")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from anabranch.core.costs import costs_in
 from anabranch.core.errors import RequestRefused
 from anabranch.core.progress import share_of_run
 from anabranch.core.request.admission import ValidationResult
@@ -73,6 +74,7 @@ def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Seque
         handled_failures=int(body.get("handled_failures") or 0),
         stopped_by=body.get("stopped_by"),
         origin=origin_of(body),
+        costs=costs_in(body),
     ).to_document()
 
 

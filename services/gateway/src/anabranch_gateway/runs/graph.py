@@ -20,7 +20,7 @@ Document = dict[str, Any]
 
 MAX_TEXT = 300
 """Maximum characters of a condition or a subject in a node; longer ones are shortened."""
-_LIVE = ("iteration", "loop", "chosen", "ended_by", "reason", "because")
+_LIVE = ("iteration", "loop", "chosen", "ended_by", "reason", "because", "costs")
 """Fields of a task in a view that only some tasks have."""
 
 

@@ -183,15 +183,16 @@ class Children:
             segments = [dumps([value]) for value in found]
             if order.expansion is not None and order.expansion.output_format == "separate":
                 segments.append(dumps([await self._identifier(run, task, effect.index)]))
-            return ChildValue(**about, items=items_in(task, found)), segments
+            return ChildValue(**about, items=items_in(task, found), costs=effect.costs), segments
         except (ServerUnavailable, StoreRefused):
             raise
         except ValueGone as gone:
             if not await self._life.is_restored():
                 raise
-            return ChildValue(**about, error=f"the results of run {effect.child_run_id} are gone: {gone}"), []
+            why = f"the results of run {effect.child_run_id} are gone: {gone}"
+            return ChildValue(**about, error=why, costs=effect.costs), []
         except AnabranchError as error:
-            return ChildValue(**about, error=f"{type(error).__name__}: {error}"), []
+            return ChildValue(**about, error=f"{type(error).__name__}: {error}", costs=effect.costs), []
 
     async def _results(self, effect: TakeChild) -> Mapping[str, Any]:
         """The results of a child. Its references are resolved within its own session."""

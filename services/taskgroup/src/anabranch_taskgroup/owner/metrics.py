@@ -16,6 +16,8 @@ from anabranch.core.telemetry import (
     JOIN_LAG,
     MEMBERS_ENDED,
     RUNS_OPEN,
+    SPENT_TOKENS,
+    SPENT_USD,
     TASKS_ENDED,
     Metric,
 )
@@ -30,7 +32,7 @@ from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.turn import Turn
 
-_Counted = Counter[tuple[Metric, tuple[tuple[str, str], ...]]]
+_Counted = dict[tuple[Metric, tuple[tuple[str, str], ...]], float]
 
 
 def spans_of(turn: Turn, telemetry: Telemetry) -> list[Effect]:
@@ -50,7 +52,7 @@ def spans_of(turn: Turn, telemetry: Telemetry) -> list[Effect]:
 
 def counts_of(turn: Turn, message: Message) -> Iterator[Effect]:
     """The metrics of a turn."""
-    counted: _Counted = Counter()
+    counted: _Counted = defaultdict(int)
     for run, entry in turn.events:
         _count_members(counted, run, entry)
     for _, _, task in turn.ended:
@@ -89,6 +91,10 @@ def _count_members(counted: _Counted, run: Run, entry: EventEntry) -> None:
         counted[ATTEMPTS, labels] += members
     if outcome != "retried" and not entry.data.get("held"):
         counted[MEMBERS_ENDED, labels] += members
+    if "usd" in entry.data:
+        agent = labels[:1]
+        counted[SPENT_USD, agent] += members * entry.data["usd"]
+        counted[SPENT_TOKENS, agent] += members * entry.data["tokens"]
 
 
 _OUTCOMES = {"task.completed": "completed", "task.failed": "failed", "task.retrying": "retried"}

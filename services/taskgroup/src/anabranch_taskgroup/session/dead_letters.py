@@ -15,6 +15,7 @@ from anabranch.core.wire.messages import Failure, MemberFailed
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.dead_letter import REASON_BYTES
 from anabranch.runtime.ownership.effects import PublishAfter
+from anabranch_taskgroup.session.spending import shown
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.task_state import Chunk, Held, Task
 from anabranch_taskgroup.session.traceback_limits import traceback_size
@@ -32,12 +33,13 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     held = Held(failure_of(task, failed, admit_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
     task.clear_suspects(((index, index + 1),))
     task.retrier_attempts.pop(index, None)
+    used = shown(task, chunk, index, failed.attempts) if chunk.spent else {}
     if task.order.on_failure == "hold":
         task.held[index] = held
-        emit_failure(turn, run, task, index, held.failure, held=True)
+        emit_failure(turn, run, task, index, held.failure, held=True, **used)
     else:
         count_failed(task, index, held.failure)
-        emit_failure(turn, run, task, index, held.failure)
+        emit_failure(turn, run, task, index, held.failure, **used)
     _write_dead_letter(turn, run, task, index, held)
 
 

@@ -15,6 +15,7 @@ from anabranch_taskgroup.session.failures import all_failures, first_failures, h
 from anabranch_taskgroup.session.loop_bodies import counts_of
 from anabranch_taskgroup.session.retry_import import imported_members
 from anabranch_taskgroup.session.retry_snapshot import store_outcomes
+from anabranch_taskgroup.session.spending import costs_of_group
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import WITHOUT_MEMBERS
@@ -102,6 +103,7 @@ def report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
         taken_over=imported_members(group),
         warnings=run.warnings,
         admission=run.admission,
+        costs=costs_of_group(group),
     )
     turn.publish(runs, run.run_id, finished)
 

@@ -13,6 +13,7 @@ from anabranch.core.names import outcome_name
 from anabranch.core.wire.messages import Counts, TaskOrder
 from anabranch_taskgroup.session.dead_letters import release_traceback, write_omitted_dead_letter
 from anabranch_taskgroup.session.keys import scope_with
+from anabranch_taskgroup.session.spending import costs_of
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.task_state import WITHOUT_MEMBERS, LoopPhase, Skip, Task
@@ -49,6 +50,11 @@ def renew_body(run: Run, group: Group, loop: Task, iteration: tuple[int, ...]) -
             # The limit of dead letters counts all iterations.
             dead_letters=old.dead_letters,
             omitted_dead_letters=old.omitted_dead_letters,
+            # What it has used is that of all iterations.
+            nanos=old.nanos,
+            tokens=old.tokens,
+            micros=old.micros,
+            repeated=costs_of(old).executions,
         )
         group.tasks[new.name] = new
         if new.order.announces:

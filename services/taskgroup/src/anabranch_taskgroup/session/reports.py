@@ -18,6 +18,7 @@ from anabranch_taskgroup.session.chunks import reoffer_at
 from anabranch_taskgroup.session.dead_letters import fail_member
 from anabranch_taskgroup.session.merge import add_results
 from anabranch_taskgroup.session.missing_agents import note_agent_found
+from anabranch_taskgroup.session.spending import by_spending, note_repeated, note_spent, shown
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Chunk, Task
@@ -76,6 +77,11 @@ def apply_report(
     turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported, segments: tuple[bytes, ...]
 ) -> None:
     """Apply a new report: note starts and failed attempts, remove members that ended, keep their results."""
+    if report.spent:
+        note_spent(task, chunk, report)
+    if report.micros > chunk.micros:
+        task.micros += report.micros - chunk.micros
+        chunk.micros = report.micros
     if report.started:
         _note_started(turn, run, task, chunk, report)
     if report.logs:
@@ -95,6 +101,9 @@ def apply_report(
 def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
     if task.agent_missing_since is not None:
         note_agent_found(run, task)
+    # Nearly every chunk has members that never ran.
+    if chunk.fence != task.first_fence or chunk.attempts or chunk.mode != "fast" or task.redrives:
+        note_repeated(task, chunk, report.started)
     task.started |= report.started
     chunk.begun |= report.started
     task.waiting.discard(chunk.number)
@@ -150,12 +159,17 @@ def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
 
 def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRetry) -> None:
     # A report that is read again must not count an attempt twice.
-    if retry.retrier is not None and retry.attempt > chunk.attempts.get(retry.index, 0):
-        made = task.retrier_attempts.get(retry.index, ())
-        task.retrier_attempts[retry.index] = counted(made, retry.retrier, len(task.order.retriers))
+    if retry.attempt > chunk.attempts.get(retry.index, 0):
+        if retry.retrier is not None:
+            made = task.retrier_attempts.get(retry.index, ())
+            task.retrier_attempts[retry.index] = counted(made, retry.retrier, len(task.order.retriers))
+        if retry.delay is None:  # the worker has made the next attempt
+            task.repeated += 1
     chunk.attempts[retry.index] = retry.attempt
     is_admitted = task.admit_retry_traceback(retry.traceback)
-    shown: dict[str, Any] = {"traceback": retry.traceback} if is_admitted else {}
+    data: dict[str, Any] = shown(task, chunk, retry.index, retry.attempt) if chunk.spent else {}
+    if is_admitted:
+        data["traceback"] = retry.traceback
     turn.event(
         run,
         "task.retrying",
@@ -165,7 +179,7 @@ def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRet
         error_type=retry.error_type,
         message=retry.message,
         delay=retry.delay or 0.0,
-        **shown,
+        **data,
     )
     if retry.delay is not None:
         chunk.remove_member(retry.index)
@@ -185,7 +199,11 @@ def _note_completed(
         task.ended += stop - start
     add_results(task, report, segments, report.chunk, report.fence)
     for attempt, spans in by_attempt(report.completed, chunk.attempts):
-        turn.event(run, "task.completed", task=task, spans=spans, attempt=attempt)
+        if chunk.spent:
+            for members, used in by_spending(task, chunk, attempt, spans):
+                turn.event(run, "task.completed", task=task, spans=members, attempt=attempt, **used)
+        else:
+            turn.event(run, "task.completed", task=task, spans=spans, attempt=attempt)
         # Spans with a later attempt than the first have a single member, see `by_attempt`.
         if attempt > 1 and spans[0][0] % every(task.total) == 0:
             task.later_attempts[spans[0][0]] = attempt

@@ -41,10 +41,15 @@ class Chunk:
     mode: Mode = "fast"
     begun: Ranges = NO_RANGES
     """Members that this delivery has reported as started; complete unless `mode` is fast."""
+    spent: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """By index and attempt in this delivery: the billionths of a dollar and the tokens that it has used so far."""
+    micros: int = 0
+    """Microseconds that the attempts of this delivery took which have ended."""
 
     def renew(self) -> None:
         """Begin the next delivery: reports of the last one are dropped from now on."""
         self.fence += 1
+        self.spent, self.micros = {}, 0
         # Starts of the last delivery say nothing about the next: a suspect has to start again to be charged.
         self.begun = NO_RANGES
 
@@ -205,6 +210,12 @@ class Task:
     """Members whose open sub-run is known to exist."""
     stopping: TaskEvent | None = None
     """The event that ends the step, which is stopped and waits for the ends of its sub-runs."""
+    nanos: int = 0
+    """What its members have used, in all iterations: billionths of a dollar, tokens, microseconds of attempts."""
+    tokens: int = 0
+    micros: int = 0
+    repeated: int = 0
+    """Calls of its agent that are not the first ones of the members in `started`."""
 
     @property
     def name(self) -> str:

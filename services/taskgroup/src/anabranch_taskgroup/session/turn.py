@@ -10,6 +10,7 @@ import orjson
 
 from anabranch.core.admissions import log_position
 from anabranch.core.context_versions import MAX_VERSIONS, Kind, entry_of, position_of
+from anabranch.core.costs import NO_COSTS
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Policy
@@ -118,6 +119,8 @@ class TakeChild:
     child_run_id: str
     child_session_id: str
     results: Mapping[str, Json]
+    costs: tuple[int, int, int, int] = NO_COSTS
+    """What it has used; see `core.costs`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVarTuple
 
+from anabranch.core.costs import MAX_AMOUNT
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import MemberFailed, MemberLog, MemberRetry, Offer, Spans
 from anabranch.ports import Clock
@@ -41,6 +42,10 @@ class ReportBuffer:
         """True while a report is certain to be made without `report_due`."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self.seconds = 0.0
+        """Seconds that attempts took which have ended, together."""
+        self._spent: dict[tuple[int, int], tuple[int, int]] = {}
+        """By index and attempt: billionths of a dollar and tokens that it has used so far."""
         self.overfull: dict[int, LogBook] = {}
         """By index: members whose attempt logged more lines than the run shows."""
         self._reported: list[Spans] = []
@@ -137,6 +142,14 @@ class ReportBuffer:
         else:
             self._call_on_loop(self._note_line, index, attempt, line, book)
 
+    def spend(self, index: int, attempt: int, nanos: int, tokens: int) -> None:
+        """See `sdk.task.Listener`. Called in any thread."""
+        # As in `log`: what an agent on the loop has used must precede the outcome of its attempt.
+        if threading.get_ident() == self._thread:
+            self._note_spent(index, attempt, nanos, tokens)
+        else:
+            self._call_on_loop(self._note_spent, index, attempt, nanos, tokens)
+
     def note_left_out(self, index: int, attempt: int) -> None:
         """Add the line that says how many lines of an attempt were left out, if any were."""
         book = self.overfull.pop(index, None)
@@ -150,6 +163,13 @@ class ReportBuffer:
 
     def _note_progress(self, index: int, fraction: float, note: str) -> None:
         self.pending.progress[index] = (fraction, note[:MAX_NOTE_CHARACTERS])
+        self.wake()
+
+    def _note_spent(self, index: int, attempt: int, nanos: int, tokens: int) -> None:
+        # The sum so far and not the amount: the owner may read a report twice.
+        known_nanos, known_tokens = self._spent.get((index, attempt), (0, 0))
+        found = min(known_nanos + nanos, MAX_AMOUNT), min(known_tokens + tokens, MAX_AMOUNT)
+        self._spent[index, attempt] = self.pending.spent[index, attempt] = found
         self.wake()
 
     def _note_line(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from anabranch.core.costs import MICROS
 from anabranch.core.error_records import error_record
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import encode
@@ -39,6 +40,7 @@ class Reporter:
         """Send the outcomes of a chunk's members since its last report. `last`: the chunk has ended here."""
         # The last one is not replaced by a new one: what an abandoned agent adds later is dropped.
         pending = run.buffer.pending if last else run.buffer.take()
+        pending.micros = int(run.buffer.seconds * MICROS)
         expansion = run.prepared.order.expansion
         # A chunk without its last members says nothing about how long all of them take.
         # In nanoseconds: further digits are those of the subtraction, and take as many bytes as the rest of it.

@@ -40,6 +40,8 @@ PAGE_BYTES = 256_000
 BY_INDEX: attrgetter[int] = attrgetter("index")
 RESTART_BYTES = 50
 """Estimated bytes of a restarted attempt in a report."""
+SPENT_BYTES = 40
+"""The same of what an attempt has used."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,10 @@ class PendingReport:
     """See `MembersReported.restarted`."""
     progress: dict[int, tuple[float, str]] = field(default_factory=dict)
     logs: list[MemberLog] = field(default_factory=list)
+    spent: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """By index and attempt: see `MembersReported.spent`."""
+    micros: int = 0
+    """See `MembersReported.micros`."""
     packed: list[Spans] = field(default_factory=list)
     """The completed members that are in a record; set by `pack`."""
 
@@ -74,7 +80,7 @@ class PendingReport:
     @property
     def has_more_than_ends(self) -> bool:
         """True if there is more than the starts and results of members that completed."""
-        return bool(self.failed or self.retried or self.restarted or self.progress or self.logs)
+        return bool(self.failed or self.retried or self.restarted or self.progress or self.logs or self.spent)
 
 
 def pack(
@@ -143,6 +149,7 @@ def _record_of_one(
         items=tuple(done.items),
         last=last,
         busy=busy,
+        micros=pending.micros,
     )
     segments = [b"[%b]" % value for value in done.values]
     if with_identifiers:
@@ -183,6 +190,8 @@ def _record(
         logs=tuple(batch.logs),
         last=last,
         busy=busy,
+        spent=tuple([(*attempt, *used) for attempt, used in batch.spent.items()]) if batch.spent else (),
+        micros=pending.micros,
     )
     return encode(header, _segments(done, with_identifiers))
 
@@ -242,9 +251,11 @@ class _Batches:
 
 def _batches(pending: PendingReport) -> list[PendingReport]:
     """A report in batches that each fit into one record; at least one."""
-    # Log lines come first, because the owner drops whatever it reads of a chunk after its last member has ended;
-    # then failed attempts in the order of time, and members in the order of their indexes.
+    # Amounts and log lines come first, because the owner drops whatever it reads of a chunk after its last member
+    # has ended; then failed attempts in the order of time, and members in the order of their indexes.
     batches = _Batches()
+    for attempt, used in pending.spent.items():
+        batches.fitting(SPENT_BYTES).spent[attempt] = used
     for line in pending.logs:
         batches.fitting(_text_bytes(line.message) + len(orjson.dumps(line.fields))).logs.append(line)
     for change in in_order(pending.retried, pending.restarted):

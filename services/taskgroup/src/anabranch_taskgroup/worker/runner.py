@@ -267,9 +267,12 @@ class ChunkRun:
                 retry = self._failed(index, member, number, began, error)
                 if retry is not None:
                     host.is_spent = True
+                    buffer.seconds += self.clock.monotonic() - began
                     return retry
             # The end of one member is the beginning of the next: one reading of the clock serves both.
-            began = self.clock.monotonic()
+            ended = self.clock.monotonic()
+            buffer.seconds += ended - began
+            began = ended
             # The next member may run in the same host only if this one left no trace: no context variable that
             # differs from those of a fresh copy, and no cancellation of the task that is under way.
             try:
@@ -363,6 +366,7 @@ class ChunkRun:
             await self._cancel(host, attempt)
             raise
         index, member, number, began = attempt.index, attempt.member, attempt.attempt, attempt.began
+        self.buffer.seconds += self.clock.monotonic() - began
         try:
             if error is not None:
                 raise error

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from anabranch.cli.backends.http_api import Api, Refused
+from anabranch.core.costs import costs_in
 from anabranch.core.errors import RequestRefused, ServerUnavailable
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.sdk.run_events import LAST_TYPES
@@ -134,6 +135,7 @@ async def result_of(api: Api, document: Document, warnings: tuple[str, ...] = ()
         handled_failures=int(document.get("handled_failures") or 0),
         stopped_by=document.get("stopped_by"),
         origin=origin_of(document),
+        costs=costs_in(document),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.commands.run import summarise
 from anabranch.cli.exits import COMPLETED, code_for
-from anabranch.cli.render.output import continued, count, failure_location, print_json, say, seconds
+from anabranch.cli.render.output import continued, count, failure_location, print_json, say, seconds, used
 from anabranch.cli.render.tables import (
     Column,
     Form,
@@ -112,6 +112,8 @@ def _show_view(view: RunView, waits: str | None) -> None:
         say(f"  {view.stopped_by['action']}{_said(view.stopped_by)}")
     if waits:
         say(f"  waits: {waits}")
+    if view.costs:
+        say(f"  used {used(view.costs)}")
     if view.retry_of:
         say(f"  retry of {view.retry_of}")
     if view.forked_from:
@@ -127,7 +129,10 @@ def _show_view(view: RunView, waits: str | None) -> None:
         say(f"  {group_name}: {group.status}")
         for name, task in group.tasks.items():
             path = view.path(group_name, name)
-            say(f"    {path}: {shown_status(task)}{_members(task)}{_attempt(task)}{_flow(task)}{_because(task)}")
+            state = (
+                f"{shown_status(task)}{_members(task)}{_attempt(task)}{_flow(task)}{_because(task)}{_used(task)}"
+            )
+            say(f"    {path}: {state}")
             for progress in task.progress:
                 say(f"      {_progress(progress)}")
     if view.alive:
@@ -157,6 +162,10 @@ def _flow(task: TaskView) -> str:
         more = f" and {len(task.waits) - 1} more" if len(task.waits) > 1 else ""
         parts.append(f"waits for {text_of_wait(task.waits[0])}{more} since {since}")
     return "".join(f", {part}" for part in parts)
+
+
+def _used(task: TaskView) -> str:
+    return f", used {used(task.costs)}" if task.costs else ""
 
 
 def _because(task: TaskView) -> str:

@@ -28,6 +28,7 @@ from anabranch.cli.render.output import (
     say,
     seconds,
     short,
+    used,
 )
 from anabranch.cli.render.tracebacks import Tracebacks
 from anabranch.core.errors import Misconfigured, RequestRefused
@@ -223,7 +224,8 @@ def summarise(result: RunResult) -> None:
     skipped = f", {done['skipped']:,} skipped" if done["skipped"] else ""
     executions = f"{done['completed']:,} of {count(done['total'], 'execution')} completed{failed}{skipped}"
     words = result.status.replace("_", " ")
-    say(f"Run {result.run_id} {words} in {seconds(result.duration_seconds)}: {executions}.")
+    spent = f", {used(result.costs)}" if result.costs["usd"] or result.costs["tokens"] else ""
+    say(f"Run {result.run_id} {words} in {seconds(result.duration_seconds)}: {executions}{spent}.")
 
 
 def print_detached(run: FollowedRun, json: bool) -> None:

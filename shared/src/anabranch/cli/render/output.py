@@ -124,6 +124,13 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def used(costs: Mapping[str, Any]) -> str:
+    """Costs for people: `$0.042 and 1,200 tokens`."""
+    parts = [f"${costs['usd']:,.10g}"] if costs["usd"] else []
+    parts += [count(costs["tokens"], "token")] if costs["tokens"] else []
+    return " and ".join(parts) or "nothing"
+
+
 def seconds(value: float) -> str:
     """Format a duration: `12 ms`, `3.4 s`, `2.5 min`, `3.1 h`, `12.5 days`."""
     if value < 1:

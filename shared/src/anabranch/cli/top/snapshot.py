@@ -67,6 +67,7 @@ class RunRow:
             "share": self.share,
             "waits_for": self.waits,
             "rate": None if self.rate is None else round(self.rate, 1),
+            **({} if self.view.costs is None else {"costs": self.view.costs}),
         }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from anabranch.core.costs import NO_COSTS
 from anabranch.core.wire.message_parts import Failure, Json, Message, empty_object
 
 ChildAction = Literal["check", "cancel", "terminate", "pause", "resume"]
@@ -99,6 +100,8 @@ class ChildEnded(ChildMessage):
     """Why the child did not complete."""
     failures: tuple[Failure, ...] = ()
     """The first failures of the child."""
+    costs: tuple[int, int, int, int] = NO_COSTS
+    """What the child has used; see `core.costs`."""
 
 
 class ChildValue(ChildMessage):
@@ -111,3 +114,5 @@ class ChildValue(ChildMessage):
     items: tuple[int, ...] = ()
     error: str | None = None
     """Why the results cannot be the value of the member."""
+    costs: tuple[int, int, int, int] = NO_COSTS
+    """As in `ChildEnded`."""

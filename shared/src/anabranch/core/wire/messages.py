@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from anabranch.core.costs import TaskCosts
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.answer_messages import CheckRun as CheckRun
 from anabranch.core.wire.answer_messages import FailRun as FailRun
@@ -50,6 +51,11 @@ from anabranch.core.wire.publication_messages import DeliverEvent as DeliverEven
 from anabranch.core.wire.publication_messages import EventWaiter as EventWaiter
 from anabranch.core.wire.publication_messages import OpenEventWait as OpenEventWait
 from anabranch.core.wire.publication_messages import PublishEvent as PublishEvent
+from anabranch.core.wire.report_messages import ChunkLost as ChunkLost
+from anabranch.core.wire.report_messages import ChunkReturned as ChunkReturned
+from anabranch.core.wire.report_messages import MemberLog as MemberLog
+from anabranch.core.wire.report_messages import MembersReported as MembersReported
+from anabranch.core.wire.report_messages import ValuePage as ValuePage
 from anabranch.core.wire.retry_messages import LoopTaken as LoopTaken
 from anabranch.core.wire.retry_messages import MembersTaken as MembersTaken
 from anabranch.core.wire.retry_messages import RunTaken as RunTaken
@@ -149,6 +155,8 @@ class GroupFinished(Message):
     warnings: tuple[str, ...] = ()
     admission: int | None = None
     """The admission of the run (see OpenRun); None if the sender is of an earlier release."""
+    costs: tuple[TaskCosts, ...] = ()
+    """What its tasks have used; see `core.costs`."""
 
 
 # --- groups: keyed by session id -----------------------------------------------------------------
@@ -304,91 +312,6 @@ class ArrayCounted(Message):
     iteration: tuple[int, ...] = ()
     """The iteration of the loops around the task."""
     admission: int | None = None
-
-
-class MemberLog(Message):
-    """A line that a member's agent logged, at INFO or above. `at`: seconds since the epoch."""
-
-    index: int
-    attempt: int
-    at: float
-    level: str
-    message: str
-    fields: dict[str, Json] = empty_object()
-
-
-class ValuePage(Message):
-    """One page of a value too large for one record. Payload: the page."""
-
-    type: Literal["value_page"] = "value_page"
-    run_id: str
-    group: str
-    task: str
-    chunk: int
-    fence: int
-    index: int
-    key: str
-    page: int
-
-
-class MembersReported(Message):
-    """A worker's report about a chunk: members that started, and those that ended and how. The last one is marked.
-
-    Payload: one segment for each result key, a JSON array of the values of the `completed` members in
-    ascending order of index (null for a LargeValue); then, for `separate`, their identifiers likewise.
-    """
-
-    type: Literal["members"] = "members"
-    run_id: str
-    group: str
-    task: str
-    chunk: int
-    fence: int
-    worker: str
-    started: Spans = ()
-    started_at: float | None = None
-    completed: Spans = ()
-    items: tuple[int, ...] = ()
-    """For each result key: the number of items after concatenation (a value that is not a list counts 1)."""
-    large: tuple[LargeValue, ...] = ()
-    failed: tuple[MemberFailed, ...] = ()
-    retried: tuple[MemberRetry, ...] = ()
-    restarted: tuple[tuple[int, int, float], ...] = ()
-    """(index, attempt, seconds since the epoch): attempts after the first that began at this worker."""
-    progress: tuple[tuple[int, float, str], ...] = ()
-    """(index, fraction, note): the latest progress of each member."""
-    logs: tuple[MemberLog, ...] = ()
-    """Lines in the order in which they were logged."""
-    last: bool = False
-    busy: float = 0.0
-    """Seconds from the chunk's first start to this report."""
-
-
-class ChunkReturned(Message):
-    """A worker returns the rest of a chunk, which costs no delivery: it drains, lacks the agent, or the run is
-    paused or stopped."""
-
-    type: Literal["returned"] = "returned"
-    run_id: str
-    group: str
-    task: str
-    chunk: int
-    fence: int
-    worker: str
-    reason: Literal["draining", "no_agent", "no_document", "stopped", "paused"]
-
-
-class ChunkLost(Message):
-    """The worker that claimed a chunk is dead, or failed with an error of its own while running it."""
-
-    type: Literal["lost"] = "lost"
-    run_id: str
-    group: str
-    task: str
-    chunk: int
-    fence: int
-    worker: str
-    cause: Literal["gone", "error"] = "gone"
 
 
 class Nudge(Message):

@@ -131,6 +131,36 @@ class StoppedBy(BaseModel):
     """RFC 3339, UTC."""
 
 
+class CostsOfTask(BaseModel):
+    """What a task has used, in all of its attempts, members and iterations, with its sub-runs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    group: str
+    task: str
+    usd: float
+    tokens: int
+    seconds: float
+    executions: int
+
+
+class CostsOfRun(BaseModel):
+    """What a run has used. ``usd`` and ``tokens`` are what its agents reported with ``task.spend``."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    usd: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+    """Of all attempts together, however many ran at once."""
+    executions: int = 0
+    """Calls of agents: each attempt is one."""
+    tasks: tuple[CostsOfTask, ...] = ()
+    """By task; if there are very many, those of the most expensive ones."""
+    tasks_omitted: int = 0
+    """The number of the other tasks."""
+
+
 class RunFinal(ResultBody):
     """The outcome of a run, with its results. One for each run, possibly delivered several times."""
 
@@ -159,6 +189,8 @@ class RunFinal(ResultBody):
     """Failures that an ``error_key`` has as its value: they are not among ``failures``, and fail no run."""
     skipped: tuple[SkippedTask, ...] = ()
     """The first tasks that were skipped, with the reason."""
+    costs: CostsOfRun = CostsOfRun()
+    """What the run has used, in total and by task."""
     compensation: Literal["complete", "incomplete"] | None = None
     """Whether each compensation of a run that did not complete has completed; absent if there was none."""
     stopped_by: StoppedBy | None = None

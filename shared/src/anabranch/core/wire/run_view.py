@@ -69,6 +69,7 @@ class TaskView:
         chosen: of a switch, the number of the case that it chose; -1 for none, the number of cases for the
             default.
         ended_by: of a wait or a loop, what ended it.
+        costs: `{"usd", "tokens"}` that attempts which have ended reported, in all iterations; None if none did.
     """
 
     status: str
@@ -93,6 +94,7 @@ class TaskView:
     loop: dict[str, Any] | None = None
     chosen: int | None = None
     ended_by: str | None = None
+    costs: dict[str, Any] | None = None
 
     @property
     def ended(self) -> int:
@@ -127,6 +129,7 @@ class TaskView:
             **({} if self.loop is None else {"loop": self.loop}),
             **({} if self.chosen is None else {"chosen": self.chosen}),
             **({} if self.ended_by is None else {"ended_by": self.ended_by}),
+            **({} if self.costs is None else {"costs": self.costs}),
         }
 
     @classmethod
@@ -156,6 +159,7 @@ class TaskView:
             loop=get("loop"),
             chosen=get("chosen"),
             ended_by=get("ended_by"),
+            costs=get("costs"),
         )
 
 
@@ -213,6 +217,7 @@ class RunView:
             "ended_at"}`, in a loop with `iteration`, after a retry with `attempt`; `child_count` of all.
         definition: the definition that the run was admitted with: `{"name", "version", "hash"}`.
         forked_from: the run id of the run that this one is a fork of.
+        costs: the sum of the `costs` of its tasks; of a run that has no view of its own, as in its final record.
         extra: fields that this release does not know.
     """
 
@@ -246,6 +251,7 @@ class RunView:
     child_count: int | None = None
     definition: dict[str, Any] | None = None
     forked_from: str | None = None
+    costs: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -345,6 +351,7 @@ class RunView:
             child_count=get("child_count"),
             definition=get("definition"),
             forked_from=get("forked_from"),
+            costs=get("costs"),
             extra={name: value for name, value in document.items() if name not in _KNOWN},
         )
 
@@ -374,6 +381,7 @@ class RunView:
             parent=record.accepted.get("parent"),
             definition=record.accepted.get("definition"),
             forked_from=record.accepted.get("forked_from"),
+            costs=final.get("costs"),
         )
 
 
@@ -384,5 +392,5 @@ def _without_time(command: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if command is None else {name: command.get(name) for name in ("action", "by", "reason")}
 
 
-_OPTIONAL = ("executions", "duration_seconds", "alive", "paused_by", "stopped_by", *_ORIGIN)
+_OPTIONAL = ("executions", "duration_seconds", "alive", "paused_by", "stopped_by", "costs", *_ORIGIN)
 _KNOWN = frozenset(each.name for each in fields(RunView)) - {"extra"}

@@ -28,6 +28,7 @@ from anabranch_taskgroup.session.endings import end, fail
 from anabranch_taskgroup.session.failures import task_failure
 from anabranch_taskgroup.session.merge import add_results, is_separate, spill_if_large
 from anabranch_taskgroup.session.retry_import import NO_CHUNK
+from anabranch_taskgroup.session.spending import add_costs
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.steps.expansion import expand_in_memory, has_large_array
@@ -187,6 +188,7 @@ def _ended(turn: Turn, step: Step, message: ChildEnded, segments: tuple[bytes, .
                 message.child_run_id,
                 message.child_session_id,
                 message.results,
+                message.costs,
             )
         )
     else:
@@ -233,7 +235,7 @@ def _complete(
 ) -> None:
     run, group, task = step
     spans = ((message.index, message.index + 1),)
-    _close(task, message.index)
+    _close(task, message)
     task.retrier_attempts.pop(message.index, None)
     taken = MembersTaken(
         run_id=run.run_id, group=group.name, task=task.name, total=task.total, completed=spans, items=items
@@ -245,8 +247,10 @@ def _complete(
     _go_on(turn, step)
 
 
-def _close(task: Task, index: int) -> None:
+def _close(task: Task, message: ChildEnded | ChildValue) -> None:
     assert task.children is not None
+    index = message.index
+    add_costs(task, message.costs)
     del task.children[index]
     task.known_children = task.known_children.without(((index, index + 1),))
 
@@ -265,7 +269,7 @@ def _go_on(turn: Turn, step: Step) -> None:
 def _not_completed(turn: Turn, step: Step, message: ChildEnded) -> None:
     task, child = step.task, message.child_run_id
     if message.status == "cancelled" and task.stopping is not None:
-        _close(task, message.index)
+        _close(task, message)
         _go_on(turn, step)
     elif message.status == "cancelled":
         _cancelled(turn, step, message, f"run {child} was cancelled")
@@ -292,7 +296,7 @@ def _cancelled(turn: Turn, step: Step, message: ChildEnded, why: str) -> None:
     if task.order.expansion is not None:
         _failed(turn, step, message, CANCELLED, why)
         return
-    _close(task, message.index)
+    _close(task, message)
     task.failed[-1] = task_failure(task, CANCELLED, why)
     end(turn, run, task, TaskEvent.CANCEL, error_type=CANCELLED, message=why)
 
@@ -301,7 +305,7 @@ def _failed(turn: Turn, step: Step, message: ChildEnded | ChildValue, error_type
     """A sub-run did not complete: the policy of the step decides whether the member has another attempt."""
     run, _, task = step
     index, attempt = message.index, message.attempt
-    _close(task, index)
+    _close(task, message)
     # A request that was rejected would be rejected again.
     is_final = task.stopping is not None or error_type == REJECTED
     delay = None if is_final else _retry_delay(run, task, index, attempt, error_type)

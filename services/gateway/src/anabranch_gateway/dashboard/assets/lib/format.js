@@ -14,6 +14,14 @@ export const integer = (value) => (value === null || value === undefined ? "–"
  */
 export const counted = (count, one, many = `${one}s`) => `${integer(count)} ${count === 1 ? one : many}`;
 
+const MONEY = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", maximumFractionDigits: 9 });
+
+/**
+ * What work has used: `$0.042 and 1,200 tokens`.
+ * @param {{ usd: number, tokens: number }} costs
+ */
+export const used = (costs) => [costs.usd > 0 && MONEY.format(costs.usd), costs.tokens > 0 && counted(costs.tokens, "token")].filter(Boolean).join(" and ") || "nothing";
+
 /**
  * A number in four characters or so, for tiles: 950, 1.2k, 38k, 1.2M.
  * @param {number} value

@@ -2,7 +2,7 @@
 /** One run: its header, actions and tabs. */
 
 import { ApiError, pathOf } from "../lib/api.js";
-import { counted, integer } from "../lib/format.js";
+import { counted, integer, used } from "../lib/format.js";
 import { useApp, useCoalesced, useEvery, useKeys, useLoaded, useStream, useTitle } from "../lib/hooks.js";
 import { format, go } from "../lib/router.js";
 import { taskRows, totals } from "../lib/run.js";
@@ -103,6 +103,7 @@ function Head({ view, nodes, actions }) {
       <span>${counted(sums.members, "member")} of ${counted(sums.tasks, "task")}${sums.failed > 0 && html`, <strong class="tone-bad">${integer(sums.failed)} failed</strong>`}${sums.held > 0 && html`, <a href="#/dead-letters">${integer(sums.held)} held for a decision</a>`}</span>
       <span class="muted">submitted <${Ago} at=${view.submitted_at} /></span>
       <span class="muted">${isOpen(view.status) ? "for" : "took"} <${Took} from=${view.started_at ?? view.submitted_at} to=${view.ended_at} /></span>
+      ${view.costs && html`<span>used ${used(view.costs)}</span>`}
       <${Id} id=${view.run_id} label="run id" />
       ${view.project && view.project !== "default" && html`<span class="tag">project: ${view.project}</span>`}
       ${Object.entries(view.labels ?? {}).map(([name, text]) => html`<span class="tag" key=${name}>${name}: ${text}</span>`)}

@@ -1,7 +1,7 @@
 // @ts-check
 /** The drawer of a task: its details, dependencies, results and members. */
 
-import { counted, integer } from "../../lib/format.js";
+import { counted, integer, used } from "../../lib/format.js";
 import { shownName } from "../../lib/flow.js";
 import { format } from "../../lib/router.js";
 import { appearanceOf } from "../../lib/status.js";
@@ -32,6 +32,7 @@ export function TaskDrawer({ id, view, node, nodes, edges, nth, onClose, onOpen 
       ["Took", node.started_at && html`<${Took} from=${node.started_at} to=${node.ended_at ?? (appearanceOf(node.status).open ? null : node.started_at)} />`],
       ["Members", node.expanded && node.members !== null && html`<a href=${members}>${counted(node.members, "member")}</a>`],
       ["Failed", node.failed > 0 && html`<a href=${format(["runs", id, "members"], { task: node.id, status: "failed" })}>${integer(node.failed)} failed</a>`],
+      ["Used", node.costs && used(node.costs)],
       ["Held", node.held > 0 && html`<a href="#/dead-letters">${integer(node.held)} held for a decision</a>`],
     ]} />
     <${Waits} id=${id} view=${view} node=${node} />
