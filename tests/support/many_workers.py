@@ -8,8 +8,9 @@ speed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from anabranch.adapters.memory.broker import MemoryBroker
@@ -25,6 +26,7 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.process.topics import ensure_topics
+from anabranch.sdk.agents import Registry
 from anabranch.sdk.client import Client
 from anabranch.sdk.run_result import RunResult
 from anabranch.testing.loop import SeededIds, VirtualClock, VirtualLoop
@@ -33,6 +35,14 @@ from anabranch_taskgroup.session.task_state import Task
 
 T = TypeVar("T")
 Agents = dict[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class WorkerOf:
+    """What one worker has: its agents, and settings of its own."""
+
+    registry: Registry
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class Installation:
@@ -44,7 +54,7 @@ class Installation:
         self.broker = MemoryBroker()
         self._clock = VirtualClock(self.loop)
         self._ids = SeededIds(self._clock, 0)
-        self._server = MemoryServer(self._clock)
+        self.server = MemoryServer(self._clock)
         self._make_store = make_store
         self.services: list[Service] = []
         self.client: Client
@@ -52,25 +62,27 @@ class Installation:
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
 
-    def resources(self) -> Resources:
+    def resources(self, **own: Any) -> Resources:
+        """The resources of one process; `own` are settings of only this one."""
         # As in separate processes, only the servers, the clock and the ids are shared.
         return Resources(
-            settings=self.settings,
+            settings=replace(self.settings, **own),
             names=self.settings.names,
             log=MemoryLog(self.broker, self._clock),
-            store=self._make_store(self._server),
-            notifier=MemoryNotifier(self._server),
+            store=self._make_store(self.server),
+            notifier=MemoryNotifier(self.server),
             clock=self._clock,
             ids=self._ids,
             supervisor=Supervisor(),
         )
 
-    async def start(self, workers: int, agents: Agents) -> None:
+    async def start(self, kinds: Sequence[WorkerOf], agents: Collection[str] | None) -> None:
         """Start all services, and wait until the consumer groups have settled."""
-        registry, ports = registry_of(agents), self.resources()
+        ports = self.resources()
         await ensure_topics(ports.log, self.settings)
-        agency = build_agency(self.resources(), registry.names)
-        self.services = [agency, *(build_taskgroup(self.resources(), registry) for _ in range(workers))]
+        agency = build_agency(self.resources(), agents)
+        workers = [build_taskgroup(self.resources(**each.settings), each.registry) for each in kinds]
+        self.services = [agency, *workers]
         for service in self.services:
             await service.start()
         self.client = Client.over(
@@ -127,8 +139,22 @@ def installation(
     has two for each worker."""
     counts = dict.fromkeys(("requests", "runs", "groups", "events", "results"), partitions)
     counts |= {"tasks": 2 * workers, "dead_letters": 1}
+    registry = registry_of(agents)
     made = Installation(Settings(partitions=counts, **settings), make_store)
-    made.wait(made.start(workers, agents))
+    made.wait(made.start([WorkerOf(registry)] * workers, registry.names))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
+def installation_of(*workers: WorkerOf, partitions: int = 4, **settings: Any) -> Iterator[Installation]:
+    """A running installation whose workers differ. The Agency does not know the names of agents."""
+    counts = dict.fromkeys(("requests", "runs", "groups", "events", "results"), partitions)
+    counts |= {"tasks": 2 * len(workers), "dead_letters": 1}
+    made = Installation(Settings(partitions=counts, **settings), MemoryStore)
+    made.wait(made.start(workers, None))
     try:
         yield made
     finally:

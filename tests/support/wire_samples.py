@@ -393,6 +393,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             busy=1.5,
             spent=((4, 2, 1_250_000_000, 400),),
             micros=2_500_000,
+            agent="http",
         ),
         (b'["a",null]', b"", b'["a","b"]'),
     ),
@@ -413,6 +414,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
     m.TaskTaken: (m.TaskTaken(**PLACE), (b'["a"]', b"null")),
     m.RunTaken: (m.RunTaken(run_id=RUN, warnings=("careful",)), ()),
     m.ChunkLost: (m.ChunkLost(**CHUNK, worker="w-1", cause="error"), ()),
+    m.TaskUnserved: (m.TaskUnserved(**PLACE, iteration=(2, 0), admission=1_204), ()),
     m.Nudge: (m.Nudge(run_id=RUN, silent_for=45.0), ()),
     m.Offer: (
         m.Offer(

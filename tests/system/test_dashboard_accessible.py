@@ -60,6 +60,7 @@ PLACES = {
     "/runs?q=nothing-is-called-so": ".empty",
     "/submit": ".editor",
     "/dead-letters": ".letter-group",
+    "/workers": "table.rows",
     "/system": "table.rows",
     "/runs/no-such-run": ".empty",
 }

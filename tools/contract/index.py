@@ -36,13 +36,16 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "group.cancelled": ("The group was stopped with its run.", ""),
     "group.timed_out": ("The group reached its own timeout or the run's.", ""),
     "task.waiting": (
-        "A member of a task with `wait` waits. With `no_agent`: for 5 s, no worker that read the task had loaded "
-        "its agent; a later `task.started` ends the wait.",
+        "A member of a task with `wait` waits. With `no_agent`: for 5 s, no live worker has had its agent; "
+        "a later `task.started` ends the wait.",
         "`reason` (time, condition, event, signal, approval, no_agent); `until`, `name`, `key`, `approval`; "
         "`agent`",
     ),
     "task.expanded": ("The members of an expanded task are known.", "`count`"),
-    "task.started": ("An attempt has begun. Sent for each member.", "`worker`"),
+    "task.started": (
+        "An attempt has begun. Sent for each member.",
+        "`worker`; of a task that names a capability, the `agent` that runs it",
+    ),
     "task.completed": (
         "All result keys have values. Sent for each member.",
         "for a retry `taken_over`: imported, did not run again; for a wait `ended_by` (time, condition, event, "

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from anabranch.sdk.approvals import Decision as Decision
     from anabranch.sdk.approvals import DecisionRefused as DecisionRefused
     from anabranch.sdk.client import Client as Client
+    from anabranch.sdk.hooks import ExecutionOutcome as ExecutionOutcome
+    from anabranch.sdk.hooks import after_execution as after_execution
+    from anabranch.sdk.hooks import before_execution as before_execution
     from anabranch.sdk.run import Published as Published
     from anabranch.sdk.run import Run as Run
     from anabranch.sdk.run_result import RunResult as RunResult
@@ -86,6 +89,7 @@ _HOMES = {
     "anabranch.sdk.agents": ("AgentDeclaration", "Registry", "agent"),
     "anabranch.sdk.approvals": ("Decision", "DecisionRefused"),
     "anabranch.sdk.client": ("Client",),
+    "anabranch.sdk.hooks": ("ExecutionOutcome", "after_execution", "before_execution"),
     "anabranch.sdk.run": ("Published", "Run"),
     "anabranch.sdk.run_result": ("RunResult",),
     "anabranch.sdk.sync": ("SyncClient", "SyncRun"),

@@ -55,7 +55,7 @@ def agency(resources: Resources, agents: Collection[str] | None = None) -> Agenc
     from anabranch_agency.service import AgencyService
 
     if agents is None and resources.settings.agents:
-        agents = registry_of(resources.settings).names
+        agents = registry_of(resources.settings).choices
     return AgencyService(resources, agents)
 
 

@@ -105,7 +105,7 @@ async def embedded(
         ports = (client_ports.log, opened.store, opened.notifier, settings.names, clock, client_ports.ids)
         local = LocalSystem(ClientPorts(*ports), limits, asyncio.get_running_loop())
         services = (
-            compose.agency(make(), registry.names),
+            compose.agency(make(), registry.choices),
             compose.taskgroup(make(), registry),
             compose.embedded_eventmanager(make()),
         )

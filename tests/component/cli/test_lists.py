@@ -20,6 +20,7 @@ from anabranch.cli.commands.control import TOPIC_COLUMNS
 from anabranch.cli.commands.dlq import list_dead_letters, show_dead_letter
 from anabranch.cli.commands.events import LogFilter, show_events, show_logs
 from anabranch.cli.commands.list_status_result import list_runs, show_status
+from anabranch.cli.commands.registry import show_agents, show_workers
 from anabranch.cli.commands.why import why
 from anabranch.cli.main import main
 from anabranch.cli.render.rates import RateMeter
@@ -95,6 +96,8 @@ async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out:
         "changes": lambda form: show_context(settings, "talk-1", at=None, between=(0, 1), form=form),
         "dlq": lambda form: list_dead_letters(settings, run=None, signature=None, every=False, form=form),
         "top": lambda form: top(settings, TopOptions(form, once=True)),
+        "agents": lambda form: show_agents(settings, form=form),
+        "workers": lambda form: show_workers(settings, form=form),
     }
     outputs = {}
     for name, call in calls.items():
@@ -114,6 +117,8 @@ async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out:
     assert rows(outputs["dlq", Form.CSV])[0]["error"] == "ValueError: not this one"
     assert "ValueError: not this one" in outputs["top", Form.TABLE]
     assert json.loads(outputs["top", Form.JSON])["dead_letters"]["open"] == 1
+    assert [row["name"] for row in rows(outputs["agents", Form.CSV])][-1] == "talk"
+    assert rows(outputs["workers", Form.CSV])[0]["state"] == "live"
 
 
 async def test_status_and_a_dead_letter_show_the_traceback_of_the_agent(

@@ -21,6 +21,7 @@ from anabranch.cli.commands.dlq import list_dead_letters, show_dead_letter
 from anabranch.cli.commands.dlq_decisions import decide_on
 from anabranch.cli.commands.events import LogFilter, show_events, show_logs
 from anabranch.cli.commands.list_status_result import list_runs, show_result, show_status
+from anabranch.cli.commands.registry import show_agents, show_workers
 from anabranch.cli.commands.retry import retry
 from anabranch.cli.commands.run import RunOptions, run_on_this_loop
 from anabranch.cli.commands.why import why
@@ -132,6 +133,8 @@ LOOKS: dict[str, Call] = {
     "status of an open run": lambda s: show_status(s, "open-1", form=Form.TABLE),
     "status as CSV": lambda s: show_status(s, "fails-1", form=Form.CSV),
     "status, unknown": lambda s: show_status(s, "nobody", form=Form.JSON),
+    "agents": lambda s: show_agents(s, form=Form.JSON),
+    "workers, a table": lambda s: show_workers(s, form=Form.TABLE),
     "result": lambda s: show_result(s, "talk-1", None, timeout=None, json=True),
     "result for people": lambda s: show_result(s, "talk-1", None, timeout=None, json=False),
     "result, failed": lambda s: show_result(s, "fails-1", None, timeout=None, json=True),

@@ -30,7 +30,7 @@ from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway.runs.member_projection import RunMembers
 from anabranch_taskgroup.session.pending import waits_of
 
-SAID = "no worker that read the task has the agent 'a'"
+SAID = "no live worker has the agent 'a'"
 
 
 def waiting(play: Play) -> list[tuple[float, dict[str, Any]]]:

@@ -345,6 +345,15 @@ async def test_the_system_status_has_services_and_workers(running: Running) -> N
     assert run is None or document["workers"][0]["alive"]
 
 
+async def test_the_live_workers_and_their_agents_are_listed(running: Running) -> None:
+    [worker] = (await running.get("/v1/workers"))["workers"]
+    agents = {each["name"]: each for each in (await running.get("/v1/agents"))["agents"]}
+
+    assert (worker["load"], worker["pool"]) == ({"chunks": 0, "members": 0}, "default")
+    assert set(worker["agents"]) == set(agents) >= {"echo", "sleep"}
+    assert agents["echo"]["workers"] == [worker["id"]]
+
+
 async def _ended(running: Running, run: str) -> None:
     await _until(running, run, lambda view: view["ended_at"] is not None)
 

@@ -39,6 +39,7 @@ class NotedWorker:
     begun: list[str] = field(default_factory=list)
     claimed: list[str] = field(default_factory=list)
     free: int = 4
+    id: str = "w"
     is_full: bool = False
     between: int = 0
     """Chunks of small tasks that would start between the members of wide ones."""

@@ -17,6 +17,7 @@ def test_the_public_surface_is_exactly_this() -> None:
         "ConditionError",
         "Decision",
         "DecisionRefused",
+        "ExecutionOutcome",
         "Expansion",
         "ExpansionError",
         "GiveUp",
@@ -50,7 +51,9 @@ def test_the_public_surface_is_exactly_this() -> None:
         "WorkflowBuilder",
         "WorkflowError",
         "__version__",
+        "after_execution",
         "agent",
+        "before_execution",
     ]
 
 

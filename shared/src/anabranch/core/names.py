@@ -35,6 +35,22 @@ def name_problem(value: str) -> str | None:
     return None if _PLAIN_NAME(value) else _text_problem(value, "/")
 
 
+CAPABILITY = "capability/"
+"""The beginning of what a task names in place of an agent: any agent with the capability that follows. No name of
+an agent has a slash."""
+
+
+def capability_of(agent: str) -> str | None:
+    """The capability that a task names in place of an agent; None if it names an agent."""
+    return agent.removeprefix(CAPABILITY) if agent.startswith(CAPABILITY) else None
+
+
+def agent_label(agent: str) -> str:
+    """What a task needs, for people: an agent by its name, or any with a capability."""
+    capability = capability_of(agent)
+    return f"the agent {agent!r}" if capability is None else f"an agent with the capability {capability!r}"
+
+
 def key_problem(value: str) -> str | None:
     """Why ``value`` cannot be a result or context key, or a request or run id; None if it can."""
     return None if _PLAIN_KEY(value) else _text_problem(value, "{}")
@@ -234,6 +250,8 @@ class Names:
     """Required prefix of channels for forwarded events. Channels of the system and of results do not have it."""
     run_list: str = _built_once("{list}:runs")
     """Sorted set: recent run ids by time, for ``list``."""
+    worker_list: str = _built_once("{workers}:live")
+    """Sorted set: the ids of workers by their last heartbeat; those of dead workers are still in it."""
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
@@ -324,6 +342,10 @@ class Names:
     def worker(self, incarnation: str) -> str:
         """String with a short time to live, present while the worker lives. The worker's id is the hash tag."""
         return f"{self.prefix}{{{incarnation}}}:worker"
+
+    def worker_card(self, incarnation: str) -> str:
+        """String with a short time to live: what the worker announces about itself; see `wire.worker_card`."""
+        return f"{self.prefix}{{{incarnation}}}:worker-card"
 
     def run_lookup(self, run_id: str) -> str:
         """String: the session id of a run. Not keyed by request id, because one may equal another run's id."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from anabranch.core.names import agent_label
 from anabranch.core.wire.run_view import RunView
 
 NOTICE_SECONDS = 5.0
@@ -18,8 +19,8 @@ _ENDED = ("completed", "failed", "cancelled", "timed_out")
 
 
 def lacks_agent(agent: str) -> str:
-    """The reason for a task whose offers every worker hands back for lack of the agent."""
-    return f"no worker that read the task has the agent {agent!r}"
+    """The reason for a task whose agent no worker has: all that read it hand it back, or none is live."""
+    return f"no live worker has {agent_label(agent)}"
 
 
 UNSTARTED = "no TaskGroup service has started it: check that one runs (anabranch taskgroup)"

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Misconfigured
-from anabranch.core.names import name_problem
+from anabranch.core.names import CAPABILITY, name_problem
 from anabranch.core.request.models import RetryPolicy
+from anabranch.sdk.described import capabilities_of, schema_of, version_of
 from anabranch.sdk.discovery import is_async, is_generator, marked_in, place_of
+from anabranch.sdk.hooks import NO_HOOKS, Hooks, hooks_in, hooks_of
 from anabranch.sdk.importing import import_module, one_line
 from anabranch.sdk.marks import AgentMark, marks_of, put_mark
 
@@ -37,6 +39,8 @@ class AgentDeclaration:
         handler: takes a `Task`; returns the result, or if `is_async` an awaitable of it.
         timeout: of one attempt, in seconds.
         max_concurrency: maximum number of concurrent calls in one worker.
+        capabilities: what the agent can do, in alphabetical order, for tasks that name no agent.
+        input_schema, output_schema: JSON Schemas for people and other agents; nothing is checked against them.
     """
 
     name: str
@@ -48,6 +52,10 @@ class AgentDeclaration:
     place: str = ""
     """Location of the definition for error messages: `module.function (file:line)`."""
     executor: ExecutorKind = "in-process"
+    version: str | None = None
+    capabilities: tuple[str, ...] = ()
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
 
 
 def agent(
@@ -56,6 +64,10 @@ def agent(
     retry: RetryPolicy | Mapping[str, Any] | None = None,
     timeout: float | str | None = None,
     max_concurrency: int | None = None,
+    version: str | int | None = None,
+    capabilities: Iterable[str] = (),
+    input_schema: Mapping[str, Any] | type[BaseModel] | None = None,
+    output_schema: Mapping[str, Any] | type[BaseModel] | None = None,
 ) -> Callable[[F], F]:
     """Mark a function as the agent `name`, and return it unchanged.
 
@@ -67,14 +79,28 @@ def agent(
         timeout: default timeout of one attempt, in seconds or as text such as `"2m"`; the timeout of a request
             takes precedence.
         max_concurrency: maximum number of concurrent calls in one worker.
+        version: of the agent, shown in the list of agents.
+        capabilities: what the agent can do: a task may name one of them in place of an agent.
+        input_schema, output_schema: JSON Schema, or a pydantic model, of the task's `inputs` and of the result.
+            They are shown in the list of agents; nothing is checked against them.
 
     Raises:
-        TypeError: no name is given, or the function is a generator.
-        ValueError: the name, the policy, the timeout or the maximum is invalid; the message says which.
+        TypeError: no name is given, the function is a generator, or a schema is no object.
+        ValueError: the name, the policy, the timeout, the maximum or a capability is invalid; the message says
+            which.
     """
     if not isinstance(name, str):
         raise TypeError('an agent needs a name: write @agent("name"), not @agent')
-    mark = AgentMark(name, _policy(name, retry), _timeout(name, timeout), _bound(name, max_concurrency))
+    mark = AgentMark(
+        name,
+        _policy(name, retry),
+        _timeout(name, timeout),
+        _bound(name, max_concurrency),
+        version_of(name, version),
+        capabilities_of(name, capabilities),
+        schema_of(name, "input_schema", input_schema),
+        schema_of(name, "output_schema", output_schema),
+    )
     if problem := name_problem(name):
         raise ValueError(f"agent name: {problem}")
 
@@ -92,6 +118,10 @@ class Registry:
     def __init__(self) -> None:
         self._agents: dict[str, AgentDeclaration] = {}
         self._sources: dict[str, object] = {}
+        self._capable: dict[str, str] = {}
+        """By `capability/NAME`: the name of the agent that serves it here, the first one by name."""
+        self.hooks: Hooks = NO_HOOKS
+        """What runs before and after each attempt of these agents."""
 
     @classmethod
     def builtin(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -108,14 +138,16 @@ class Registry:
         return registry
 
     def add(self, source: Callable[..., Any] | ModuleType) -> Self:
-        """Add a marked function, class or instance, or all of these in a module.
+        """Add a marked function, class or instance, or all of these in a module: agents and hooks.
 
         Raises:
             TypeError: nothing is marked, or an agent cannot be called with one task.
             Misconfigured: another agent has the same name; the message has the locations of both.
         """
         found = marked_in(source) if isinstance(source, ModuleType) else [source]
-        if not any(marks_of(each) for each in found):
+        hooks = hooks_in(source) if isinstance(source, ModuleType) else hooks_of(source)
+        self.hooks = self.hooks.with_more(hooks)
+        if not hooks and not any(marks_of(each) for each in found):
             raise TypeError(f'{_label(source)} has no agent: mark a function with @agent("name")')
         for each in found:
             for mark in marks_of(each):
@@ -138,19 +170,27 @@ class Registry:
         registry = type(self)()
         registry._agents = {name: wrap(each) for name, each in self._agents.items()}
         registry._sources = dict(self._sources)
+        registry._capable = dict(self._capable)
+        registry.hooks = self.hooks
         return registry
 
     def get(self, name: str) -> AgentDeclaration | None:
-        """The agent with this name, or None."""
-        return self._agents.get(name)
+        """The agent with this name; for `capability/NAME` the first one by name that has the capability; or
+        None."""
+        return self._agents.get(name) or self._agents.get(self._capable.get(name, ""))
 
     @property
     def names(self) -> frozenset[str]:
         """The names of all agents."""
         return frozenset(self._agents)
 
+    @property
+    def choices(self) -> frozenset[str]:
+        """What tasks may name: the names of all agents, and `capability/NAME` for each of their capabilities."""
+        return frozenset((*self._agents, *self._capable))
+
     def __contains__(self, name: object) -> bool:
-        return name in self._agents
+        return name in self._agents or name in self._capable
 
     def __iter__(self) -> Iterator[AgentDeclaration]:
         return iter(self._agents.values())
@@ -163,6 +203,9 @@ class Registry:
         if known is None:
             self._agents[mark.name] = declare(mark, source)
             self._sources[mark.name] = source
+            for capability in mark.capabilities:
+                choice = CAPABILITY + capability
+                self._capable[choice] = min(mark.name, self._capable.get(choice, mark.name))
         # A module may be loaded twice, and may import the agents of another one.
         elif not _is_same(self._sources[mark.name], source):
             raise Misconfigured(
@@ -214,6 +257,10 @@ def _declared(mark: AgentMark, handler: Any, source: object) -> AgentDeclaration
         timeout=mark.timeout,
         max_concurrency=mark.max_concurrency,
         place=place_of(source),
+        version=mark.version,
+        capabilities=mark.capabilities,
+        input_schema=mark.input_schema,
+        output_schema=mark.output_schema,
     )
 
 

@@ -28,12 +28,14 @@ from anabranch.core.request.definitions import (
 from anabranch.core.request.graph import SessionKeys
 from anabranch.core.request.models import Request
 from anabranch.core.request.request_hash import body_hash
+from anabranch.core.wire.worker_card import agents_of
 from anabranch.ports import Clock, EventLog, Ids, Notifier, Outgoing, StateStore
 from anabranch.runtime.instrumentation.correlation import trace_headers
 from anabranch.runtime.process.resources import Resources, connect
 from anabranch.runtime.process.settings import Settings, servers_named
 from anabranch.runtime.process.topics import ensure_topics
 from anabranch.runtime.reading.definitions import DefinitionTable
+from anabranch.runtime.reading.workers import live_workers
 from anabranch.sdk.client_ports import ClientPorts
 from anabranch.sdk.control import fork, retry, send_control
 from anabranch.sdk.local_system import LocalSystem, local_system
@@ -355,6 +357,24 @@ class Client:
         record = {"type": "event", "name": name, "key": key, "id": event_id, "data": data}
         await send_control(self.links, {**record, "ttl": ttl, "deliver": deliver, "project": project})
         return event_id
+
+    async def workers(self) -> list[dict[str, Any]]:
+        """The live workers: `id`, `host`, `pid`, `version`, `pool`, `slots`, `load`, `agents` and more, as
+        `anabranch workers --json` shows them.
+
+        Raises:
+            ServerUnavailable: the store does not answer.
+        """
+        return [each.to_document() for each in await live_workers(self.store, self.names)]
+
+    async def agents(self) -> list[dict[str, Any]]:
+        """The agents of the live workers: `name`, `version`, `capabilities`, `schema`, `workers` and more, as
+        `anabranch agents --json` shows them.
+
+        Raises:
+            ServerUnavailable: the store does not answer.
+        """
+        return agents_of(await live_workers(self.store, self.names))
 
     async def watch(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import FrameType, MethodType, ModuleType
 from typing import Any, Final
@@ -28,6 +29,10 @@ class AgentMark:
     retry: RetryPolicy | None = None
     timeout: float | None = None
     max_concurrency: int | None = None
+    version: str | None = None
+    capabilities: tuple[str, ...] = ()
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,14 @@ def put_mark(target: Any, mark: AgentMark) -> None:
         raise TypeError(
             f"the agent {mark.name!r} is a {kind}, which cannot be marked: wrap it in a def"
         ) from error
+    note_made(MADE, target)
+
+
+def note_made(key: str, target: object) -> None:
+    """Add an object to the entries of the module that is being executed, under the name `key` in that module."""
     frame = _module_frame(sys._getframe(1))
     if frame is not None:
-        _note(frame.f_globals, target)
+        _note(frame.f_globals, key, target)
 
 
 def marks_of(value: object) -> tuple[AgentMark, ...]:
@@ -68,8 +78,13 @@ def marks_of(value: object) -> tuple[AgentMark, ...]:
 
 
 def made_in(module: ModuleType) -> list[Any]:
-    """Objects marked while this module was executed, in order."""
-    made = vars(module).get(MADE)
+    """Objects marked as agents while this module was executed, in order."""
+    return made_by(MADE, module)
+
+
+def made_by(key: str, module: ModuleType) -> list[Any]:
+    """The entries of a module under this name, in order."""
+    made = vars(module).get(key)
     return list(made.targets) if type(made) is _Made and made.spec is vars(module).get("__spec__") else []
 
 
@@ -80,9 +95,9 @@ def _module_frame(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
-def _note(module: dict[str, Any], target: object) -> None:
-    made, spec = module.get(MADE), module.get("__spec__")
+def _note(module: dict[str, Any], key: str, target: object) -> None:
+    made, spec = module.get(key), module.get("__spec__")
     if type(made) is not _Made or made.spec is not spec:
-        made = module[MADE] = _Made(spec, [])
+        made = module[key] = _Made(spec, [])
     if len(made.targets) < MAX_MADE:
         made.targets.append(target)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from anabranch.core.request.models import Request as RunRequest
-from anabranch_gateway.api import models, wait_models
+from anabranch_gateway.api import models, wait_models, worker_models
 from anabranch_gateway.http.problems import MEDIA_TYPE
 
 JSON = "application/json"
@@ -102,6 +102,8 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/audit", "get"): Operation({200: models.AuditPage}),
     ("/v1/whoami", "get"): Operation({200: models.Whoami}),
     ("/v1/system", "get"): Operation({200: models.SystemDocument}),
+    ("/v1/workers", "get"): Operation({200: worker_models.WorkerList}),
+    ("/v1/agents", "get"): Operation({200: worker_models.AgentList}),
 }
 
 _PROBLEM_DESCRIPTIONS = {

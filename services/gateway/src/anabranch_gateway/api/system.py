@@ -40,6 +40,19 @@ async def system(context: WithContext, caller: Viewer) -> Response:
     return json_response(await context.system_status.document())
 
 
+@router.get("/workers")
+async def workers(context: WithContext, caller: Viewer) -> Response:
+    """The live workers: host, pool, slots, load, and the names of their agents."""
+    return json_response({"workers": await context.client.workers()})
+
+
+@router.get("/agents")
+async def agents(context: WithContext, caller: Viewer) -> Response:
+    """The agents of the live workers: capabilities, version, schemas, retry, timeout, and the workers that have
+    them."""
+    return json_response({"agents": await context.client.agents()})
+
+
 @router.get("/runs/{run}/why")
 async def why(run: RunPath, context: WithContext, caller: Viewer) -> Response:
     """Why an open run has not ended: the missing facts and their causes."""

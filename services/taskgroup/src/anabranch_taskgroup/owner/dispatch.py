@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.names import chunk_name
@@ -18,6 +18,7 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch_taskgroup.owner.offer_router import OfferRouter
 from anabranch_taskgroup.owner.offers import Offers, task_id
+from anabranch_taskgroup.owner.unserved import UnservedTasks, tasks_of
 from anabranch_taskgroup.session.claim_monitor import ChunkDelivery, ClaimMonitor
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Group, Run
@@ -69,6 +70,7 @@ class Dispatcher:
         self._telemetry = resources.telemetry
         self._lease = resources.settings.worker_lease
         self._monitor = ClaimMonitor(self._lease)
+        self._unserved = UnservedTasks(resources.store, resources.names, clock, worker.id)
 
     async def start(self) -> None:
         """Read the partitions and the record limit of the topics that offers go to."""
@@ -191,7 +193,7 @@ class Dispatcher:
             self._monitor.judge({}, {}, self._clock.monotonic())
             return
         try:
-            await self._check(states, list(outstanding))
+            await self._check(states, outstanding)
         except (ServerUnavailable, StoreRefused, ValueGone) as error:
             log.warning(
                 "taskgroup owner: cannot check %d open chunks for lost workers, retrying in %g s: %s",
@@ -201,14 +203,17 @@ class Dispatcher:
             )
             self._monitor.store_was_away(self._clock.monotonic())
 
-    async def _check(self, states: Sequence[PartitionState], deliveries: Sequence[ChunkDelivery]) -> None:
-        now = self._clock.monotonic()
+    async def _check(
+        self, states: Sequence[PartitionState], outstanding: Mapping[ChunkDelivery, OpenChunk]
+    ) -> None:
+        now, deliveries = self._clock.monotonic(), list(outstanding)
         # `now` is read before: an offer that is made during the reads is later than `now`, and is not judged.
         claims = await self._claims(deliveries)
         alive = await self._alive(claims)
         # The age is read last, so that it is the age of the store that answered the two reads before. A younger
         # store may lack liveness keys only because no worker has written to it yet.
-        if await self._life.age() < self._lease:
+        is_young = await self._life.age() < self._lease
+        if is_young:
             self._monitor.store_was_away(now)
         # Looked at after the claims were read: a chunk that has ended here since is still known.
         here = {each for each, holder in claims.items() if holder is None and self._worker.has(_key_of(each))}
@@ -220,6 +225,14 @@ class Dispatcher:
             # A second check may publish the same loss before the first record is decided about; the fence makes
             # it stale.
             await self._log.publish([self._lost(delivery, worker) for delivery, worker in findings.lost])
+        if not is_young:  # else workers may not have announced themselves in this store yet
+            await self._report_unserved(outstanding.values())
+
+    async def _report_unserved(self, outstanding: Iterable[OpenChunk]) -> None:
+        """Publish which tasks no live worker can run."""
+        records = await self._unserved.records(tasks_of((run, task) for run, _, task, _ in outstanding))
+        if records:
+            await self._log.publish(records)
 
     async def _claims(self, deliveries: Sequence[ChunkDelivery]) -> dict[ChunkDelivery, str | None]:
         found = await self._store.get([self._claim_key(delivery) for delivery in deliveries])

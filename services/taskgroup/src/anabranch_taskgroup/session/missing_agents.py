@@ -1,8 +1,8 @@
 """Emits an event while a task waits for an agent that no worker has. Pure.
 
 A worker without the agent returns a chunk, which is parked before it is offered to another one. A chunk that is
-offered may be in the queue of a busy worker that has the agent, so the event is emitted only while all chunks are
-parked.
+offered may be in the queue of a busy worker that has the agent, so the event is emitted while all chunks are
+parked, or once the shell has found in the list of workers that no live one has the agent.
 """
 
 from __future__ import annotations
@@ -31,6 +31,19 @@ def note_agent_found(run: Run, task: Task) -> None:
     run.timers.cancel(_timer(task))
 
 
+def note_unserved(turn: Turn, run: Run, task: Task) -> bool:
+    """No live worker has the agent, and the offered chunks of the task wait for one. Returns False if that is no
+    longer so, or known."""
+    is_running = len(task.waiting) < len(task.chunks)
+    if task.missing_agent_reported or run.paused or task.is_over or is_running or not task.chunks:
+        return False
+    # Set, so that the next start of a member ends the wait.
+    if task.agent_missing_since is None:
+        task.agent_missing_since = turn.at
+    _report(turn, run, task)
+    return True
+
+
 def _timer(task: Task) -> Timer:
     return Timer(TimerKind.AGENT_MISSING, task.group, task.name)
 
@@ -40,5 +53,9 @@ def report_missing_agent(turn: Turn, run: Run, task: Task) -> None:
     returned calls this again."""
     if task.missing_agent_reported or run.paused or task.is_over or task.chunks or not task.parked:
         return
+    _report(turn, run, task)
+
+
+def _report(turn: Turn, run: Run, task: Task) -> None:
     task.missing_agent_reported = True
     turn.event(run, "task.waiting", task=task, reason="no_agent", agent=task.order.agent)

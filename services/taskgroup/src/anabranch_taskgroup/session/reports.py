@@ -107,6 +107,7 @@ def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
     task.started |= report.started
     chunk.begun |= report.started
     task.waiting.discard(chunk.number)
+    chosen: dict[str, Any] = {} if report.agent is None else {"agent": report.agent}
     for attempt, spans in by_attempt(report.started, chunk.attempts):
         turn.event(
             run,
@@ -117,6 +118,7 @@ def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
             # The worker's clock may be ahead of the broker's: no start may follow the report of it.
             time=turn.at if report.started_at is None else min(report.started_at, turn.at),
             worker=report.worker,
+            **chosen,
         )
 
 
@@ -146,6 +148,7 @@ def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
             _note_retry(turn, run, task, chunk, change)
         else:
             index, attempt, at = change
+            chosen: dict[str, Any] = {} if report.agent is None else {"agent": report.agent}
             turn.event(
                 run,
                 "task.started",
@@ -154,6 +157,7 @@ def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
                 attempt=attempt,
                 time=at,
                 worker=report.worker,
+                **chosen,
             )
 
 

@@ -9,6 +9,7 @@ from anabranch.core.wire.messages import (
     LoopItems,
     LoopTaken,
     Message,
+    TaskUnserved,
     WaitsRendered,
 )
 from anabranch_taskgroup.session.known_runs import has_admission
@@ -29,7 +30,7 @@ SIGNALS: tuple[type[Message], ...] = (
     LoopTaken,
 )
 """The types of messages that are addressed to one step."""
-_ADMITTED = (ArrayCounted, WaitsRendered, ChildMessage, ConditionJudged, LoopItems)
+_ADMITTED = (ArrayCounted, WaitsRendered, ChildMessage, ConditionJudged, LoopItems, TaskUnserved)
 
 
 def deliver(turn: Turn, signal: Signal, segments: tuple[bytes, ...]) -> None:

@@ -13,6 +13,7 @@ from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import AgentDeclaration
+from anabranch.sdk.hooks import NO_HOOKS, Hooks
 from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
 from anabranch_taskgroup.worker.executors.protocol import MemberExecutor
 from anabranch_taskgroup.worker.executors.selection import executor_of
@@ -43,6 +44,7 @@ class ChunkOpener:
     Args:
         suspects: keeps suspect members apart: careful ones share it, a member alone has it to itself.
         report_due: set when a member has something to report.
+        hooks: what runs before and after each attempt.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ChunkOpener:
         suspects: SharedLock,
         memory: TemplateMemory,
         report_due: asyncio.Event,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self._documents = documents
         self._reporter = reporter
@@ -69,6 +72,7 @@ class ChunkOpener:
         self._suspects = suspects
         self._memory = memory
         self._report_due = report_due
+        self._hooks = hooks
         self._executors: dict[str, MemberExecutor] = {}
         """By the name of the agent."""
 
@@ -136,7 +140,9 @@ class ChunkOpener:
         members = members_of(prepared, offer, items)
         executor = self._executors.get(prepared.agent.name)
         if executor is None:
-            executor = self._executors[prepared.agent.name] = executor_of(prepared.agent, self._threads)
+            executor = self._executors[prepared.agent.name] = executor_of(
+                prepared.agent, self._threads, self._hooks
+            )
         buffer = ReportBuffer(offer, self._clock, self._report_due)
         first, last = offer.spans[0][0], offer.spans[-1][1]
         size = last - first if len(offer.spans) == 1 else sum(stop - start for start, stop in offer.spans)

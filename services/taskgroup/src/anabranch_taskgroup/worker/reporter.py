@@ -53,6 +53,7 @@ class Reporter:
             last=last,
             busy=busy,
             with_identifiers=expansion is not None and expansion.output_format == "separate",
+            agent=None if run.prepared.agent.name == run.offer.agent else run.prepared.agent.name,
         )
         # Packed before any of it is queued: where packing fails, the owner gets nothing of this report.
         self._send(run.offer, records)

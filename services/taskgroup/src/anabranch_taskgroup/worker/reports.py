@@ -92,6 +92,7 @@ def pack(
     last: bool,
     busy: float,
     with_identifiers: bool,
+    agent: str | None = None,
 ) -> list[bytes]:
     """The values of the records of a report, in the order in which they must be published.
 
@@ -101,15 +102,16 @@ def pack(
         last: True if the chunk has ended on this worker.
         busy: seconds that the chunk took, 0 if unknown.
         with_identifiers: True if the owner needs the identifiers of completed members.
+        agent: the agent that the worker chose, if the task names none.
     """
     completed = pending.completed
     # Nearly every report has only completed members, which fit into one record. They are not copied.
     if not pending.has_more_than_ends:
         if len(completed) == 1 and sum(map(len, completed[0].values)) <= LARGE_BYTES:
-            return [_record_of_one(offer, worker, pending, completed[0], last, busy, with_identifiers)]
+            return [_record_of_one(offer, worker, pending, completed[0], last, busy, with_identifiers, agent)]
         if _bytes_of(completed) <= LARGE_BYTES:
             completed.sort(key=BY_INDEX)
-            return [_record(offer, worker, pending, pending, (), last, busy, with_identifiers)]
+            return [_record(offer, worker, pending, pending, (), last, busy, with_identifiers, agent)]
     completed.sort(key=BY_INDEX)
     records: list[bytes] = []
     batches = _batches(pending)
@@ -120,7 +122,8 @@ def pack(
         # Starts are in the first record, because the owner must not read the end of a member before its start.
         if batch is batches[0]:
             batch.started, batch.started_at = pending.started, pending.started_at
-        records.append(_record(offer, worker, pending, batch, tuple(large), is_last, busy, with_identifiers))
+        record = _record(offer, worker, pending, batch, tuple(large), is_last, busy, with_identifiers, agent)
+        records.append(record)
     return records
 
 
@@ -132,6 +135,7 @@ def _record_of_one(
     last: bool,
     busy: float,
     with_identifiers: bool,
+    agent: str | None,
 ) -> bytes:
     """The record of a pending report with one completed member: what `_record` makes of it, in fewer steps."""
     completed = ((done.index, done.index + 1),)
@@ -150,6 +154,7 @@ def _record_of_one(
         last=last,
         busy=busy,
         micros=pending.micros,
+        agent=agent,
     )
     segments = [b"[%b]" % value for value in done.values]
     if with_identifiers:
@@ -166,6 +171,7 @@ def _record(
     last: bool,
     busy: float,
     with_identifiers: bool,
+    agent: str | None,
 ) -> bytes:
     """The record of one batch of a pending report."""
     done = batch.completed
@@ -192,6 +198,7 @@ def _record(
         busy=busy,
         spent=tuple([(*attempt, *used) for attempt, used in batch.spent.items()]) if batch.spent else (),
         micros=pending.micros,
+        agent=agent,
     )
     return encode(header, _segments(done, with_identifiers))
 

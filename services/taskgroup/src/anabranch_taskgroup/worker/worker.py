@@ -14,12 +14,14 @@ from functools import partial
 
 from anabranch.core.redaction import redactor
 from anabranch.core.wire.messages import Offer
+from anabranch.core.wire.worker_card import Load
 from anabranch.ports import EventLog, Outgoing, StateStore
 from anabranch.runtime.outbound_queue import OutboundQueue
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import Registry
 from anabranch.sdk.event_publisher import EventPublisher
+from anabranch_taskgroup.worker.announcement import Announcement
 from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
 from anabranch_taskgroup.worker.chunk_lifecycle import ChunkLifecycle
 from anabranch_taskgroup.worker.chunk_opening import ChunkOpener
@@ -93,6 +95,8 @@ class Worker:
         self._liveness = Liveness(
             store,
             names,
+            clock,
+            self._announcement(resources).encode,
             incarnation=incarnation,
             lease=lease,
             catch_up=(self._claims.renew, self._poll_stops, self._poll_pauses, self._drop_documents),
@@ -116,6 +120,16 @@ class Worker:
         )
         self._draining = False
 
+    def _announcement(self, resources: Resources) -> Announcement:
+        return Announcement(
+            self._registry,
+            resources.settings,
+            incarnation=self._incarnation,
+            started_at=self._clock.now(),
+            load=lambda: Load(chunks=self.held, members=self.used),
+            is_draining=lambda: self._draining,
+        )
+
     def _opener(self, life: StoreIdentityTracker, suspects: SharedLock) -> ChunkOpener:
         return ChunkOpener(
             self._documents,
@@ -128,6 +142,7 @@ class Worker:
             suspects=suspects,
             memory=TemplateMemory(),
             report_due=self._report_due,
+            hooks=self._registry.hooks,
         )
 
     # --- life --------------------------------------------------------------------------------------
@@ -171,6 +186,11 @@ class Worker:
         await self._liveness.clear()
 
     # --- capacity ----------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The worker's name in claims, events and the list of workers."""
+        return self._incarnation
 
     @property
     def held(self) -> int:
@@ -272,8 +292,9 @@ class Worker:
             )
 
     async def claim_for_blocked_loop(self, store: StateStore) -> None:
-        """See `Claims.claim_for_blocked_loop`."""
+        """See `Claims.claim_for_blocked_loop`; also keeps the worker in the list of workers."""
         await self._claims.claim_for_blocked_loop(store)
+        await self._liveness.show_card_of_blocked_loop(store)
 
     def _is_wanted(self, offer: Offer) -> bool:
         """True if an offer is to be claimed. One without its agent here is handed back, a late one dropped."""

@@ -129,6 +129,12 @@ class Installation(Protocol):
         """Decide about a task that waits for a person; its `run_id` may be a request id. Raises DecisionRefused if
         the decision does not count."""
 
+    async def workers(self) -> Sequence[Mapping[str, Any]]:
+        """The live workers, as `workers --json` shows them."""
+
+    async def agents(self) -> Sequence[Mapping[str, Any]]:
+        """The agents of the live workers, as `agents --json` shows them."""
+
     async def views(self, limit: int) -> Sequence[RunView]:
         """The views of the latest runs, the latest first."""
 

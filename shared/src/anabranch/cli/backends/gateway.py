@@ -151,6 +151,14 @@ class Gateway:
             raise DecisionRefused("not_found", f"run {view.run_id} has no task {wanted.task!r}")
         return max(groups)[1]
 
+    async def workers(self) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = (await self._api.get("v1", "workers"))["workers"]
+        return found
+
+    async def agents(self) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = (await self._api.get("v1", "agents"))["agents"]
+        return found
+
     async def views(self, limit: int) -> Sequence[RunView]:
         found: list[RunView] = []
         cursor: str | None = None

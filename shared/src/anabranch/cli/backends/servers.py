@@ -130,6 +130,12 @@ class Servers:
                 return run_id, lookup is not None, None
             await asyncio.sleep(POLL_SECONDS)
 
+    async def workers(self) -> Sequence[Mapping[str, Any]]:
+        return await self._client.workers()
+
+    async def agents(self) -> Sequence[Mapping[str, Any]]:
+        return await self._client.agents()
+
     async def views(self, limit: int) -> Sequence[RunView]:
         index = ViewIndex(self._client.store, self._client.names)
         found: list[RunView] = []

@@ -37,7 +37,7 @@ async def show(settings: Settings) -> int:
     async with open_system(settings, registry) as system:
         say(f"Anabranch: {system.description}.")
         say("One member analyses each Python file of this installation; then the results are joined.\n")
-        run = await system.client.submit(document, agents=registry.names)
+        run = await system.client.submit(document, agents=registry.choices)
         result = await follow(run, Following(view_for(SystemClock()), plan))
     if result.status == "completed":
         _show_report(result)

@@ -45,13 +45,13 @@ async def develop(settings: Settings) -> int:
         async with (
             embedded(registry, own) as system,
             show_runs(system.log, system.names),
-            _gateway(system, own, registry.names),
+            _gateway(system, own, registry.choices),
         ):
             say(f"Anabranch is running: {system.description}.")
             say(f"Agents: {', '.join(sorted(registry.names))}")
             say("Type the path of a request's file to run it; press Ctrl-C to stop.")
             with on_interrupt(stop.set, stop.set):
-                reading = asyncio.create_task(_serve_lines(system.client, registry.names))
+                reading = asyncio.create_task(_serve_lines(system.client, registry.choices))
                 await stop.wait()
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)

@@ -97,7 +97,7 @@ def _agents(modules: Sequence[str]) -> Collection[str] | None:
         return None
     from anabranch.cli.backends.systems import load_registry
 
-    return load_registry(modules).names
+    return load_registry(modules).choices
 
 
 def _show(document: dict[str, Any]) -> None:

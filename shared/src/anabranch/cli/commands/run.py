@@ -179,7 +179,7 @@ def validate(
     return read_request(
         document,
         limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
-        agents=None if registry is None else registry.names,
+        agents=None if registry is None else registry.choices,
         session_keys=session_keys_of(document),
         strict=strict,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -51,9 +52,22 @@ def _check_name(value: object) -> object:
 
 
 def _check_agent(value: object) -> object:
+    if isinstance(value, str):
+        return _named(value, names.name_problem(names.capability_of(value) or value))
     if value is MISSING:
         raise PydanticKnownError("missing")
-    return _named(value, names.name_problem(value)) if isinstance(value, str) else value
+    if isinstance(value, Mapping):
+        return _of_capability(value)
+    return value
+
+
+def _of_capability(value: Mapping[Any, Any]) -> str:
+    """``{"capability": "x"}`` as the text ``capability/x``."""
+    found = value.get("capability")
+    if set(value) != {"capability"} or not isinstance(found, str):
+        reason = "must be the name of an agent, or {capability: NAME}"
+        raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": reason, "hint": "give one name"})
+    return names.CAPABILITY + str(_named(found, names.name_problem(found)))
 
 
 def _check_key(value: object) -> object:
@@ -223,8 +237,26 @@ def _text_schema(forbidden: str, description: str) -> WithJsonSchema:
 
 
 Name = Annotated[str, BeforeValidator(_check_name), _text_schema("/", "printable, 1 to 255 characters, no '/'")]
-Agent = Annotated[str, BeforeValidator(_check_agent), _text_schema("/", "printable, 1 to 255 characters, no '/'")]
-"""The name of an agent, which reports a task that is of no kind at all."""
+_AGENT_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": names.MAX_LENGTH + len(names.CAPABILITY),
+            "pattern": rf"^({names.CAPABILITY})?[^/\u0000-\u001f\u007f]*$",
+            "description": "the name of an agent: printable, 1 to 255 characters, no '/'; or capability/NAME",
+        },
+        {
+            "type": "object",
+            "properties": {"capability": {"type": "string", "minLength": 1, "maxLength": names.MAX_LENGTH}},
+            "required": ["capability"],
+            "additionalProperties": False,
+            "description": "any agent with this capability",
+        },
+    ],
+}
+Agent = Annotated[str, BeforeValidator(_check_agent), WithJsonSchema(_AGENT_SCHEMA)]
+"""The name of an agent, or ``capability/`` and a capability. Reports a task that is of no kind at all."""
 Key = Annotated[str, BeforeValidator(_check_key), _text_schema("{}", "printable, 1 to 255 characters, no '{' '}'")]
 ResultKey = Annotated[
     str,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from anabranch.core.expansion.members import sources
+from anabranch.core.names import CAPABILITY
 from anabranch.core.request.envelope import Path
 from anabranch.core.request.fields import array_source
 from anabranch.core.request.flow_outline import Declared as Declared
@@ -203,7 +204,7 @@ def _task_outline(
         group=group,
         name=name.text if name else f"#{int(path[-1]) + 1}",
         path=path,
-        agent=_declared(task, "agent", path) or _declared(task, "agent_class", path),
+        agent=_agent(task, "agent", path) or _agent(task, "agent_class", path),
         wants=_merged(own, {item.text for item in marked}, inherited),
         external=frozenset(wanted.key for wanted in external),
         produces=produces,
@@ -306,6 +307,14 @@ def _strings(document: Mapping[str, Any], name: str, path: Path) -> Iterator[Dec
 def _declared(document: Mapping[str, Any], name: str, path: Path) -> Declared | None:
     value = document.get(name)
     return Declared(value, (*path, name)) if isinstance(value, str) else None
+
+
+def _agent(task: Mapping[str, Any], name: str, path: Path) -> Declared | None:
+    """The agent that a task names; one that it chooses by a capability as the text that stands for it."""
+    value = task.get(name)
+    if isinstance(value, Mapping) and isinstance(value.get("capability"), str):
+        return Declared(CAPABILITY + value["capability"], (*path, name, "capability"))
+    return _declared(task, name, path)
 
 
 def _list(value: Any) -> Iterable[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from anabranch.core.errors import Code, Problem
 from anabranch.core.expansion.members import check_config
+from anabranch.core.names import capability_of
 from anabranch.core.policies import number_problem
 from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import Path
@@ -187,14 +188,23 @@ def unknown_agents(
     """Agents that the registry lacks; none if the registry is not known (None)."""
     if agents is None:
         return
-    known = ", ".join(sorted(agents)[:20]) or "none"
+    known = ", ".join(sorted(each for each in agents if capability_of(each) is None)[:20]) or "none"
     named = [task.agent for task in tasks if task.agent]
     named += [task.flow.compensation for task in tasks if task.flow is not None and task.flow.compensation]
     missing = (agent for agent in named if agent.text not in agents)
     for count, agent in enumerate(missing):
+        if (capability := capability_of(agent.text)) is not None:
+            yield _unknown_capability(capability, agents, pointer(agent.path))
+            continue
         message = f"there is no agent {agent.text!r}"
         likely = suggestion(agent.text, agents) if count < MAX_SUGGESTED else ""
         yield Problem(Code.UNKNOWN_AGENT, pointer(agent.path), message, likely or f"the agents are: {known}")
+
+
+def _unknown_capability(capability: str, agents: Collection[str], path: str) -> Problem:
+    known = sorted(found for each in agents if (found := capability_of(each)) is not None)
+    hint = suggestion(capability, known) or f"the capabilities are: {', '.join(known[:20]) or 'none'}"
+    return Problem(Code.UNKNOWN_AGENT, path, f"no agent has the capability {capability!r}", hint)
 
 
 def expansions(tasks: Iterable[TaskOutline], pointer: Pointer) -> Iterator[Problem]:

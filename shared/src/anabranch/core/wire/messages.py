@@ -45,6 +45,7 @@ from anabranch.core.wire.message_parts import Spans as Spans
 from anabranch.core.wire.message_parts import Status as Status
 from anabranch.core.wire.message_parts import StopReason as StopReason
 from anabranch.core.wire.message_parts import empty_object
+from anabranch.core.wire.placement_messages import TaskUnserved as TaskUnserved
 from anabranch.core.wire.publication_messages import AnswerEvent as AnswerEvent
 from anabranch.core.wire.publication_messages import CloseEventWait as CloseEventWait
 from anabranch.core.wire.publication_messages import DeliverEvent as DeliverEvent
@@ -407,6 +408,7 @@ OnGroups = Annotated[
     | MembersReported
     | ChunkReturned
     | ChunkLost
+    | TaskUnserved
     | Nudge
     | TimerDue
     | Snapshot

@@ -76,6 +76,8 @@ class MembersReported(Message):
     and not the difference to the last report, so that a report may be read twice."""
     micros: int = 0
     """Microseconds that all attempts of this delivery took which have ended, together."""
+    agent: str | None = None
+    """The agent that the worker chose, of a task that names a capability."""
 
 
 class ChunkReturned(Message):

@@ -133,7 +133,7 @@ class Process:
 
     def _build(self, resources: Resources) -> Service:
         if self.kind == "agency":
-            return compose.agency(resources, self._site.make_registry(self).names)
+            return compose.agency(resources, self._site.make_registry(self).choices)
         if self.kind == "taskgroup":
             return compose.taskgroup(resources, self._site.make_registry(self))
         return compose.embedded_eventmanager(resources)

@@ -18,13 +18,14 @@ from anabranch.core.wire.messages import (
     MembersTaken,
     Message,
     TakenPage,
+    TaskUnserved,
     ValuePage,
 )
 from anabranch.runtime.ownership.effects import Effect
 from anabranch_taskgroup.session.chunks import park, release_due, requeue, schedule
 from anabranch_taskgroup.session.endings import fail
 from anabranch_taskgroup.session.merge import page_prefix, spill_if_large
-from anabranch_taskgroup.session.missing_agents import note_missing_agent, report_missing_agent
+from anabranch_taskgroup.session.missing_agents import note_missing_agent, note_unserved, report_missing_agent
 from anabranch_taskgroup.session.reports import ReportStatus, apply_report, classify
 from anabranch_taskgroup.session.retry_import import import_members, import_page
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen, next_state
@@ -167,6 +168,12 @@ def _chunk_lost(turn: Turn, step: Step, message: ChunkLost, segments: tuple[byte
     advance(turn, run, group, task)
 
 
+def _unserved(turn: Turn, step: Step, message: TaskUnserved, segments: tuple[bytes, ...]) -> None:
+    is_present = message.iteration == step.task.iteration
+    if not (is_present and note_unserved(turn, step.run, step.task)):
+        turn.partition.drop("lack of a worker that is known or over")
+
+
 def _members_taken(turn: Turn, step: Step, message: MembersTaken, segments: tuple[bytes, ...]) -> None:
     if step.run.importing_from is not None:
         import_members(turn, step.run, step.task, message, segments)
@@ -193,6 +200,7 @@ _ON_SIGNAL: dict[type[Any], Callable[[Turn, Step, Any, tuple[bytes, ...]], None]
     MembersReported: _members_reported,
     ChunkReturned: _chunk_returned,
     ChunkLost: _chunk_lost,
+    TaskUnserved: _unserved,
 }
 MEMBER_SIGNALS = {kind: _ON_SIGNAL[kind] for kind in (ArrayCounted, TakenPage, MembersTaken)}
 """The signals of a task that are about its members, whatever kind of step runs them."""

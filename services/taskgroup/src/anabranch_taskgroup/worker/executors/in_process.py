@@ -34,7 +34,7 @@ class InProcessExecutor:
         # An attribute and no method: for an `async def` agent it is the agent's own function. A method in between
         # would add a call to each member of the fastest fan-outs.
         self.run: Callable[[Task], Awaitable[Any]] = (
-            handler if agent.is_async else partial(_call_in_thread, threads, handler)
+            handler if agent.is_async else partial(call_in_thread, threads, handler)
         )
 
     async def cancel(self, attempt: CoroutineHost) -> bool:
@@ -45,11 +45,11 @@ class InProcessExecutor:
         task = attempt.task
         _abandoned.add(task)
         task.add_done_callback(_abandoned.discard)
-        task.cancel()  # the second cancellation leaves a thread alone, see `_call_in_thread`
+        task.cancel()  # the second cancellation leaves a thread alone, see `call_in_thread`
         return False
 
 
-async def _call_in_thread(threads: Executor, handler: Callable[[Task], Any], task: Task) -> Any:
+async def call_in_thread(threads: Executor, handler: Callable[[Task], Any], task: Task) -> Any:
     """Call a `def` agent in a thread. What it returns is awaited where that is possible: the wrapper of a
     decorator is often a `def` around an `async def`.
 

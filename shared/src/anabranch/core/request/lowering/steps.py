@@ -281,6 +281,8 @@ def _without_loop(body: Sequence[TaskDraft]) -> list[TaskDraft]:
 def _made_name(document: Mapping[str, Any]) -> tuple[str, str] | None:
     """The name of a step that the user did not name, and its form with a number."""
     agent = document.get("agent") or document.get("agent_class")
+    if isinstance(agent, Mapping):
+        agent = agent.get("capability")
     if isinstance(agent, str):
         return agent, agent + "-{}"
     kind = next((kind for kind in ("wait", "run") if document.get(kind) is not None), None)

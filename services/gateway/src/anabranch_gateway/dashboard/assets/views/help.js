@@ -5,7 +5,7 @@ import { html } from "../vendor/index.js";
 import { Dialog } from "../ui/dialog.js";
 
 const SHORTCUTS = /** @type {[string, [string, string][]][]} */ ([
-  ["Everywhere", [["g r", "Runs"], ["g s", "Submit"], ["g a", "Approvals"], ["g d", "Dead letters"], ["g y", "System"], ["/", "Search"], ["t", "Switch between dark and light"], ["?", "Show this list"], ["Esc", "Close the dialog"]]],
+  ["Everywhere", [["g r", "Runs"], ["g s", "Submit"], ["g a", "Approvals"], ["g d", "Dead letters"], ["g w", "Workers"], ["g y", "System"], ["/", "Search"], ["t", "Switch between dark and light"], ["?", "Show this list"], ["Esc", "Close the dialog"]]],
   ["Runs", [["j  k", "Next, previous run"], ["Enter", "Open the run"]]],
   ["A run", [["1 … 8", "Open a tab"], ["p", "Pause or resume"], ["c", "Cancel"], ["e", "Retry failed tasks"]]],
   ["Graph (while focused)", [["← → ↑ ↓", "Move along the dependencies"], ["Shift + arrows", "Pan"], ["+  −", "Zoom"], ["0", "Show the whole graph"], ["Enter", "Open the task"]]],

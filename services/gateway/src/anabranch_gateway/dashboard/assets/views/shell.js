@@ -15,12 +15,14 @@ import { Runs } from "./runs.js";
 import { SignIn } from "./signin.js";
 import { Submit } from "./submit.js";
 import { System } from "./system.js";
+import { Workers } from "./workers.js";
 
 const SECTIONS = [
   { id: "runs", label: "Runs", key: "r" },
   { id: "submit", label: "Submit", key: "s" },
   { id: "approvals", label: "Approvals", key: "a" },
   { id: "dead-letters", label: "Dead letters", key: "d" },
+  { id: "workers", label: "Workers", key: "w" },
   { id: "system", label: "System", key: "y" },
 ];
 
@@ -67,6 +69,7 @@ function View({ route }) {
   if (first === "submit") return html`<${Submit} query=${route.query} />`;
   if (first === "approvals") return html`<${Approvals} />`;
   if (first === "dead-letters") return html`<${DeadLetters} query=${route.query} />`;
+  if (first === "workers") return html`<${Workers} />`;
   if (first === "system") return html`<${System} />`;
   return html`<${Runs} query=${route.query} />`;
 }

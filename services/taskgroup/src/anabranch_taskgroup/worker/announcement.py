@@ -1,0 +1,63 @@
+"""Makes a worker's card: what it announces about itself with each heartbeat."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+import anabranch
+from anabranch.core.wire.worker_card import AgentCard, Load, WorkerCard, without_large_schemas
+from anabranch.runtime.process.settings import Settings
+from anabranch.sdk.agents import AgentDeclaration, Registry
+
+
+class Announcement:
+    """The card of one worker.
+
+    Args:
+        load: what the worker has under way.
+        is_draining: True once the worker takes nothing more.
+        started_at: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        settings: Settings,
+        *,
+        incarnation: str,
+        started_at: float,
+        load: Callable[[], Load],
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._load = load
+        self._is_draining = is_draining
+        self._card = WorkerCard(
+            id=incarnation,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=anabranch.__version__,
+            slots=settings.concurrency,
+            started_at=started_at,
+            agents=without_large_schemas(map(agent_card, registry)),
+        )
+
+    def encode(self) -> bytes:
+        """The card with the present load, as a value of the store."""
+        changing = {"load": self._load(), "draining": self._is_draining()}
+        return self._card.model_copy(update=changing).encode()
+
+
+def agent_card(agent: AgentDeclaration) -> AgentCard:
+    """An agent as its worker announces it."""
+    return AgentCard(
+        name=agent.name,
+        version=agent.version,
+        capabilities=agent.capabilities,
+        input_schema=None if agent.input_schema is None else dict(agent.input_schema),
+        output_schema=None if agent.output_schema is None else dict(agent.output_schema),
+        retry=None if agent.retry is None else agent.retry.to_document(),
+        timeout=agent.timeout,
+        max_concurrency=agent.max_concurrency,
+    )
