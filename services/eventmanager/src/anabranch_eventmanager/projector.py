@@ -237,6 +237,8 @@ class Projector:
             return
         if has_ended(document):
             partition.nudges.remove(document["run_id"])
+        elif document["status"] == "scheduled":
+            partition.nudges.observe_idle(document["run_id"], now, document.get("not_before"))
         elif document.get("quiet") and not _has_missed_events(document):
             partition.nudges.observe_idle(document["run_id"], now, document.get("deadline"))
         else:

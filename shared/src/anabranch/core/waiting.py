@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anabranch.core.names import agent_label
+from anabranch.core.timestamps import utc_text
 from anabranch.core.wire.run_view import RunView
 
 NOTICE_SECONDS = 5.0
@@ -34,6 +35,8 @@ def waits_for(view: RunView, now: float) -> str | None:
     """
     if view.status in _ENDED or view.has_ended:
         return None
+    if view.status == "scheduled":
+        return None if view.not_before is None else f"its start at {utc_text(view.not_before)}"
     if people := people_in(view):
         return people
     agents = [task.lacks_agent for _, _, task in view.tasks()]

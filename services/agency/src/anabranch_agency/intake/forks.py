@@ -18,7 +18,7 @@ from anabranch.core.wire.results import RunRejected
 from anabranch.ports import EventLog, Outgoing
 from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.sessions import Sessions
-from anabranch_agency.owner.resubmit import submission_at
+from anabranch_agency.owner.resubmit import TIMES, submission_at
 from anabranch_agency.run.forks import Fork, changed_keys, orders_of, points_of, taken_over
 
 
@@ -91,7 +91,7 @@ class ForkRequests:
 
 def _document_of(first: SubmitRun, request: Mapping[str, Any] | None, values: Mapping[str, Any]) -> dict[str, Any]:
     """The request of a fork: in the session and the project of the run that it is forked from."""
-    document = dict(first.request if request is None else request)
+    document = dict(request or {name: value for name, value in first.request.items() if name not in TIMES})
     project = project_named(first.request)
     if request is not None and request.get("project") not in (None, project):
         problem = Problem(Code.SCHEMA, "/request/project", f"a fork stays in the project {project!r}")

@@ -18,6 +18,7 @@ from anabranch.core.request.admission import parse_request, read_request
 from anabranch.core.request.definitions import Definition, DefinitionRequest, instance_of
 from anabranch.core.request.request_hash import body_hash
 from anabranch.core.request.shape import FreeFields, Shape
+from anabranch.core.request.validation import is_past_deadline
 from anabranch.core.wire import codec
 from anabranch.core.wire.messages import DefinitionRef, SubmitRun
 from anabranch.ports import Incoming, Outgoing
@@ -122,9 +123,12 @@ def _known(
     if accepted is None or len(record.value) > context.limits.request_bytes or compact_size(document) is None:
         return None
     try:
-        free = FreeFields.model_validate(shape.free).to_document()
+        fields = FreeFields.model_validate(shape.free)
     except ValidationError:
         return None
+    if is_past_deadline(fields.not_before, fields.deadline):
+        return None
+    free = fields.to_document()
     body, digest = accepted.document(free, shape), accepted.body_hash(free, shape)
     return _submission(context, record, body, digest, accepted.warnings, session_keys)
 

@@ -19,6 +19,9 @@ from anabranch.core.wire.results import RunRejected
 from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch_agency.run.turn import Resubmit
 
+TIMES = ("not_before", "deadline")
+"""Fields of a request with the times of one run."""
+
 
 async def resubmitted(log: EventLog, names: Names, partition: int, effect: Resubmit) -> Sequence[Outgoing]:
     """The submission of the retry, or its refusal if the request is no longer on the log.
@@ -46,6 +49,8 @@ def retry_of(first: SubmitRun, control: ControlRun) -> SubmitRun:
             "origin": control.origin,
             "traceparent": control.traceparent,
             "retry_of": first.run_id,
+            # The times were those of the first run: a retry starts now.
+            "request": {name: value for name, value in first.request.items() if name not in TIMES},
             # The parent of a sub-run has taken its first outcome for good.
             "parent": None,
             "by": control.by,

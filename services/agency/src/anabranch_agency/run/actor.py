@@ -13,6 +13,7 @@ from anabranch.core.admissions import parts_of
 from anabranch.core.errors import Problem, RequestRefused
 from anabranch.core.request.models import COMPENSATE
 from anabranch.core.request.request_hash import has_other_body, request_id_conflict, request_id_ended
+from anabranch.core.request.shape import FreeFields
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.delivered_message import DeliveredMessage as DeliveredMessage
 from anabranch.core.wire.messages import (
@@ -37,7 +38,7 @@ from anabranch.core.wire.messages import (
 from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.child_answers import answer_cancelled, answer_final, answer_start, link_in, reject_child
 from anabranch_agency.run.children import control_child, is_stopped_early, submit_child
-from anabranch_agency.run.control import control_run, pause, send_signal, stop
+from anabranch_agency.run.control import control_run, pause, stop
 from anabranch_agency.run.ending import (
     end_if_lost,
     end_overdue,
@@ -50,8 +51,9 @@ from anabranch_agency.run.ending import (
 from anabranch_agency.run.event_state import EventAddress
 from anabranch_agency.run.events import address_due, decide_event, restore_address
 from anabranch_agency.run.final import MAX_SKIPPED, ORIGIN
+from anabranch_agency.run.forwarding import send_signal
+from anabranch_agency.run.held_start import begin, hold_start, keep_signal, open_session, scheduled_fields
 from anabranch_agency.run.known_plans import PlannedRequest
-from anabranch_agency.run.opening import open_run, start_groups
 from anabranch_agency.run.phases import begin_phase, note_compensation
 from anabranch_agency.run.snapshots import STATE_VERSION
 from anabranch_agency.run.state import PartitionState, Run, RunState
@@ -212,7 +214,10 @@ def _accepted_data(run: Run, planned: PlannedRequest) -> dict[str, Any]:
 
 def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
     plan, free = planned.plan, planned.free
-    deadline = turn.at + plan.timeout
+    held_until = _held_until(turn, free)
+    deadline = (held_until or turn.at) + plan.timeout
+    if free.deadline is not None:
+        deadline = min(deadline, free.deadline)
     groups = set(plan.group_names)
     accepted = {
         "request_id": submit.request_id,
@@ -229,6 +234,8 @@ def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
         "warnings": list(submit.warnings),
         "retry_of": submit.retry_of,
     }
+    if held_until is not None:
+        accepted |= scheduled_fields(held_until)
     if submit.parent is not None:
         accepted["parent"] = submit.parent.model_dump(mode="json")
     if submit.forked_from is not None:
@@ -258,11 +265,17 @@ def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
     )
 
 
+def _held_until(turn: Turn, free: FreeFields) -> float | None:
+    """When a run starts that does not start at once."""
+    return free.not_before if free.not_before is not None and free.not_before > turn.at else None
+
+
 def _start(turn: Turn, submit: SubmitRun, planned: PlannedRequest, run: Run) -> None:
-    groups = turn.config.names.groups
-    turn.publish(groups, run.session_id, open_run(submit, planned, run, turn.config.limits))
-    for start in start_groups(run, planned):
-        turn.publish_encoded(groups, run.session_id, start)
+    held_until = _held_until(turn, planned.free)
+    if held_until is not None:
+        hold_start(turn, run, submit, held_until)
+    else:
+        open_session(turn, submit, planned, run)
     # Applied after the messages that open the run: the session's owner drops the pause of a run that is not
     # open.
     early_stop, early_pause = turn.partition.pop_early(submit.run_id)
@@ -270,9 +283,14 @@ def _start(turn: Turn, submit: SubmitRun, planned: PlannedRequest, run: Run) -> 
         pause(turn, run, early_pause)
     if turn.partition.early_signals.by_run:
         for signal in turn.partition.early_signals.pop(submit.run_id):
-            send_signal(turn, run, signal.name, signal.value, signal.signal_id)
+            if run.held is None:
+                send_signal(turn, run, signal.name, signal.value, signal.signal_id)
+            else:
+                keep_signal(run.held, signal)
     if early_stop is not None:
         stop(turn, run, "cancelled", early_stop)
+    elif run.deadline <= turn.at:
+        stop(turn, run, "timed_out")
 
 
 def _accept(turn: Turn, run_id: str, known: RunRecord, traceparent: str | None) -> None:
@@ -320,7 +338,9 @@ def _timer_due(turn: Turn, timer: TimerDue) -> None:
     due, now = run.due, min(timer.at, turn.at)
     if due > now:
         return
-    if run.stopping is None and run.phase is None:
+    if run.held is not None and run.held.until <= now:
+        begin(turn, run)
+    elif run.stopping is None and run.phase is None:
         stop(turn, run, "timed_out")
     else:
         end_overdue(turn, run)
@@ -401,6 +421,8 @@ def _unknown(turn: Turn, message: RunUnknown) -> None:
     if run is None:
         end_if_lost(turn, message.run_id)
         republish_end(turn, message.run_id)
+    elif run.held is not None:
+        turn.partition.drop("question about a run that has not started")
     else:
         check = CheckRun(run_id=run.run_id, admission=run.admission)
         turn.publish(turn.config.names.groups, run.session_id, check)

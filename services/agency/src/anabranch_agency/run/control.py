@@ -7,17 +7,12 @@ from typing import Any, Literal
 
 from anabranch.core.admissions import offset_of
 from anabranch.core.errors import Code, Problem
-from anabranch.core.json_documents import dumps
 from anabranch.core.names import run_id_for
 from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import (
     ControlRun,
     DecideApproval,
-    Json,
-    PauseRun,
     ReleaseHeld,
-    SignalRun,
     StopReason,
     StopRun,
     SubmitRun,
@@ -25,6 +20,8 @@ from anabranch.core.wire.messages import (
 from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.early_signals import MAX_BYTES, MAX_SIGNALS, early_signal
 from anabranch_agency.run.forks import Fork
+from anabranch_agency.run.forwarding import send_pause, send_signal
+from anabranch_agency.run.held_start import begin, keep_signal
 from anabranch_agency.run.state import Command, Run
 from anabranch_agency.run.turn import DeadLetterOriginal, Resubmit, Turn, refuse
 
@@ -51,13 +48,27 @@ def control_run(turn: Turn, control: ControlRun) -> None:
     elif control.action in ("cancel", "terminate"):
         stop(turn, run, "cancelled", command_of(turn, control))
     elif control.action == "signal":
-        send_signal(turn, run, control.name, control.value, control.command_id)
+        _signal(turn, run, control)
     elif control.action == "approve":
         _decide(turn, run, control)
     elif control.action == "redrive" or control.action == "dismiss":
         _release(turn, run, control, control.action)
     else:
         pause(turn, run, command_of(turn, control))
+
+
+def _signal(turn: Turn, run: Run, control: ControlRun) -> None:
+    if run.held is None:
+        send_signal(turn, run, control.name, control.value, control.command_id)
+        return
+    signal = early_signal(control.name, control.value, control.command_id, turn.position)
+    if not keep_signal(run.held, signal):
+        _refuse_signal(turn, control, f"run {run.run_id} has not started yet", run.tombstone.project)
+
+
+def _refuse_signal(turn: Turn, control: ControlRun, why: str, project: str) -> None:
+    reason = f"{why}, and has {MAX_SIGNALS} signals or {MAX_BYTES:,} bytes of them already: send the signal later"
+    turn.effects.append(DeadLetterOriginal(control.origin, str(Code.TOO_LARGE), reason, project))
 
 
 def command_of(turn: Turn, control: ControlRun) -> Command:
@@ -85,18 +96,7 @@ def _remember(turn: Turn, control: ControlRun) -> None:
         if turn.partition.early_signals.keep(control.run_id, signal):
             turn.store_early_signals(control.run_id)
         else:
-            reason = (
-                f"run {control.run_id} is not submitted yet, and has {MAX_SIGNALS} signals or {MAX_BYTES:,} bytes "
-                "of them already: send the signal after the request"
-            )
-            effect = DeadLetterOriginal(control.origin, str(Code.TOO_LARGE), reason, DEFAULT_PROJECT)
-            turn.effects.append(effect)
-
-
-def send_signal(turn: Turn, run: Run, name: str, value: Json, signal_id: str) -> None:
-    """Forward a signal to the session's owner, which gives it to a wait."""
-    message = SignalRun(run_id=run.run_id, name=name, signal_id=signal_id, admission=run.admission)
-    turn.publish_encoded(turn.config.names.groups, run.session_id, encode(message, [dumps(value)]))
+            _refuse_signal(turn, control, f"run {control.run_id} is not submitted yet", DEFAULT_PROJECT)
 
 
 def pause(turn: Turn, run: Run, command: Command) -> None:
@@ -105,9 +105,8 @@ def pause(turn: Turn, run: Run, command: Command) -> None:
     if run.paused != paused:
         run.paused = paused
         turn.event(run.run_id, run.tombstone, "run.paused" if paused else "run.resumed", **command.shown())
-    # By the cause, the session's owner drops a message that arrives after a later one.
-    message = PauseRun(run_id=run.run_id, paused=paused, cause=turn.offset, admission=run.admission)
-    turn.publish(turn.config.names.groups, run.session_id, message)
+    if run.held is None:
+        send_pause(turn, run)
 
 
 def _decide(turn: Turn, run: Run, control: ControlRun) -> None:
@@ -206,6 +205,8 @@ def stop(turn: Turn, run: Run, reason: StopReason, command: Command | None = Non
     """Ask the session's owner to stop the members of a run. The first reason is kept; only a `terminate` adds to
     an earlier stop."""
     terminates = command is not None and command.action == "terminate" and not run.terminated
+    if run.held is not None:
+        begin(turn, run)
     if run.stopping is None or terminates:
         run.terminated = terminates
         run.stopped_by = command or run.stopped_by

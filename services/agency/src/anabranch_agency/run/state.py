@@ -23,9 +23,10 @@ from anabranch.core.wire.messages import (
     Snapshot,
     Status,
     StopReason,
+    SubmitRun,
 )
 from anabranch.core.wire.run_record import RunRecord
-from anabranch_agency.run.early_signals import EarlySignals
+from anabranch_agency.run.early_signals import EarlySignal, EarlySignals
 from anabranch_agency.run.event_state import EventAddress
 
 MAX_REMEMBERED = 20_000
@@ -54,6 +55,16 @@ class Command:
     def shown(self) -> dict[str, str]:
         """Its fields in a lifecycle event: `by` and `reason` where they are given."""
         return {name: value for name, value in (("by", self.by), ("reason", self.reason)) if value}
+
+
+@dataclass(slots=True)
+class HeldStart:
+    """The start of a run that waits for its time. `until` is in seconds since the epoch."""
+
+    submit: SubmitRun
+    until: float
+    signals: dict[str, EarlySignal] = field(default_factory=dict)
+    """By their ids: the session's owner gets them once it has the run."""
 
 
 @dataclass(slots=True)
@@ -103,6 +114,8 @@ class Run:
     """Whether each compensation has completed; None if there was none, or it has not ended."""
     origin: str = ""
     """`topic/partition/offset` of the record on the requests topic."""
+    held: HeldStart | None = None
+    """Of a run that is admitted and has not started: the owner of its session does not know it yet."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
     """What the log has of the run: no part of its state."""
     session_id: str = field(init=False)
@@ -123,9 +136,9 @@ class Run:
     @property
     def due(self) -> float:
         """When the run is to be stopped; if it is being stopped, when it ends without its groups. Seconds since
-        the epoch."""
+        the epoch. Of a run that has not started, when it does."""
         if self.stopping is None and self.phase is None:
-            return self.deadline
+            return self.deadline if self.held is None else min(self.deadline, self.held.until)
         wait = ENDING_SECONDS if self.phases and not self.terminated else STOP_SECONDS
         return max(self.deadline, self.stopped_at, self.ends_by) + wait
 

@@ -60,6 +60,7 @@ def build_view(run: Document) -> RunView:
         definition=run.get("definition"),
         forked_from=run.get("forked_from"),
         costs=_costs(tasks),
+        not_before=run.get("not_before"),
         share=known_run_share(run["status"], _shares(groups), run.get("tasks_total")),
     )
 

@@ -44,7 +44,9 @@ class RunState:
         if entry.type == "run.accepted":
             project = str(entry.data.get("project") or DEFAULT_PROJECT)
             return replace(self, project=project, name=entry.data.get("name"), is_known=True)
-        if kind != "run" or action in ("paused", "resumed"):
+        if kind != "run" or action == "started":
+            return replace(self, status="running") if self.status in ("accepted", "scheduled") else self
+        if action in ("paused", "resumed"):
             return replace(self, status="running") if self.status == "accepted" else self
         return replace(self, status=action)
 

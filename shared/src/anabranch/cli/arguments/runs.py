@@ -20,6 +20,7 @@ class RunStatus(StrEnum):
     """Statuses of runs, as `--status` takes them."""
 
     ACCEPTED = "accepted"
+    SCHEDULED = "scheduled"
     RUNNING = "running"
     COMPENSATING = "compensating"
     COMPLETED = "completed"

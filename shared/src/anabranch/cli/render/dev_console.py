@@ -32,7 +32,13 @@ AGENTS = "anabranch.agent"
 MAX_FAILURES = 5
 """Failures of one run that are printed one by one."""
 _ENDS = {"run.completed", "run.failed", "run.cancelled", "run.timed_out"}
-_MESSAGES = {"run.paused": "paused", "run.resumed": "resumed", "run.compensating": "compensates"}
+_MESSAGES = {
+    "run.scheduled": "waits for its time",
+    "run.started": "starts now",
+    "run.paused": "paused",
+    "run.resumed": "resumed",
+    "run.compensating": "compensates",
+}
 _OF_A_LINE = frozenset({"run", "group", "task", "member", "attempt"})
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 

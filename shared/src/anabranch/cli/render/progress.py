@@ -13,6 +13,7 @@ from anabranch.cli.render.heat import Counted, Heat
 from anabranch.core.flow_texts import AWAITING, text_of_wait
 from anabranch.core.names import path_in_loops
 from anabranch.core.progress import run_share, task_share
+from anabranch.core.timestamps import utc_text
 from anabranch.core.waiting import decisions_wanted, reason
 from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
 
@@ -252,6 +253,7 @@ class RunProgress:
     began: float | None = None
     latest: float | None = None
     tasks_total: int | None = None
+    not_before: float | None = None
     _causes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -289,8 +291,10 @@ class RunProgress:
         self.latest = entry.time
         if entry.type.startswith("run."):
             kind = entry.type.removeprefix("run.")
-            self.status = "running" if kind in ("accepted", "resumed") else kind
+            self.status = "running" if kind in ("accepted", "resumed", "started") else kind
             self.tasks_total = entry.data.get("tasks") or self.tasks_total
+            if kind == "scheduled":
+                self.not_before = entry.data.get("not_before")
         elif entry.group is not None and entry.task is None:
             kind = entry.type.removeprefix("group.")
             self.group(entry.group).status = "running" if kind == "started" else kind
@@ -331,6 +335,8 @@ class RunProgress:
     def waits_for(self, unstarted: float | None) -> str | None:
         """The person, or the missing worker or agent that the run waits for; `unstarted` is how many seconds
         `is_unstarted` was true."""
+        if self.status == "scheduled" and self.not_before is not None:
+            return f"its start at {utc_text(self.not_before)}"
         if self.status not in ("submitted", "running", "compensating"):
             return None
         asked = [

@@ -159,6 +159,7 @@ STYLES = {
     "timed_out": "red",
     "running": "cyan",
     "accepted": "cyan",
+    "scheduled": "cyan",
     "compensating": "yellow",
     "cancelled": "yellow",
     "skipped": "yellow",

@@ -239,7 +239,7 @@ def _examined(
     visible = ContextView(context, graph.producers)
     members = forecast_all(graph, visible)
     semantic = _semantic_problems(groups, graph, members, visible, sent, environment)
-    errors = _first(chain(sent.errors, schema, semantic))
+    errors = _first(chain(sent.errors, schema, validation.times(request, sent.pointer), semantic))
     warnings = [*sent.warnings, *(() if errors else validation.warnings_of(graph, members, context))]
     plan = assemble(request, graph, members) if request and not errors else None
     without_value = unprovided(plan, graph, visible, sent.pointer) if plan else []

@@ -21,7 +21,7 @@ from anabranch.core.project import DEFAULT_PROJECT, project_problem
 from anabranch.core.request.admission import read_request
 from anabranch.core.request.document import Document
 from anabranch.core.request.envelope import json_pointer
-from anabranch.core.request.fields import Json, Key, Name, Project, SessionId, Timeout
+from anabranch.core.request.fields import Json, Key, Name, Project, SessionId, Timeout, Timestamp
 from anabranch.core.request.schema_errors import schema_problems
 
 MAX_DEFINITIONS = 10_000
@@ -42,6 +42,8 @@ class DefinitionRequest(Document):
     name: Name | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     timeout: Timeout | None = None
+    not_before: Timestamp | None = None
+    deadline: Timestamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +276,7 @@ def instance_of(definition: Definition, sent: DefinitionRequest) -> dict[str, An
     request["name"] = sent.name or definition.request.get("name") or definition.name
     request |= {
         name: value
-        for name in ("request_id", "session_id", "timeout")
+        for name in ("request_id", "session_id", "timeout", "not_before", "deadline")
         if (value := getattr(sent, name)) is not None
     }
     return request

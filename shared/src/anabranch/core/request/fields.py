@@ -23,6 +23,7 @@ from anabranch.core.json_documents import compact_size
 from anabranch.core.project import PATTERN, project_problem
 from anabranch.core.request.task_spelling import MISSING
 from anabranch.core.templates import as_text
+from anabranch.core.timestamps import parse_timestamp, utc_text
 
 Strategy = Literal["none", "immediate", "fixed", "exponential", "fibonacci"]
 ExpansionType = Literal["array", "matrix", "custom"]
@@ -111,6 +112,13 @@ def _check_timeout(value: object) -> float:
     if seconds == 0:
         raise _schema_error("must be longer than 0 seconds")
     return seconds
+
+
+def _check_timestamp(value: object) -> float:
+    try:
+        return parse_timestamp(value)
+    except ValueError as error:
+        raise _schema_error(str(error)) from error
 
 
 def _check_duration_or_template(value: object) -> float | str:
@@ -293,6 +301,17 @@ Timeout = Annotated[
     BeforeValidator(_check_timeout),
     PlainSerializer(_plain_number),
     WithJsonSchema(_DURATION_SCHEMA),
+]
+Timestamp = Annotated[
+    float,
+    BeforeValidator(_check_timestamp),
+    PlainSerializer(utc_text),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "minLength": 1}, {"type": "number", "minimum": 0}],
+            "description": "a time such as 2030-01-31T12:00:00Z (else in UTC), or seconds since 1970",
+        }
+    ),
 ]
 DurationOrTemplate = Annotated[
     float | str,

@@ -43,6 +43,7 @@ from anabranch.core.request.fields import (
     SessionId,
     Strategy,
     Timeout,
+    Timestamp,
     Tolerance,
 )
 from anabranch.core.request.flow import Branch, Loop, SubRun, Switch, Wait, refusal
@@ -50,7 +51,7 @@ from anabranch.core.request.lowering import is_spelled, lowered
 from anabranch.core.request.task_spelling import KINDS, MADE_UP, one_spelling
 from anabranch.core.request.task_spelling import split_optional as split_optional
 
-RESERVED_IN_REQUEST = frozenset({"priority", "deadline", "not_before"})
+RESERVED_IN_REQUEST = frozenset({"priority"})
 RESERVED_IN_TASK = frozenset({"pool"})
 
 DAY = 86_400.0
@@ -286,6 +287,10 @@ class Request(Document):
     context_policies: dict[Key, Policy] = Field(default_factory=dict)
     """How several values written to one key are merged. A key with a policy may have several producers."""
     timeout: Timeout = DAY
+    not_before: Timestamp | None = None
+    """The run is admitted at once, and starts at this time. Its ``timeout`` begins then."""
+    deadline: Timestamp | None = None
+    """The run times out at this time, or after its ``timeout`` if that is earlier."""
     task_groups: tuple[TaskGroup, ...] = Field(min_length=1)
     finally_: tuple[TaskSpec, ...] = Field(default=(), alias="finally")
     """Tasks that run once all others have ended, whatever happened."""

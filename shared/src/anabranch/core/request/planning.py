@@ -28,6 +28,7 @@ from anabranch.core.request.task_spelling import MADE_UP
 from anabranch.core.request.templates_of_task import templates_of
 from anabranch.core.request.validation import cycles, unknown_keys
 from anabranch.core.templates import RenderBudget, RenderedTooLarge, Scope, member_scope, placeholders, render
+from anabranch.core.timestamps import utc_text
 
 FINALLY_TIMEOUT = 300.0
 """Seconds that a task in ``finally`` may take, unless it says another number: nothing else stops it."""
@@ -88,6 +89,12 @@ class PlannedTask:
         }
 
 
+def _times_of(request: Request) -> dict[str, str]:
+    """When the run starts and ends at the latest, where the request says it."""
+    times = {"not_before": request.not_before, "deadline": request.deadline}
+    return {name: utc_text(at) for name, at in times.items() if at is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The tasks that would run, in declared order; ``levels`` has their labels by level."""
@@ -128,6 +135,7 @@ class Plan:
                 "executions": self.executions,
             },
             "bytes": document_bytes,
+            **_times_of(self.request),
             "levels": [list(level) for level in self.levels],
             "tasks": [
                 task.to_document()

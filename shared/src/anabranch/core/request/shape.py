@@ -4,7 +4,7 @@ Most requests of an installation repeat a few shapes: the same tasks with other 
 and other inputs. What was found about one request holds for each later one of its shape, so a service keeps it by
 the shape's digest. Not part of the shape are:
 
-- the ids, the name and the labels of the request (`FreeFields`);
+- the ids, the name, the labels and the times of the request (`FreeFields`);
 - the values of its context, but not their keys. A check that reads a value is noticed by `ContextView`, and its
   result must not be kept;
 - the templates of a task that have no placeholder, such as plain inputs. In the shape, each of them is a *gap*: a
@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 from pydantic import Field
 
-from anabranch.core.request.fields import Json, Key, Name, SessionId
+from anabranch.core.request.fields import Json, Key, Name, SessionId, Timestamp
 from anabranch.core.request.models import Document
 
 _PIECE_BYTES = 80
@@ -46,6 +46,8 @@ class FreeFields(Document):
     name: Name | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     context: dict[str, Json] = Field(default_factory=dict)
+    not_before: Timestamp | None = None
+    deadline: Timestamp | None = None
 
 
 _FREE = tuple(FreeFields.model_fields)

@@ -22,8 +22,10 @@ from anabranch.core.request.envelope import Path
 from anabranch.core.request.flow_links import ROOT
 from anabranch.core.request.graph import Graph
 from anabranch.core.request.member_counts import MemberForecast
+from anabranch.core.request.models import Request
 from anabranch.core.request.ordering import find_cycles
 from anabranch.core.request.outline import Declared, GroupOutline, TaskOutline
+from anabranch.core.timestamps import utc_text
 
 Pointer = Callable[[Path], str]
 
@@ -35,6 +37,18 @@ MAX_COMPARED = 500
 """Maximum length of a name for which a similar one is suggested: the search is quadratic in its length."""
 MAX_SUGGESTED = 50
 """Maximum number of errors of a kind that have a suggestion."""
+
+
+def times(request: Request | None, pointer: Pointer) -> Iterator[Problem]:
+    """The deadline of a valid request has to be after its start."""
+    if request is not None and is_past_deadline(request.not_before, request.deadline):
+        message = f"`deadline` ({utc_text(request.deadline or 0)}) is not after `not_before`"
+        yield Problem(Code.SCHEMA, pointer(("deadline",)), message, "give a later deadline")
+
+
+def is_past_deadline(not_before: float | None, deadline: float | None) -> bool:
+    """True if a run would time out before it starts."""
+    return deadline is not None and not_before is not None and deadline <= not_before
 
 
 def duplicate_names(groups: Sequence[GroupOutline], pointer: Pointer) -> Iterator[Problem]:

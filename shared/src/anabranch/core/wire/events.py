@@ -22,6 +22,8 @@ Source = Literal["runs", "groups"]
 
 EVENT_TYPES = (
     "run.accepted",
+    "run.scheduled",
+    "run.started",
     "run.paused",
     "run.resumed",
     "run.compensating",

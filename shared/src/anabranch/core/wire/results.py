@@ -18,7 +18,7 @@ from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.messages import Counts, DefinitionRef, Failure, ParentLink, SkippedTask
 
 FinalStatus = Literal["completed", "failed", "cancelled", "timed_out"]
-RunStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", "rejected"]
+RunStatus = Literal["scheduled", "running", "completed", "failed", "cancelled", "timed_out", "rejected"]
 
 
 class ResultBody(BaseModel):
@@ -43,7 +43,8 @@ class RunAccepted(ResultBody):
 
     kind: ClassVar[str] = "run.accepted"
 
-    status: Literal["running"] = "running"
+    status: Literal["running", "scheduled"] = "running"
+    """``scheduled`` until the time in ``not_before``."""
     project: str = DEFAULT_PROJECT
     name: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
@@ -54,6 +55,8 @@ class RunAccepted(ResultBody):
     task_groups: int
     tasks: int
     warnings: tuple[str, ...] = ()
+    not_before: str | None = None
+    """RFC 3339, UTC: when a scheduled run starts."""
     retry_of: str | None = None
     """Run id of the run whose results this one takes over."""
     parent: ParentLink | None = None
@@ -115,7 +118,7 @@ def _without_absent(document: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None or name not in _OF_SOME_RUNS}
 
 
-_OF_SOME_RUNS = ("parent", "definition", "compensation", "forked_from")
+_OF_SOME_RUNS = ("not_before", "parent", "definition", "compensation", "forked_from")
 _OF_POLICIES = ("policy", "writers")
 
 

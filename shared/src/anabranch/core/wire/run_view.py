@@ -15,6 +15,7 @@ from typing import Any
 
 from anabranch.core.names import path_in_loops
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.timestamps import parse_timestamp
 from anabranch.core.wire.run_record import RunRecord
 
 
@@ -196,7 +197,8 @@ class RunView:
     """A run.
 
     Attributes:
-        status: `accepted`, `running`, `compensating`, `completed`, `failed`, `cancelled` or `timed_out`.
+        status: `accepted`, `scheduled`, `running`, `compensating`, `completed`, `failed`, `cancelled` or
+            `timed_out`.
         request_id: None if not even the acceptance of the run is known here yet.
         last_fact_at: the time of the latest event.
         paused_by: `{"by", "reason", "at"}` of the command that paused the run; None unless it is paused.
@@ -218,6 +220,7 @@ class RunView:
         definition: the definition that the run was admitted with: `{"name", "version", "hash"}`.
         forked_from: the run id of the run that this one is a fork of.
         costs: the sum of the `costs` of its tasks; of a run that has no view of its own, as in its final record.
+        not_before: when a scheduled run starts, in seconds since the epoch; None for others.
         extra: fields that this release does not know.
     """
 
@@ -252,6 +255,7 @@ class RunView:
     definition: dict[str, Any] | None = None
     forked_from: str | None = None
     costs: dict[str, Any] | None = None
+    not_before: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -352,6 +356,7 @@ class RunView:
             definition=get("definition"),
             forked_from=get("forked_from"),
             costs=get("costs"),
+            not_before=get("not_before"),
             extra={name: value for name, value in document.items() if name not in _KNOWN},
         )
 
@@ -366,7 +371,7 @@ class RunView:
             session_id=record.session_id,
             name=record.name,
             labels=record.accepted.get("labels") or {},
-            status=final.get("status", "accepted"),
+            status=final.get("status") or _open_status(record),
             submitted_at=record.accepted_at,
             ended_at=record.ended_at,
             last_fact_at=record.ended_at or record.accepted_at,
@@ -382,7 +387,17 @@ class RunView:
             definition=record.accepted.get("definition"),
             forked_from=record.accepted.get("forked_from"),
             costs=final.get("costs"),
+            not_before=_not_before(record),
         )
+
+
+def _open_status(record: RunRecord) -> str:
+    return "scheduled" if record.accepted.get("status") == "scheduled" else "accepted"
+
+
+def _not_before(record: RunRecord) -> float | None:
+    found = record.accepted.get("not_before")
+    return None if found is None else parse_timestamp(found)
 
 
 _ORIGIN = ("parent", "children", "child_count", "definition", "forked_from")
@@ -392,5 +407,5 @@ def _without_time(command: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if command is None else {name: command.get(name) for name in ("action", "by", "reason")}
 
 
-_OPTIONAL = ("executions", "duration_seconds", "alive", "paused_by", "stopped_by", "costs", *_ORIGIN)
+_OPTIONAL = ("executions", "not_before", "duration_seconds", "alive", "paused_by", "stopped_by", "costs", *_ORIGIN)
 _KNOWN = frozenset(each.name for each in fields(RunView)) - {"extra"}

@@ -181,6 +181,12 @@ class _Examination:
         from anabranch_taskgroup.session.pending import may_begin_later, producers_of, waits_of
 
         assert replay.run is not None
+        if replay.run.held is not None:
+            entry = Missing(
+                Fact.WAITS_FOR_TIME, since=answer.last_at, until=replay.run.held.until, detail="its start"
+            )
+            answer.missing = [*self._partition_problems(runs), _in_partition(entry, runs)]
+            return
         groups = await self._place(self._names.taskgroup_groups, self._names.groups, replay.run.session_id)
         session = await self._replay_session(groups)
         groups = replace(groups, oldest_waiting=session.oldest_waiting)

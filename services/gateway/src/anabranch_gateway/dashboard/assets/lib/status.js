@@ -23,6 +23,7 @@ const DOTTED = "M8 5.5a2.5 2.5 0 1 0 0 5a2.5 2.5 0 1 0 0-5ZM8 1.75a6.25 6.25 0 1
 const APPEARANCES = {
   waiting: appearance("Waiting", "idle", HOLLOW, true),
   accepted: appearance("Accepted", "idle", DOTTED, true),
+  scheduled: appearance("Scheduled", "idle", CLOCK, true),
   awaiting: appearance("Awaiting", "held", HOURGLASS, true),
   queued: appearance("Queued", "idle", DOTTED, true),
   running: appearance("Running", "running", HALF, true),
@@ -51,7 +52,7 @@ export function appearanceOf(status) {
 /** All tones. */
 export const TONES = ["idle", "running", "held", "good", "bad", "stopped", "late"];
 
-export const RUN_STATUSES = ["accepted", "running", "compensating", "completed", "failed", "cancelled", "timed_out"];
+export const RUN_STATUSES = ["accepted", "scheduled", "running", "compensating", "completed", "failed", "cancelled", "timed_out"];
 
 /** True if a run with this status may still change. @param {string | null | undefined} status */
 export const isOpen = (status) => appearanceOf(status).open;
