@@ -13,6 +13,8 @@ from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.event_mutations import BROKEN as BROKEN_EVENTS
 from anabranch.testing.simulator.event_waits import EVENTS_FROM
+from anabranch.testing.simulator.limit_mutations import BROKEN as BROKEN_LIMITS
+from anabranch.testing.simulator.limited import LIMITS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
@@ -36,6 +38,7 @@ BEGIN = {
     **dict.fromkeys(BROKEN_EVENTS, EVENTS_FROM),
     **dict.fromkeys(BROKEN_BRANCHES, BRANCHES_FROM),
     **dict.fromkeys(BROKEN_CHILDREN, CHILDREN_FROM),
+    **dict.fromkeys(BROKEN_LIMITS, LIMITS_FROM),
     "iteration-again": LOOPS_FROM,
     "iteration-values": LOOPS_FROM,
     "iteration-chunks": LOOPS_FROM,

@@ -16,6 +16,7 @@ from anabranch.testing.simulator.children import CHILDREN_FROM
 from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.event_waits import EVENTS_FROM
+from anabranch.testing.simulator.limited import LIMITS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.sharing import SHARED_FROM
@@ -110,6 +111,7 @@ def _no_collections() -> Iterator[None]:
         CHILDREN_FROM,
         LOOPS_FROM,
         EVENTS_FROM,
+        LIMITS_FROM,
     ],
 )
 def test_every_promise_is_kept_under_every_fault(first: int) -> None:

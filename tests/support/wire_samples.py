@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from anabranch.core.request.limits import Concurrency, RateLimit
 from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
 from anabranch.core.wire import messages as m
 from anabranch.core.wire.task_order import BranchOrder, UndoneTask
@@ -20,6 +21,9 @@ MEMBER: Mapping[str, Any] = {**PLACE, "index": 4, "iteration": (2, 0), "attempt"
 LINK = m.ParentLink(**MEMBER, session_id=SESSION, depth=3)
 ADDRESS = "event:0e1b6d3e2a2f4a5d9c8b7a6f5e4d3c2b"
 WAITER = m.EventWaiter(**PLACE, session_id=SESSION, iteration=(2, 0), admission=4)
+
+LIMIT = "limit:0e1b6d3e2a2f4a5d9c8b7a6f5e4d3c2b"
+HOLDER = m.GrantHolder(**PLACE, session_id=SESSION, iteration=(2, 0), admission=4)
 
 Sample = tuple[m.Message, tuple[bytes, ...]]
 
@@ -56,6 +60,8 @@ ORDER = m.TaskOrder(
     retriers=(RetryPolicy(strategy="fixed", errors=("TimeoutError",)),),
     compensate=Compensation(agent="unfetch", inputs={"url": "{page.url}"}),
     undoes=UndoneTask(group="fetch", task="page ü", inputs={"page": "{page}"}),
+    concurrency=Concurrency(key="db-{page.host}", limit=3, on_full="reject"),
+    rate_limit=RateLimit(key="http", limit=10, per="1m", burst=2),
 )
 
 SAMPLES: Mapping[type[m.Message], Sample] = {
@@ -315,6 +321,41 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         ),
         (b'{"amount": 12}',),
     ),
+    m.WantGrant: (
+        m.WantGrant(
+            run_id=LIMIT,
+            rule=m.LimitRule(
+                kind="rate", project="shop", name="http", limit=10, per=60.0, burst=2, on_full="reject"
+            ),
+            holder=HOLDER,
+            number=7,
+            amount=12,
+            since=AT,
+            level=4,
+            held=3,
+        ),
+        (),
+    ),
+    m.ReturnGrant: (m.ReturnGrant(run_id=LIMIT, holder=HOLDER, number=7, left=2), ()),
+    m.GrantAnswer: (
+        m.GrantAnswer(
+            **PLACE,
+            iteration=(2, 0),
+            admission=4,
+            session_id=SESSION,
+            address=LIMIT,
+            kind="concurrency",
+            number=7,
+            amount=3,
+            verdict="refused",
+            because="the key is full",
+        ),
+        (),
+    ),
+    m.CheckGrant: (
+        m.CheckGrant(**PLACE, iteration=(2, 0), admission=4, session_id=SESSION, address=LIMIT, numbers=(7, 8)),
+        (),
+    ),
     m.DecideApproval: (
         m.DecideApproval(
             **PLACE,
@@ -431,6 +472,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             deadline=AT,
             claim_ttl=30.0,
             mode="careful",
+            limited=True,
             iteration=(2, 0),
         ),
         (b"", b'{"page":[1,2]}'),

@@ -141,6 +141,8 @@ def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
         m.OpenEventWait,
         m.CloseEventWait,
         m.AnswerEvent,
+        m.WantGrant,
+        m.ReturnGrant,
     } | both
     return [codec for codec, here in ((RUNS, cls in on_runs), (GROUPS, cls not in on_runs - both)) if here]
 

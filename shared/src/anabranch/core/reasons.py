@@ -36,6 +36,7 @@ class Fact(StrEnum):
     CLAIMED = "claimed"
     WAITS_FOR_RETRY = "waits_for_retry"
     WAITS_FOR_ROOM = "waits_for_room"
+    WAITS_FOR_LIMIT = "waits_for_limit"
     WAITS_FOR_EXTERNAL_KEY = "waits_for_external_key"
     WAITS_FOR_RUN = "waits_for_run"
     WAITS_FOR_KEY = "waits_for_key"
@@ -105,6 +106,10 @@ MEANINGS: Mapping[Fact, Meaning] = {
     Fact.WAITS_FOR_ROOM: Meaning(
         "the task's max_concurrency, or the limit of open offers, is reached",
         "wait until earlier members have ended, or raise max_concurrency",
+    ),
+    Fact.WAITS_FOR_LIMIT: Meaning(
+        "a limit that runs share has no room for the members yet",
+        "wait, or raise the limit; see who holds it and who waits with: anabranch limits",
     ),
     Fact.WAITS_FOR_EXTERNAL_KEY: Meaning(
         "an external system has to SET the key in Redis, and has not done so",

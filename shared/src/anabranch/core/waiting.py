@@ -24,6 +24,12 @@ def lacks_agent(agent: str) -> str:
     return f"no live worker has {agent_label(agent)}"
 
 
+def waits_for_limit(kind: str, name: str) -> str:
+    """The limit that members wait for."""
+    what = "the rate" if kind == "rate" else "the concurrency key"
+    return f"{what} {name!r}"
+
+
 UNSTARTED = "no TaskGroup service has started it: check that one runs (anabranch taskgroup)"
 
 

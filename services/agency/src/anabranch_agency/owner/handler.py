@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.admissions import log_position
+from anabranch.core.limit_addresses import PREFIX
 from anabranch.core.snapshots import PartitionTrail
 from anabranch.core.wire.codec import RUNS, Undecodable, encode
 from anabranch.core.wire.events import EventBatch
@@ -49,6 +50,9 @@ from anabranch_agency.run.turn import (
 )
 
 log = logging.getLogger(__name__)
+
+LIMIT_PREFIX = PREFIX.encode()
+"""How the key of each record about a limit begins: nothing of it is in the store."""
 
 
 class RunsHandler:
@@ -95,6 +99,8 @@ class RunsHandler:
                 continue
             if record.key.startswith(ADDRESS_PREFIX):
                 published.append(record)
+                continue
+            if record.key.startswith(LIMIT_PREFIX):
                 continue
             run_id = record.key.decode("utf-8", "replace")
             if run_id not in state.runs and (run_id not in state.tombstones or state.is_unverified(run_id)):

@@ -54,9 +54,11 @@ from anabranch_agency.run.final import MAX_SKIPPED, ORIGIN
 from anabranch_agency.run.forwarding import send_signal
 from anabranch_agency.run.held_start import begin, hold_start, keep_signal, open_session, scheduled_fields
 from anabranch_agency.run.known_plans import PlannedRequest
+from anabranch_agency.run.limit_state import LimitAddress
+from anabranch_agency.run.limits import LIMIT_MESSAGES, decide_limit, limit_due, restore_limit
 from anabranch_agency.run.phases import begin_phase, note_compensation
 from anabranch_agency.run.snapshots import STATE_VERSION
-from anabranch_agency.run.state import PartitionState, Run, RunState
+from anabranch_agency.run.state import Address, PartitionState, Run, RunState
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
 
 
@@ -78,10 +80,12 @@ def decide_delivered(config: DecisionConfig, partition: PartitionState, delivery
         handler(turn, message)
     elif isinstance(message, Snapshot):
         _take_snapshot(turn, message, delivery.segments)
+    elif type(message) in LIMIT_MESSAGES:
+        decide_limit(turn, delivery)
     else:
         decide_event(turn, delivery)
     run_id = getattr(message, "run_id", "")
-    run = partition.runs.get(run_id) or partition.addresses.get(run_id)
+    run = partition.runs.get(run_id) or partition.addresses.get(run_id) or partition.limits.get(run_id)
     if run is not None:
         run.trail.last = delivery.offset
         if type(message) not in _CHANGELESS:
@@ -109,9 +113,12 @@ def _take_snapshot(turn: Turn, message: Snapshot, segments: tuple[bytes, ...]) -
         trail.snapshotted(run, message, turn.at, size, partition.opened)
 
 
-def _restore(turn: Turn, message: Snapshot, state: RunState | EventAddress, size: int) -> None:
+def _restore(turn: Turn, message: Snapshot, state: RunState | Address, size: int) -> None:
     if isinstance(state, EventAddress):
         restore_address(turn, message, state, size)
+        return
+    if isinstance(state, LimitAddress):
+        restore_limit(turn, message, state, size)
         return
     turn.partition.restore(state, message, turn.at, size)
     run = state.run
@@ -328,11 +335,7 @@ def _control(turn: Turn, control: ControlRun) -> None:
 def _timer_due(turn: Turn, timer: TimerDue) -> None:
     run = turn.partition.runs.get(timer.run_id)
     if run is None:
-        address = turn.partition.addresses.get(timer.run_id)
-        if address is None:
-            end_if_lost(turn, timer.run_id)
-        else:
-            address_due(turn, address, min(timer.at, turn.at))
+        _address_due(turn, timer)
         return
     # The broker's clock decides where it is behind that of the owner, which then appends the timer again.
     due, now = run.due, min(timer.at, turn.at)
@@ -344,6 +347,16 @@ def _timer_due(turn: Turn, timer: TimerDue) -> None:
         stop(turn, run, "timed_out")
     else:
         end_overdue(turn, run)
+
+
+def _address_due(turn: Turn, timer: TimerDue) -> None:
+    now = min(timer.at, turn.at)
+    if (address := turn.partition.addresses.get(timer.run_id)) is not None:
+        address_due(turn, address, now)
+    elif (limit := turn.partition.limits.get(timer.run_id)) is not None:
+        limit_due(turn, limit, now)
+    else:
+        end_if_lost(turn, timer.run_id)
 
 
 # --- the join ------------------------------------------------------------------------------------

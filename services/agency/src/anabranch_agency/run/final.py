@@ -46,12 +46,15 @@ class StoredValue:
 
 def final_status(run: Run) -> str:
     """The status of an ended run. A stop counts only if it stopped a group; else a group that failed or timed out
-    makes the run fail."""
+    makes the run fail. Without a stop, a group is cancelled only if another run took the key of one of its
+    tasks."""
     if run.fault:
         return "failed"
     if run.stopping is not None and run.statuses & {"cancelled", "timed_out"}:
         return run.stopping
-    return "completed" if run.statuses <= {"completed"} else "failed"
+    if run.statuses <= {"completed"}:
+        return "completed"
+    return "cancelled" if run.statuses <= {"completed", "cancelled"} else "failed"
 
 
 def final_body(

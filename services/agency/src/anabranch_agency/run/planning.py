@@ -194,6 +194,8 @@ def order_of(task: PlannedTask, numbers: Numbers) -> TaskOrder:
         tolerated_failures=spec.tolerated_failures,
         on_failure=spec.on_failure,
         max_concurrency=spec.max_concurrency,
+        concurrency=spec.concurrency,
+        rate_limit=spec.rate_limit,
         announces=task.announces,
         loop_names=task.loop_names,
     )

@@ -13,26 +13,31 @@ from collections.abc import Sequence
 import orjson
 
 from anabranch.core.event_addresses import is_event_address
+from anabranch.core.limit_addresses import is_limit_address
 from anabranch.core.snapshots import read_snapshot, snapshot_message
 from anabranch.core.state_codec import StateCodec
 from anabranch.core.wire.messages import Snapshot
 from anabranch_agency.run.event_state import EventAddress
-from anabranch_agency.run.state import PartitionState, Run, RunState
+from anabranch_agency.run.limit_state import LimitAddress
+from anabranch_agency.run.state import Address, PartitionState, Run, RunState
 
 STATE_VERSION = 1
 CODEC: StateCodec[RunState] = StateCodec(RunState, skipped=frozenset(((Run, "trail"),)))
 _NO_STATE = frozenset((EventAddress, name) for name in ("trail", "numbers", "cursors"))
 ADDRESSES: StateCodec[EventAddress] = StateCodec(EventAddress, skipped=_NO_STATE)
+LIMITS: StateCodec[LimitAddress] = StateCodec(LimitAddress, skipped=frozenset(((LimitAddress, "trail"),)))
 
 
-def snapshot_of(partition: PartitionState, run: Run | EventAddress) -> tuple[Snapshot, list[bytes]]:
-    """The snapshot of an open run, or of an address of events, with its payload, after all records that the
-    partition's state has."""
+def snapshot_of(partition: PartitionState, run: Run | Address) -> tuple[Snapshot, list[bytes]]:
+    """The snapshot of an open run, or of an address of events or of a limit, with its payload, after all records
+    that the partition's state has."""
     message = snapshot_message(
         run, generation=partition.generation, upto=partition.trail.position, version=STATE_VERSION
     )
     if isinstance(run, EventAddress):
         return message, encode_address(run)
+    if isinstance(run, LimitAddress):
+        return message, encode_limit(run)
     return message, encode_run(RunState(run, dict(partition.observed.get(run.run_id, {}))))
 
 
@@ -48,12 +53,20 @@ def encode_address(address: EventAddress) -> list[bytes]:
     return [orjson.dumps(document), *blobs]
 
 
-def decode_run(snapshot: Snapshot, payload: Sequence[bytes]) -> RunState | EventAddress:
-    """The run, or the address of events, in a snapshot.
+def encode_limit(address: LimitAddress) -> list[bytes]:
+    """The payload of a snapshot of a limit."""
+    document, blobs = LIMITS.write(address)
+    return [orjson.dumps(document), *blobs]
+
+
+def decode_run(snapshot: Snapshot, payload: Sequence[bytes]) -> RunState | Address:
+    """The run, or the address, in a snapshot.
 
     Raises:
         SnapshotUnreadable: the snapshot is of a later release, or damaged.
     """
     if is_event_address(snapshot.run_id):
         return read_snapshot(snapshot, payload, of="address", version=STATE_VERSION, read=ADDRESSES.read)
+    if is_limit_address(snapshot.run_id):
+        return read_snapshot(snapshot, payload, of="limit", version=STATE_VERSION, read=LIMITS.read)
     return read_snapshot(snapshot, payload, of="run", version=STATE_VERSION, read=CODEC.read)

@@ -28,6 +28,9 @@ from anabranch.core.wire.messages import (
 from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.early_signals import EarlySignal, EarlySignals
 from anabranch_agency.run.event_state import EventAddress
+from anabranch_agency.run.limit_state import LimitAddress
+
+Address = EventAddress | LimitAddress
 
 MAX_REMEMBERED = 20_000
 SPARE_DEADLINES = 64
@@ -165,6 +168,8 @@ class PartitionState:
     runs: dict[str, Run] = field(default_factory=dict)
     addresses: dict[str, EventAddress] = field(default_factory=dict)
     """The events and waits for them, by address."""
+    limits: dict[str, LimitAddress] = field(default_factory=dict)
+    """The limits that runs share, by address."""
     known_events: OrderedDict[tuple[str, str], tuple[int, float]] = field(default_factory=OrderedDict)
     """By address and id of an event: position of its first publication, and the time in seconds since the epoch.
     The store has all of them."""
@@ -207,10 +212,11 @@ class PartitionState:
                 del self.runs[run.run_id]
                 self.dropped_at_rebuild.add(run.run_id)
                 self.drop("run that had ended, admitted by a repetition")
-        for address in list(self.addresses.values()):
+        addresses: list[Address] = [*self.addresses.values(), *self.limits.values()]
+        for address in addresses:
             if address.trail.pin < open_from:
                 self.close_address(address)
-                self.drop("events of an address that had none by the commit")
+                self.drop("address that had nothing by the commit")
 
     def is_unverified(self, run_id: str) -> bool:
         """True if a rebuild has read the record of a run that is not open, and the log was not asked since."""
@@ -254,31 +260,40 @@ class PartitionState:
         self.ended_unrecorded.pop(run.run_id, None)
         self.trail.opened(run, pin, at, self.opened)
         self.arm(run)
-        if len(self.deadlines) > SPARE_DEADLINES + 4 * (len(self.runs) + len(self.addresses)):
+        if len(self.deadlines) > SPARE_DEADLINES + 4 * len(self.opened):
             opened = self.opened
             self.deadlines = [entry for entry in self.deadlines if entry[1] in opened]
             heapify(self.deadlines)
 
     @property
     def opened(self) -> MutableMapping[str, Any]:
-        """What a replay restores: the open runs, and the addresses of events."""
-        return ChainMap(self.addresses, self.runs) if self.addresses else self.runs
+        """What a replay restores: the open runs, and the addresses of events and of limits."""
+        if not self.addresses and not self.limits:
+            return self.runs
+        return ChainMap[str, Any](self.addresses, self.limits, self.runs)
 
-    # --- events ------------------------------------------------------------------------------------------
+    # --- addresses ---------------------------------------------------------------------------------------
 
-    def open_address(self, address: EventAddress, pin: int, at: float) -> None:
+    def open_address(self, address: Address, pin: int, at: float) -> None:
         """Add an address, which a replay from offset `pin` restores. `at` is the timestamp of the record that
         opened it, or of its snapshot."""
-        self.addresses[address.run_id] = address
+        if isinstance(address, EventAddress):
+            self.addresses[address.run_id] = address
+        else:
+            self.limits[address.run_id] = address
         self.trail.opened(address, pin, at, self.opened)
 
-    def close_address(self, address: EventAddress) -> None:
-        """Drop an address that has neither events nor waits."""
+    def close_address(self, address: Address) -> None:
+        """Drop an address that has nothing."""
         self.addresses.pop(address.run_id, None)
+        self.limits.pop(address.run_id, None)
 
-    def arm_address(self, address: EventAddress, at: float, *, again: bool = False) -> None:
-        """Have the owner look at an address at a time, at which something expires. A later time counts only
-        `again`, after a look."""
+    def limit(self, address: str) -> LimitAddress | None:
+        """The limit with an address; None if nothing holds it or waits for it."""
+        return self.limits.get(address)
+
+    def arm_address(self, address: Address, at: float, *, again: bool = False) -> None:
+        """Have the owner look at an address at a time. A later time counts only `again`, after a look."""
         if at < address.due or again:
             address.due = at
             heappush(self.deadlines, (at, address.run_id))
@@ -365,7 +380,7 @@ class PartitionState:
         """When the next run (see `Run.due`) or address is due, in seconds since the epoch."""
         while self.deadlines:
             due, run_id = self.deadlines[0]
-            run = self.runs.get(run_id) or self.addresses.get(run_id)
+            run = self.runs.get(run_id) or self.addresses.get(run_id) or self.limits.get(run_id)
             if run is not None and due == run.due:
                 return due
             # A stale entry: the run has ended, or was scheduled again with a later due time.

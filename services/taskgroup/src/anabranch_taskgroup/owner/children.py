@@ -22,10 +22,10 @@ from anabranch.ports import Outgoing
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.runtime.reading import values
+from anabranch_taskgroup.session.arrays import array_paths, arrays_of
 from anabranch_taskgroup.session.children import child_id, command_of, link_of
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
-from anabranch_taskgroup.session.steps.expansion import array_paths, arrays_of
 from anabranch_taskgroup.session.steps.sub_run import items_in
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import AskChildren, StartChild, TakeChild

@@ -24,12 +24,12 @@ from anabranch.ports import Clock, StateStore, Telemetry, Write
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.owner.undo_slices import undo_slices
+from anabranch_taskgroup.session.arrays import arrays_of
 from anabranch_taskgroup.session.chunks import concurrency_limit
 from anabranch_taskgroup.session.expiry import document_key
 from anabranch_taskgroup.session.loop_values import names_of_loops
 from anabranch_taskgroup.session.phase_values import names_of_phase
 from anabranch_taskgroup.session.state import Group, Run, Value
-from anabranch_taskgroup.session.steps.expansion import arrays_of
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig
 from anabranch_taskgroup.session.undone_values import results_of_only_member
@@ -141,13 +141,14 @@ class Offers:
             attempts=dict(chunk.attempts),
             retrier_attempts=_retrier_attempts(task, chunk) if task.retrier_attempts else {},
             expanded=task.order.expansion is not None,
-            concurrency=None if concurrency_limit(group, task) is None else chunk.charge,
+            concurrency=None if _is_unlimited(group, task) else chunk.charge,
             document_key=document_key,
             items_key=items_key,
             deadline=deadline,
             mode=chunk.mode,
             claim_ttl=self._ttl(run),
             iteration=task.iteration,
+            limited=task.limits is not None,
         )
 
     async def _store_large_items(
@@ -257,6 +258,13 @@ class Offers:
             project=run.project,
             **(_names_besides(run, task) if order.loop_names or run.outcome is not None else {}),
         )
+
+
+def _is_unlimited(group: Group, task: Task) -> bool:
+    """True if all members of a chunk may run at once."""
+    if task.limits is not None and task.order.concurrency is not None:
+        return False
+    return concurrency_limit(group, task) is None
 
 
 def _retrier_attempts(task: Task, chunk: Chunk) -> dict[int, tuple[int, ...]]:

@@ -30,6 +30,7 @@ from anabranch_taskgroup.owner.wait_rendering import Page, refusal, rendered_pag
 from anabranch_taskgroup.session.conditions import Judgement
 from anabranch_taskgroup.session.context_merge import pending_reductions
 from anabranch_taskgroup.session.event_waits import registrations
+from anabranch_taskgroup.session.limits import repetitions
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
@@ -49,6 +50,7 @@ from anabranch_taskgroup.session.turn import (
     RegisterWaits,
     RenderWaits,
     ReofferUnclaimed,
+    RepeatWishes,
     StartChild,
     TakeChild,
     Unwatch,
@@ -92,6 +94,7 @@ class Performers:
             CountArrays: self._count_arrays,
             RenderWaits: self._render_waits,
             RegisterWaits: self._register_waits,
+            RepeatWishes: self._repeat_wishes,
             JudgeConditions: self._judge_conditions,
             ReadItems: self._read_items,
             ReduceKey: self._reduce_keys,
@@ -209,6 +212,16 @@ class Performers:
             task = run.task(effect.group, effect.task) if run else None
             if run is not None and task is not None and not task.is_over:
                 for message in registrations(run, task, effect.start, effect.stop):
+                    records.append(Outgoing(self._names.runs, message.run_id, encode(message)))
+        await self._resources.log.publish(records)
+
+    async def _repeat_wishes(self, state: PartitionState, effects: Sequence[RepeatWishes]) -> None:
+        records = []
+        for effect in effects:
+            run = state.runs.get(effect.run_id)
+            task = run.task(effect.group, effect.task) if run else None
+            if run is not None and task is not None and not task.is_over:
+                for message in repetitions(run, task):
                     records.append(Outgoing(self._names.runs, message.run_id, encode(message)))
         await self._resources.log.publish(records)
 

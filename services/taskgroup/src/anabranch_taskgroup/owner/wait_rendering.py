@@ -13,9 +13,9 @@ from anabranch.core.waits.rendering import RenderedWait
 from anabranch.core.wire.messages import WaitsRendered
 from anabranch.ports import StateStore
 from anabranch.runtime.reading import values
+from anabranch_taskgroup.session.arrays import arrays_of
 from anabranch_taskgroup.session.conditions import condition_values
 from anabranch_taskgroup.session.state import Run
-from anabranch_taskgroup.session.steps.expansion import arrays_of
 from anabranch_taskgroup.session.steps.wait_opening import MAX_IN_TURN, renderer_of
 from anabranch_taskgroup.session.task_state import Task
 

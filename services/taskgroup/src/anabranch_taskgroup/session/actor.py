@@ -14,11 +14,13 @@ from anabranch.core.admissions import first_fence
 from anabranch.core.names import outcome_name
 from anabranch.core.wire.delivered_message import DeliveredMessage as DeliveredMessage
 from anabranch.core.wire.messages import (
+    CheckGrant,
     CheckRun,
     ClaimPartition,
     DecideApproval,
     DeliverEvent,
     Fragment,
+    GrantAnswer,
     KeyReduced,
     Message,
     Nudge,
@@ -73,6 +75,7 @@ from anabranch_taskgroup.session.state import Group, MergedKey, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.steps.kind import Step
 from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
+from anabranch_taskgroup.session.steps.task_grants import check_grant, receive_grant
 from anabranch_taskgroup.session.steps.wait_approvals import decide_approval
 from anabranch_taskgroup.session.steps.wait_conditions import note_changes_of_session
 from anabranch_taskgroup.session.steps.wait_events import receive_event
@@ -437,6 +440,8 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     SignalRun: receive,
     DecideApproval: decide_approval,
     DeliverEvent: receive_event,
+    GrantAnswer: receive_grant,
+    CheckGrant: check_grant,
     RunTaken: _run_taken,
     TaskTaken: _task_taken,
     ValueFound: _value_found,

@@ -12,6 +12,7 @@ from heapq import heappop
 from anabranch.core.ranges import single_range
 from anabranch.core.wire.messages import Mode
 from anabranch_taskgroup.session.children import start_children
+from anabranch_taskgroup.session.limits import schedule_limited
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Chunk, Task
@@ -37,6 +38,9 @@ def schedule(turn: Turn, run: Run, group: Group, task: Task) -> None:
     """Offer as many chunks of a task as its window and the limits allow. A step with sub-runs starts these."""
     if task.children is not None:
         start_children(turn, run, task, _free_members(group, task))
+        return
+    if task.limits is not None:
+        schedule_limited(turn, run, task, lambda: _chunk_if_any(turn, run, group, task))
         return
     while task.cursor < task.total or task.requeued:
         chunk = _next_chunk(turn, run, group, task)
@@ -67,6 +71,10 @@ def chunk_size(
         wanted = min(wanted, int(config.chunk_bytes / member_bytes))
     # Rounded up, and by integers: each owner has to cut the same chunks.
     return max(1, min(wanted, -(-left // TAIL_SHARE)))
+
+
+def _chunk_if_any(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
+    return _next_chunk(turn, run, group, task) if task.cursor < task.total or task.requeued else None
 
 
 def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:

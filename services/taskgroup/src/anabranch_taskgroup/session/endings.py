@@ -14,6 +14,7 @@ from anabranch_taskgroup.session.event_waits import stop_waiting
 from anabranch_taskgroup.session.failures import error_value, task_failure
 from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import scope_of, set_key
+from anabranch_taskgroup.session.limit_returns import return_all
 from anabranch_taskgroup.session.loop_bodies import leave_iteration, release_body
 from anabranch_taskgroup.session.mailboxes import leave
 from anabranch_taskgroup.session.merge import Joined, is_separate
@@ -166,6 +167,8 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
             stop_waiting(turn, run, task, 0, task.waits.opened)
     if task.children:
         command(turn, run, task, "cancel")
+    if task.limits is not None:
+        return_all(turn, run, task)
     # Without its chunks, reports about the step that are read later are stale.
     task.free()
     if run.timers.has_work:

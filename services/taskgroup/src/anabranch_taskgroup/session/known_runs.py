@@ -12,6 +12,7 @@ from anabranch.core.admissions import UNKNOWN_ADMISSION
 from anabranch.core.wire.messages import FailRun, OpenRun, StopReason, StopRun
 from anabranch_taskgroup.session.children import command
 from anabranch_taskgroup.session.event_waits import stop_waiting
+from anabranch_taskgroup.session.limit_returns import return_all
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.turn import Halt, Turn, Unwatch
@@ -122,6 +123,8 @@ def abandon(turn: Turn, run: Run) -> None:
                 command(turn, run, task, "cancel")
             if task.waits is not None and task.waits.keys:
                 stop_waiting(turn, run, task, 0, task.waits.opened)
+            if task.limits is not None:
+                return_all(turn, run, task)
     for key in run.watched:
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))
     turn.partition.forget(run.run_id)

@@ -13,49 +13,12 @@ from typing import Literal
 
 from anabranch.core.ranges import NO_RANGES, Ranges
 from anabranch.core.wire.messages import Counts, Failure, Json, Mode, Spans, Status, TaskOrder
+from anabranch_taskgroup.session.chunk_state import Chunk as Chunk
+from anabranch_taskgroup.session.limit_state import TaskLimits
 from anabranch_taskgroup.session.states import CLOSED, ENDINGS, TaskEvent, TaskState
 from anabranch_taskgroup.session.traceback_limits import TracebackBudget, retry_budget
 from anabranch_taskgroup.session.values import Absent, Value
 from anabranch_taskgroup.session.wait_state import OpenWaits
-
-
-@dataclass(slots=True)
-class Chunk:
-    """Members that were offered together.
-
-    `fence` is the fencing token of the present delivery: it rises with each offer that may run the members again,
-    and a report under a lower one is dropped. `pending` are the members that have not ended. `charge` is the
-    chunk's share of the concurrency limits.
-    """
-
-    number: int
-    pending: Ranges
-    charge: int
-    fence: int = 0
-    deliveries: int = 1
-    attempts: dict[int, int] = field(default_factory=dict)
-    offered_at: float = 0.0
-    size: int = 0
-    bounces: int = 0
-    """How many times a worker returned the chunk because it lacks the agent."""
-    mode: Mode = "fast"
-    begun: Ranges = NO_RANGES
-    """Members that this delivery has reported as started; complete unless `mode` is fast."""
-    spent: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    """By index and attempt in this delivery: the billionths of a dollar and the tokens that it has used so far."""
-    micros: int = 0
-    """Microseconds that the attempts of this delivery took which have ended."""
-
-    def renew(self) -> None:
-        """Begin the next delivery: reports of the last one are dropped from now on."""
-        self.fence += 1
-        self.spent, self.micros = {}, 0
-        # Starts of the last delivery say nothing about the next: a suspect has to start again to be charged.
-        self.begun = NO_RANGES
-
-    def remove_member(self, index: int) -> None:
-        """Remove a member that has ended, or waits for its next attempt outside the chunk."""
-        self.pending = self.pending.without(((index, index + 1),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +179,8 @@ class Task:
     micros: int = 0
     repeated: int = 0
     """Calls of its agent that are not the first ones of the members in `started`."""
+    limits: TaskLimits | None = None
+    """Of a task with limits that runs share, once it has begun."""
 
     @property
     def name(self) -> str:
@@ -239,7 +204,8 @@ class Task:
     def in_flight(self) -> int:
         if self.children is not None:
             return len(self.children)
-        return sum(chunk.charge for chunk in self.chunks.values())
+        offered = sum(chunk.charge for chunk in self.chunks.values())
+        return offered if self.limits is None else offered + self.limits.waiting_members
 
     def add_offered(self, chunk: Chunk) -> None:
         """Add a chunk that is about to be offered."""

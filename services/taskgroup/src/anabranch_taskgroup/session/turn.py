@@ -144,6 +144,15 @@ class RegisterWaits:
     stop: int
 
 
+@value_object
+class RepeatWishes:
+    """Publish the open wishes of a task again, and what it holds, for the owners of the limits."""
+
+    run_id: str
+    group: str
+    task: str
+
+
 @dataclass(frozen=True, slots=True)
 class ReadItems:
     """Read the next items of a loop from the store, and append them to the log."""

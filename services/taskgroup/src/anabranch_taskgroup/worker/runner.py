@@ -451,7 +451,8 @@ class ChunkRun:
         if delay is None:
             self.buffer.note_failure(index, attempt, failure)
             return None
-        is_local = delay <= LOCAL_RETRY_SECONDS
+        # A further attempt needs a grant, if the member is under a limit that runs share.
+        is_local = delay <= LOCAL_RETRY_SECONDS and not offer.limited
         self.buffer.note_retry(index, attempt, None if is_local else delay, failure, retrier)
         return LocalRetry(index, member, attempt + 1, delay) if is_local else None
 

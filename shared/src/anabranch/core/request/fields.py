@@ -85,7 +85,7 @@ def _check_result_key(value: object) -> object:
     return _check_key(value)
 
 
-def _check_event_key(value: object) -> object:
+def text_of_number(value: object) -> object:
     """A number becomes the text that a template would insert: `key: 4711` is the key of `key: "{order}"`."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return as_text(value)
@@ -272,12 +272,12 @@ ResultKey = Annotated[
     _text_schema("{}", "printable, 1 to 255 characters, no '{' '}', not ending with '?'"),
 ]
 _KEY_SCHEMA = {"type": ["string", "number"], "description": "a text, or a number, which becomes text"}
-EventKey = Annotated[str, BeforeValidator(_check_event_key), WithJsonSchema(_KEY_SCHEMA)]
+EventKey = Annotated[str, BeforeValidator(text_of_number), WithJsonSchema(_KEY_SCHEMA)]
 """The correlation key of an event, which may have placeholders."""
 CorrelationKey = Annotated[
     str,
     Field(max_length=MAX_KEY),
-    BeforeValidator(_check_event_key),
+    BeforeValidator(text_of_number),
     WithJsonSchema({**_KEY_SCHEMA, "maxLength": MAX_KEY}),
 ]
 SessionId = Annotated[

@@ -47,6 +47,7 @@ from anabranch.core.request.fields import (
     Tolerance,
 )
 from anabranch.core.request.flow import Branch, Loop, SubRun, Switch, Wait, refusal
+from anabranch.core.request.limits import Concurrency, RateLimit
 from anabranch.core.request.lowering import is_spelled, lowered
 from anabranch.core.request.task_spelling import KINDS, MADE_UP, one_spelling
 from anabranch.core.request.task_spelling import split_optional as split_optional
@@ -182,6 +183,10 @@ class TaskSpec(Document):
     """What a failed member does to its task's join: ``fail`` lets the join go on without it, ``hold`` keeps the
     join open until the member is redriven or dismissed, or the run times out."""
     max_concurrency: Count | None = None
+    concurrency: Concurrency | None = None
+    """A limit on members that run at once, shared with all tasks of the project that name the same key."""
+    rate_limit: RateLimit | None = None
+    """A limit on members that start in a time, shared with all tasks of the project that name the same key."""
     when: Condition | None = None
     """The task runs if this condition is true; if it is false, the task is skipped. Its fields are optional
     dependencies."""

@@ -86,7 +86,13 @@ class PlannedTask:
             "dependencies": [need.key for need in self.needs if need.kind != "task"],
             "result_keys": list(self.spec.result_keys),
             "members": self.members,
+            **self._limits(),
         }
+
+    def _limits(self) -> dict[str, Any]:
+        """The limits that it shares with tasks of other runs, if it has any."""
+        found = {"concurrency": self.spec.concurrency, "rate_limit": self.spec.rate_limit}
+        return {name: limit.to_document() for name, limit in found.items() if limit is not None}
 
 
 def _times_of(request: Request) -> dict[str, str]:
@@ -379,7 +385,7 @@ class _Mentions:
             )
 
 
-_TEMPLATED = frozenset({"wait", "run", "compensate", "loop"})
+_TEMPLATED = frozenset({"wait", "run", "compensate", "loop", "concurrency", "rate_limit"})
 """Fields of a task with templates in them."""
 
 

@@ -19,6 +19,8 @@ KINDS: Final = ("agent", "wait", "run", "switch", "loop")
 MADE_UP: Final = ("switch", "loop")
 """Kinds of steps that produce only the result keys that they name."""
 _KINDS: Final = frozenset(KINDS)
+_LIMITS: Final = ("concurrency", "rate_limit")
+"""Fields of a task with an agent."""
 
 
 class _Missing:
@@ -60,7 +62,11 @@ def _check_kind(data: dict[str, Any]) -> None:
         data.pop("agent", None)
     if not given:
         data.setdefault("agent", MISSING)
-    elif len(given) > 1:
+    for name in _LIMITS if given and "agent" not in given else ():
+        if data.get(name) is not None:
+            reason = f"has `{name}`, but no agent: a limit is for members that a worker runs"
+            raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": reason, "hint": "leave it out"})
+    if len(given) > 1:
         reason = f"has both {' and '.join(f'`{name}`' for name in given)}: a task is of one kind"
         raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": reason, "hint": "keep one of them"})
 

@@ -22,6 +22,9 @@ def templates_of(spec: TaskSpec) -> Iterator[Any]:
         yield spec.loop.state or None
     if spec.compensate is not None:
         yield spec.compensate.inputs
+    for limit in (spec.concurrency, spec.rate_limit):
+        if limit is not None:
+            yield limit.key
 
 
 def _of_wait(wait: Wait) -> Iterator[Any]:

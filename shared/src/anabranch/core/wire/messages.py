@@ -27,6 +27,12 @@ from anabranch.core.wire.child_messages import ParentLink as ParentLink
 from anabranch.core.wire.child_messages import SubmitChild as SubmitChild
 from anabranch.core.wire.condition_messages import ConditionJudged as ConditionJudged
 from anabranch.core.wire.control_message import ControlRun as ControlRun
+from anabranch.core.wire.limit_messages import CheckGrant as CheckGrant
+from anabranch.core.wire.limit_messages import GrantAnswer as GrantAnswer
+from anabranch.core.wire.limit_messages import GrantHolder as GrantHolder
+from anabranch.core.wire.limit_messages import LimitRule as LimitRule
+from anabranch.core.wire.limit_messages import ReturnGrant as ReturnGrant
+from anabranch.core.wire.limit_messages import WantGrant as WantGrant
 from anabranch.core.wire.loop_messages import LoopItems as LoopItems
 from anabranch.core.wire.message_parts import Counts as Counts
 from anabranch.core.wire.message_parts import DefinitionRef as DefinitionRef
@@ -52,6 +58,9 @@ from anabranch.core.wire.publication_messages import DeliverEvent as DeliverEven
 from anabranch.core.wire.publication_messages import EventWaiter as EventWaiter
 from anabranch.core.wire.publication_messages import OpenEventWait as OpenEventWait
 from anabranch.core.wire.publication_messages import PublishEvent as PublishEvent
+from anabranch.core.wire.read_messages import ArrayCounted as ArrayCounted
+from anabranch.core.wire.read_messages import KeyReduced as KeyReduced
+from anabranch.core.wire.read_messages import ValueFound as ValueFound
 from anabranch.core.wire.report_messages import ChunkLost as ChunkLost
 from anabranch.core.wire.report_messages import ChunkReturned as ChunkReturned
 from anabranch.core.wire.report_messages import MemberLog as MemberLog
@@ -270,51 +279,6 @@ class ReleaseHeld(Message):
     reason: str = ""
 
 
-class ValueFound(Message):
-    """A value from outside the run, as it was when the run first used it."""
-
-    type: Literal["value_found"] = "value_found"
-    run_id: str
-    key: str
-    value: Json = None
-    is_reference: bool | None = None
-    """True if `value` is a reference to the stored value. Null in records of earlier releases, in which every
-    value that looks like a reference into the run's session is one."""
-    error: str | None = None
-    """The reason if the stored value is invalid: tasks that wait for it fail."""
-
-
-class KeyReduced(Message):
-    """Contributions to a key with a policy, too large for the owner's state, were read and merged: `value`, or
-    `count` and `bytes` of a large value, or the error."""
-
-    type: Literal["key_reduced"] = "key_reduced"
-    run_id: str
-    key: str
-    value: Json = None
-    count: int | None = None
-    bytes: int = 0
-    error: str | None = None
-    writers: tuple[str, ...] = ()
-    """With an error: the writers of contradicting values."""
-    admission: int | None = None
-
-
-class ArrayCounted(Message):
-    """The arrays of an expansion, too large for the owner's state, were read: the number of members, or the
-    error."""
-
-    type: Literal["array_counted"] = "array_counted"
-    run_id: str
-    group: str
-    task: str
-    count: int = 0
-    error: str | None = None
-    iteration: tuple[int, ...] = ()
-    """The iteration of the loops around the task."""
-    admission: int | None = None
-
-
 class Nudge(Message):
     """The EventManager has seen no event of a run for a while: the owner checks again what the run waits for."""
 
@@ -357,6 +321,9 @@ class Offer(Message):
     mode: Mode = "fast"
     iteration: tuple[int, ...] = ()
     """Numbers of the iterations that the members belong to, from 0, that of the outermost loop first."""
+    limited: bool = False
+    """A limit that runs share was granted for this attempt of the members: each further one is made by the
+    owner."""
 
 
 OnRuns = Annotated[
@@ -374,6 +341,8 @@ OnRuns = Annotated[
     | OpenEventWait
     | CloseEventWait
     | AnswerEvent
+    | WantGrant
+    | ReturnGrant
     | TimerDue
     | Snapshot
     | ClaimPartition
@@ -390,6 +359,8 @@ OnGroups = Annotated[
     | SignalRun
     | DecideApproval
     | DeliverEvent
+    | GrantAnswer
+    | CheckGrant
     | ValueFound
     | ArrayCounted
     | WaitsRendered

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from anabranch.core.request.flow import Loop, SubRun, Switch, Wait
+from anabranch.core.request.limits import Concurrency, RateLimit
 from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
 from anabranch.core.wire.message_parts import Json, Message, Need, empty_object
 
@@ -75,3 +76,5 @@ class TaskOrder(Message):
     compensate: Compensation | None = None
     undoes: UndoneTask | None = None
     """Of a compensation, whose order the session's owner makes."""
+    concurrency: Concurrency | None = None
+    rate_limit: RateLimit | None = None

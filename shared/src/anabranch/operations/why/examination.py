@@ -18,6 +18,7 @@ from anabranch.core.wire.codec import GROUPS, RUNS
 from anabranch.core.wire.dead_letters import REASON
 from anabranch.core.wire.messages import GroupFinished, GroupResults, OpenRun, StartGroup
 from anabranch.core.wire.run_record import RunRecord
+from anabranch.operations.limits import limits_of, said_of
 from anabranch.operations.why.evidence import Evidence, RequiredPartition
 from anabranch.operations.why.observations import (
     Sources,
@@ -38,6 +39,7 @@ from anabranch.runtime.reading.run_records import load_run_records
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
+    from anabranch_agency.run.limit_state import LimitAddress
     from anabranch_taskgroup.session.steps.kind import Wait
 
 REJECTED = "rejected"
@@ -252,8 +254,24 @@ class _Examination:
             evidence = Evidence(
                 groups, tasks, *await holders_of(self._sources, list(dict.fromkeys(claims))), offers
             )
+        waits = await self._with_limits(waits)
         found = [self._with_position(_with_reason(wait, evidence), groups, session) for wait in waits]
         return [*_without_workers(self._names.tasks(), standings), *found]
+
+    async def _with_limits(self, waits: list[Wait]) -> list[Wait]:
+        """Say of each wait for a limit who holds it, and how many are ahead."""
+        addresses = {wait.limit for wait in waits if wait.limit is not None}
+        if not addresses:
+            return waits
+        limits = {each.run_id: each for each in await limits_of(self._sources, self._settings, addresses)}
+        return [self._with_limit(wait, limits.get(wait.limit or "")) for wait in waits]
+
+    def _with_limit(self, wait: Wait, limit: LimitAddress | None) -> Wait:
+        if limit is None:
+            return wait
+        about = wait.missing
+        detail = said_of(limit, self._run_id, about.group, about.task)
+        return replace(wait, missing=replace(about, detail=detail))
 
     def _with_position(self, missing: Missing, groups: RequiredPartition, session: SessionReplay) -> Missing:
         """The entry with the time and the position of the last record of its task, unless it has its own."""

@@ -306,6 +306,9 @@ def _held(process: Any) -> Iterator[str]:
         for address in getattr(state, "addresses", {}).values():
             if found := [place for place, _ in address.waits()]:
                 yield f"{process.name} has open waits for events: {found}"
+        for limit in getattr(state, "limits", {}).values():
+            if limit.holders or limit.wishes:
+                yield f"{process.name} has a limit in use: {limit.rule.name}, {limit.holders}, {limit.wishes}"
     if process.kind == "taskgroup":
         yield from _worker_held(process.name, service)
 

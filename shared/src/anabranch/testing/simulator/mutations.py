@@ -27,6 +27,7 @@ from anabranch.testing.simulator import (
     child_mutations,
     ending_mutations,
     event_mutations,
+    limit_mutations,
     loop_mutations,
     waiting_mutations,
 )
@@ -474,6 +475,7 @@ MUTATIONS = {
         for name, broken in child_mutations.BROKEN.items()
     },
     **{name: Mutation(*broken, ()) for name, broken in event_mutations.BROKEN.items()},
+    **{name: Mutation(*broken, ("kill",)) for name, broken in limit_mutations.BROKEN.items()},
     "cut-short": Mutation(
         "claimed chunks are not started if their partition is lost meanwhile",
         dispatch,

@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from anabranch.core.event_addresses import is_event_address
+from anabranch.core.limit_addresses import is_limit_address
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import GROUPS, RUNS, Codec, Undecodable
 from anabranch.core.wire.fragments import Assembler
@@ -20,9 +21,8 @@ from anabranch.ports import Incoming
 from anabranch.runtime.ownership.snapshots import delivered
 from anabranch_agency.run import actor as agency
 from anabranch_agency.run import snapshots as run_snapshots
-from anabranch_agency.run.event_state import EventAddress
+from anabranch_agency.run.state import Address, RunState
 from anabranch_agency.run.state import PartitionState as Runs
-from anabranch_agency.run.state import RunState
 from anabranch_agency.run.turn import DecisionConfig as RunConfig
 from anabranch_taskgroup.session import actor as taskgroup
 from anabranch_taskgroup.session import snapshots as session_snapshots
@@ -124,13 +124,15 @@ class _RunsFold(_Fold):
     def decide(self, record: Incoming) -> None:
         agency.decide_delivered(self._config, self._state, delivered(record, RUNS.decode(record.value)))
 
-    def run(self, run_id: str) -> RunState | EventAddress | None:
+    def run(self, run_id: str) -> RunState | Address | None:
         if is_event_address(run_id):
             return self._state.addresses.get(run_id)
+        if is_limit_address(run_id):
+            return self._state.limits.get(run_id)
         run = self._state.runs.get(run_id)
         return None if run is None else RunState(run, self._state.observed.get(run_id, {}))
 
-    def decode(self, snapshot: Snapshot, payload: tuple[bytes, ...]) -> RunState | EventAddress:
+    def decode(self, snapshot: Snapshot, payload: tuple[bytes, ...]) -> RunState | Address:
         return run_snapshots.decode_run(snapshot, payload)
 
 

@@ -21,6 +21,7 @@ from anabranch.testing.simulator.edges import Edges
 from anabranch.testing.simulator.endings import add_endings, attempts_of, evaluate_endings, has_endings
 from anabranch.testing.simulator.event_waits import add_events, has_events
 from anabranch.testing.simulator.extremes import add_extremes, is_refused, nested, resubmission
+from anabranch.testing.simulator.limited import add_limits, has_limits
 from anabranch.testing.simulator.long_runs import prolong
 from anabranch.testing.simulator.lookalikes import add_lookalikes
 from anabranch.testing.simulator.loops import LoopEvaluation, add_loops, has_loops
@@ -171,6 +172,8 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
             adds(edges.seed, number, expected, workload)
         if has_branches(edges.seed):
             add_branches(edges.random, expected)
+        if has_limits(edges.seed):
+            add_limits(edges.seed, number, expected)
         if has_children(edges.seed):
             add_children(edges.random, expected, workload)
         evaluate(expected, _outside_of(workload, number))

@@ -21,6 +21,7 @@ from anabranch.testing.simulator.broker import ObservedBroker
 from anabranch.testing.simulator.edges import EDGES_FROM, draw_edges, with_edges
 from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.faults import FAULTS, HORIZON, FaultPlan, Strike, make_plan
+from anabranch.testing.simulator.limited import LimitCheck
 from anabranch.testing.simulator.long_runs import retain
 from anabranch.testing.simulator.loop import OUTSIDE, Deadlock, SimLoop
 from anabranch.testing.simulator.losses import LOSS_STRIKES
@@ -100,6 +101,7 @@ class World:
             self.observer.history = []
         self.server = RevertibleServer(clock, self.observer.accepted, self.edges.snapshot_seconds())
         self.shadow = Shadow(self.settings.names, self.observer.violated)
+        self.limits = LimitCheck(self.settings.names, self.observer.violated)
         self.broker = ObservedBroker(self._appended, clock.now)
         self.lost_at = -1.0
         """Time of the last restart of the store with more data lost than the loss window allows."""
@@ -255,6 +257,7 @@ class World:
         self.observer.appended(record)
         if self.edges.snapshots is not None:
             self.shadow.appended(record)
+        self.limits.appended(record)
 
     # --- users ---------------------------------------------------------------------------------------
 

@@ -6,36 +6,19 @@ the count comes back as a message, so it is part of the fold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from anabranch.core.errors import ExpansionError
-from anabranch.core.expansion.members import Expanded, as_list, expand, lookup_path, sources
+from anabranch.core.expansion.members import Expanded, expand
+from anabranch_taskgroup.session.arrays import array_paths as array_paths
+from anabranch_taskgroup.session.arrays import array_values, arrays_of
+from anabranch_taskgroup.session.arrays import has_large_array as has_large_array
 from anabranch_taskgroup.session.endings import complete, end, fail
 from anabranch_taskgroup.session.merge import empty_join, predicted_problem
-from anabranch_taskgroup.session.state import Run, Value
+from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskEvent
 from anabranch_taskgroup.session.steps.joins import run_members
 from anabranch_taskgroup.session.task_state import Skip, Task
 from anabranch_taskgroup.session.turn import Turn
-from anabranch_taskgroup.session.visible import is_under, readable_values
-
-
-def has_large_array(run: Run, task: Task) -> bool:
-    """True if an array of the expansion is in the store."""
-    return any(value.is_reference for value in _array_values(run, task))
-
-
-def array_paths(task: Task) -> list[str]:
-    """The paths of the arrays of a step's expansion; empty where it has none."""
-    expansion = task.order.expansion
-    return [source for source in sources(expansion).values() if isinstance(source, str)] if expansion else []
-
-
-def _array_values(run: Run, task: Task) -> list[Value]:
-    """The values that hold the arrays of an expansion."""
-    paths = array_paths(task)
-    return [value for key, value in readable_values(run, task).items() if is_under(key, paths)]
+from anabranch_taskgroup.session.visible import readable_values
 
 
 def expand_in_memory(turn: Turn, run: Run, task: Task) -> None:
@@ -64,26 +47,6 @@ def expanded_in_memory(turn: Turn, run: Run, task: Task) -> Expanded | None:
     return expanded
 
 
-def arrays_of(task: Task, data: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The arrays of an expansion, by name, out of the values of the task's dependencies.
-
-    Raises:
-        ExpansionError: a path leads nowhere, or to something other than a list.
-    """
-    expansion = task.order.expansion
-    assert expansion is not None
-    return {name: as_list(_source(data, name, source), name) for name, source in sources(expansion).items()}
-
-
-def _source(data: Mapping[str, Any], name: str, source: Any) -> Any:
-    if not isinstance(source, str):
-        return source
-    try:
-        return lookup_path(data, source)
-    except KeyError:
-        raise ExpansionError(f"the array for {name!r} is missing: there is no value at {source!r}") from None
-
-
 def has_members(turn: Turn, run: Run, task: Task, count: int) -> bool:
     """The number of members is known: True if there are any, else the task ends as its `on_empty` says."""
     expansion = task.order.expansion
@@ -110,7 +73,7 @@ def _member_bytes(run: Run, task: Task) -> float:
     if expansion is None or expansion.type != "array" or not task.total:
         return 0.0
     # The size of each item is not known without reading the array, so chunks are cut by the average.
-    large = [value for value in _array_values(run, task) if value.is_reference]
+    large = [value for value in array_values(run, task) if value.is_reference]
     return sum(int(value.data["bytes"]) for value in large) / task.total
 
 

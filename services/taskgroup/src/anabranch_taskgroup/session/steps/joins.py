@@ -6,6 +6,8 @@ from anabranch_taskgroup.session.chunks import schedule, schedule_group
 from anabranch_taskgroup.session.early_decisions import NEED_NOT_REACHED, is_member_race
 from anabranch_taskgroup.session.endings import complete, end, fail
 from anabranch_taskgroup.session.halts import halt_of_task
+from anabranch_taskgroup.session.limit_keys import key_problem
+from anabranch_taskgroup.session.limit_state import TaskLimits
 from anabranch_taskgroup.session.merge import is_separate, join_problem, join_task
 from anabranch_taskgroup.session.retry_import import schedule_gaps
 from anabranch_taskgroup.session.state import Group, Run, Value
@@ -18,6 +20,12 @@ from anabranch_taskgroup.session.value_references import as_published
 def run_members(turn: Turn, run: Run, task: Task) -> None:
     """The number of members is known: offer those that a retry has not taken over."""
     task.state = next_state(task.state, TaskEvent.EXPANDED)
+    order = task.order
+    if order.concurrency is not None or order.rate_limit is not None:
+        task.limits = TaskLimits()
+        if (problem := key_problem(run, task)) is not None:
+            fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", problem)
+            return
     if task.imported_total is not None:
         schedule_gaps(turn, run, task)
     # The join is checked after it: a retry may have imported every member, so that none is offered.

@@ -63,6 +63,8 @@ class Wait:
     claim: str | None = None
     chunk: tuple[int, int] | None = None
     """Number and fence of the chunk."""
+    limit: str | None = None
+    """Address of the limit that it waits for."""
     bounced: bool = False
     """A worker has returned the chunk before, because it lacks the agent."""
 

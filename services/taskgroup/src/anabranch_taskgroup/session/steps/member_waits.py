@@ -9,8 +9,10 @@ from dataclasses import replace
 from anabranch.core.names import Names, chunk_name
 from anabranch.core.ranges import Ranges
 from anabranch.core.reasons import Fact, Missing
-from anabranch.core.waiting import lacks_agent
+from anabranch.core.waiting import lacks_agent, waits_for_limit
 from anabranch.core.wire.messages import Spans
+from anabranch_taskgroup.session.limit_keys import name_of, uses_of
+from anabranch_taskgroup.session.limit_state import TaskLimits
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.steps.kind import Wait
@@ -33,9 +35,20 @@ def member_waits(run: Run, task: Task, names: Names) -> Iterator[Wait]:
     for attempts, (due, members) in _retries(task).items():
         retry = replace(base, fact=Fact.WAITS_FOR_RETRY, until=due, attempt=attempts + 1)
         yield Wait(replace(retry, members=_members(task, members)))
+    if task.limits is not None:
+        yield from _limited(run, task, task.limits, replace(base, fact=Fact.WAITS_FOR_LIMIT))
     later = replace(base, fact=Fact.PAUSED if run.paused else Fact.WAITS_FOR_ROOM)
     for members in _not_offered(task):
         yield Wait(replace(later, members=_members(task, members)))
+
+
+def _limited(run: Run, task: Task, limits: TaskLimits, base: Missing) -> Iterator[Wait]:
+    uses = uses_of(task)
+    for wish in limits.wishes.values():
+        use = uses[wish.stage]
+        name = name_of(run, task, use, next(wish.chunk.pending.indexes()))
+        about = replace(base, key=name, since=wish.since, detail=waits_for_limit(use.kind, name))
+        yield Wait(replace(about, members=_members(task, wish.chunk.pending)), limit=wish.address)
 
 
 def _retries(task: Task) -> dict[int, tuple[float, Ranges]]:

@@ -38,7 +38,7 @@ from anabranch_taskgroup.session.store_keys import stored_of
 from anabranch_taskgroup.session.suspects import chunk_broken, worker_gone
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.timers import TimerKind
-from anabranch_taskgroup.session.turn import CountArrays, Pause, Turn
+from anabranch_taskgroup.session.turn import CountArrays, Pause, RepeatWishes, Turn
 
 
 class TaskKind(StepKind):
@@ -87,9 +87,11 @@ class TaskKind(StepKind):
         # dropped.
         if step.task.state is TaskState.READY:
             yield CountArrays(step.run.run_id, step.group.name, step.task.name)
+        if step.task.limits is not None:
+            yield RepeatWishes(step.run.run_id, step.group.name, step.task.name)
 
     def activity(self, task: Task) -> Activity:
-        if task.chunks or task.parked or task.state is TaskState.READY:
+        if task.chunks or task.parked or task.state is TaskState.READY or task.limits is not None:
             return Activity.WORKING
         return Activity.RESTING if task.held or task.retries else Activity.WAITING
 

@@ -1,0 +1,140 @@
+"""The limits of a task, and the names of their keys for each member. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from anabranch.core.expansion.members import expand
+from anabranch.core.limit_addresses import LimitKind, limit_address
+from anabranch.core.request.limits import OnFull
+from anabranch.core.request.models import Expansion
+from anabranch.core.templates import compile_template, member_scope, placeholders
+from anabranch.core.wire.messages import LimitRule
+from anabranch_taskgroup.session.arrays import arrays_of, has_large_array
+from anabranch_taskgroup.session.conditions import condition_values
+from anabranch_taskgroup.session.state import Run
+from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.visible import readable_values
+
+MAX_SHOWN_NAME = 500
+"""Characters of the name of a limit that is shown. The whole of it makes the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """A limit that the members of a task need a grant of, in the order in which they need them: rates first, so
+    that no member holds a place while it waits for a rate."""
+
+    kind: LimitKind
+    key: str
+    """With its placeholders."""
+    limit: int
+    per: float = 0.0
+    burst: int = 0
+    on_full: OnFull = "queue"
+
+    def rule(self, run: Run, name: str) -> LimitRule:
+        """The limit with a rendered name, for its owner."""
+        return LimitRule(
+            kind=self.kind,
+            project=run.project,
+            name=name[:MAX_SHOWN_NAME],
+            limit=self.limit,
+            per=self.per,
+            burst=self.burst,
+            on_full=self.on_full,
+        )
+
+    def address(self, run: Run, name: str) -> str:
+        return limit_address(run.project, self.kind, name)
+
+
+def has_limits(task: Task) -> bool:
+    """True if members of a task need grants."""
+    return task.order.concurrency is not None or task.order.rate_limit is not None
+
+
+def uses_of(task: Task) -> tuple[LimitUse, ...]:
+    """The limits of a task."""
+    order, found = task.order, []
+    if (rate := order.rate_limit) is not None:
+        key = order.agent if rate.key is None else rate.key
+        found.append(LimitUse("rate", key, rate.limit, rate.per, rate.most_at_once))
+    if (places := order.concurrency) is not None:
+        found.append(LimitUse("concurrency", places.key, places.limit, on_full=places.on_full))
+    return tuple(found)
+
+
+def name_of(run: Run, task: Task, use: LimitUse, index: int) -> str:
+    """The name of a limit for a member."""
+    named = placeholders(use.key)
+    if not named:
+        return use.key
+    shown = None if task.order.expansion is None else index
+    system = {"index": shown, "run_id": run.run_id, "session_id": run.session_id, "task_name": task.name}
+    own = _own_values(run, task, index) if _is_of_member(task, named) else {}
+    return str(compile_template(use.key).render(member_scope(own, _values(run, task), system)))
+
+
+def names_in(run: Run, task: Task, use: LimitUse, start: int, stop: int) -> Iterator[str]:
+    """The names of a limit for the members from `start` to `stop`."""
+    if not _is_of_member(task, placeholders(use.key)):
+        name = name_of(run, task, use, start)
+        yield from (name for _ in range(start, stop))
+        return
+    yield from (name_of(run, task, use, index) for index in range(start, stop))
+
+
+def _is_of_member(task: Task, named: frozenset[str]) -> bool:
+    """True if a key may differ between members: it names more than the dependencies and the context of the
+    task."""
+    if task.order.expansion is None:
+        return False
+    shared = {need.key for need in task.order.needs} | set(task.order.context_keys) | set(task.order.loop_names)
+    shared |= {"run_id", "session_id", "task_name"}
+    own = _names_of(task.order.expansion)
+    return any(_first(name) in own or not _is_under(name, shared) for name in named)
+
+
+def _names_of(expansion: Expansion) -> set[str]:
+    included = {name for entry in expansion.include for name in entry}
+    return {*expansion.array_mapping, *expansion.identifiers, *included}
+
+
+def _first(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _is_under(name: str, keys: set[str]) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for key in keys)
+
+
+def _own_values(run: Run, task: Task, index: int) -> Mapping[str, Any]:
+    """The variables of a member of an expansion whose arrays are in the owner's state."""
+    expansion = task.order.expansion
+    if expansion is None or has_large_array(run, task):
+        return {}
+    data = {key: value.data for key, value in readable_values(run, task).items()}
+    expanded = expand(expansion, arrays_of(task, data), limit=run.member_limit)
+    member = next(iter(expanded.members(index, index + 1)), None)
+    return {} if member is None else member.scope
+
+
+def _values(run: Run, task: Task) -> dict[str, Any]:
+    """The values that a key may name. Those that only the store has are left out."""
+    found = {key: run.context[key] for key in task.order.context_keys if key in run.context}
+    found |= {key: value.data for key, value in condition_values(run, task).items() if not value.is_reference}
+    return found
+
+
+def key_problem(run: Run, task: Task) -> str | None:
+    """Why the keys of a task's limits cannot be made; None if they can."""
+    for use in uses_of(task):
+        if _is_of_member(task, placeholders(use.key)) and has_large_array(run, task):
+            return (
+                f"the key {use.key!r} of a limit names variables of members, whose array is too large to be in "
+                "the records of the run: write a key that is the same for all members, or a smaller array"
+            )
+    return None

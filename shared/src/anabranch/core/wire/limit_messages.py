@@ -1,0 +1,107 @@
+"""The messages about limits that runs share, between the owner of a limit and those that need a grant of it.
+
+A limit has an address (`core.limit_addresses`). One partition of `runs` has everything under it: wishes and
+returns. `run_id` of a message on `runs` is the address, by which its owner keeps it, has timers for it and
+restores it from snapshots, as it does a run. Import them from `messages`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from anabranch.core.limit_addresses import LimitKind
+from anabranch.core.request.limits import OnFull
+from anabranch.core.wire.message_parts import Message
+
+
+class LimitRule(Message):
+    """A limit as the one who needs it knows it."""
+
+    kind: LimitKind
+    project: str
+    name: str
+    limit: int
+    per: float = 0.0
+    """Of a rate: seconds in which `limit` members may start."""
+    burst: int = 0
+    """Of a rate: members that may start at once."""
+    on_full: OnFull = "queue"
+
+
+class GrantHolder(Message):
+    """Who needs a grant, by its path: a task, or (`group` is empty) a run."""
+
+    run_id: str
+    session_id: str
+    admission: int = 0
+    """Of the run, see OpenRun."""
+    group: str = ""
+    task: str = ""
+    iteration: tuple[int, ...] = ()
+
+
+class WantGrant(Message):
+    """A wish: members are to run. A new owner of the session repeats it while it is open, and while it is held."""
+
+    type: Literal["want_grant"] = "want_grant"
+    run_id: str
+    rule: LimitRule
+    holder: GrantHolder
+    number: int
+    """Distinguishes the wishes of a holder."""
+    amount: int
+    """Members."""
+    since: float
+    """Since when the members wait, in seconds since the epoch: the order of wishes of one level."""
+    level: int = 2
+    """The higher one first."""
+    held: int = 0
+    """The wish was granted, and so many members still hold it: repeated by a new owner, or as the answer to
+    CheckGrant."""
+
+
+class ReturnGrant(Message):
+    """Gives back what was granted, and takes back what was not."""
+
+    type: Literal["return_grant"] = "return_grant"
+    run_id: str
+    holder: GrantHolder
+    number: int | None = None
+    """Null: all of the holder."""
+    left: int = 0
+    """So many members go on."""
+
+
+class GrantAnswer(Message):
+    """What became of a wish, for the holder: on `groups` for a task, on `runs` for a run."""
+
+    type: Literal["granted"] = "granted"
+    run_id: str
+    group: str = ""
+    task: str = ""
+    iteration: tuple[int, ...] = ()
+    admission: int | None = None
+    session_id: str
+    address: str
+    kind: LimitKind
+    number: int
+    amount: int = 0
+    """Members that may start, of all answers to the wish together."""
+    verdict: Literal["granted", "refused", "revoked", "replaced"] = "granted"
+    """`refused`: the key is full. `replaced`: a later wish took the place of this one. `revoked`: what is held is
+    to be cancelled, for a later wish."""
+    because: str = ""
+
+
+class CheckGrant(Message):
+    """Asks a holder whether it still needs what it has, or waits for: nothing was heard of it for a while."""
+
+    type: Literal["check_grant"] = "check_grant"
+    run_id: str
+    group: str = ""
+    task: str = ""
+    iteration: tuple[int, ...] = ()
+    admission: int | None = None
+    session_id: str
+    address: str
+    numbers: tuple[int, ...]

@@ -1,0 +1,33 @@
+"""Breaks the owners of limits, and those who hold them, on purpose: see `mutations`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anabranch_agency.run import actor
+from anabranch_agency.run.limit_state import LimitAddress
+from anabranch_taskgroup.session import endings, limits
+
+
+def _does_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *given: None
+
+
+def _forgets_what_is_held(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A holder that repeats its wish is another one."""
+
+    def hold(self: Any, place: Any, holding: Any) -> None:
+        original(self, place, holding)
+        self.held -= 1
+
+    return hold
+
+
+BROKEN: Mapping[str, tuple[str, Any, str, Callable[..., Any]]] = {
+    "grant-kept": ("a chunk that ended keeps its place", limits, "_give_back", _does_nothing),
+    "limit-over": ("one member more than allowed holds a key", LimitAddress, "hold", _forgets_what_is_held),
+    "wish-kept": ("a task that ends keeps its places and wishes", endings, "return_all", _does_nothing),
+    "rate-stuck": ("no timer grants what a rate allows later", actor, "limit_due", _does_nothing),
+}
+"""By name: what is broken, and the function that is replaced."""

@@ -1,0 +1,224 @@
+"""Limits that runs share, in a whole system with virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from owner_changes import Installation
+
+import anabranch
+from anabranch import Task
+from anabranch.testing import System
+
+Start = Callable[..., System]
+
+
+class Gauge:
+    """An agent that takes a while, and measures how many of it run at once, and when each began."""
+
+    def __init__(self, clock: Callable[[], float] | None = None, seconds: float = 1.0) -> None:
+        self.running: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.began: list[float] = []
+        self.seconds = seconds
+
+    async def __call__(self, task: Task) -> Any:
+        key = str((task.inputs or {}).get("key", ""))
+        self.running[key] += 1
+        self.most[key] = max(self.most[key], self.running[key])
+        self.began.append(asyncio.get_running_loop().time())
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.running[key] -= 1
+        return task.index
+
+    @property
+    def agent(self) -> Callable[[Task], Any]:
+        async def call(task: Task) -> Any:
+            return await self(task)
+
+        return call
+
+
+def request_of(count: int = 1, **fields: Any) -> dict[str, Any]:
+    task = {"name": "t", "agent": "a", **fields}
+    if count > 1:
+        rules = {"sequence": {"n": {"start": 1, "end": count}}}
+        task["expansion_config"] = {"type": "custom", "transform_rules": rules}
+    return {"task_groups": [{"name": "g", "tasks": [task]}]}
+
+
+def limits_of(s: System) -> int:
+    """What owners of limits keep."""
+    agency = next(service for service in s.embedded.services if service.name == "agency")
+    owned: Any = agency
+    return sum(len(each.state.limits) for each in owned._owner._owned.values())
+
+
+def test_members_of_several_runs_share_the_places_of_a_key(anabranch_system: Start) -> None:
+    gauge = Gauge()
+    s = anabranch_system(agents={"a": gauge.agent}, concurrency=20)
+    places = {"key": "db", "limit": 3}
+    handles = [s.submit(request_of(8, concurrency=places)) for _ in range(3)]
+
+    results = [handle.result(120) for handle in handles]
+
+    assert {result.status for result in results} == {"completed"}
+    assert gauge.most[""] == 3
+    assert len(gauge.began) == 24
+    s.advance(5)
+    assert limits_of(s) == 0
+
+
+def test_each_key_has_places_of_its_own(anabranch_system: Start) -> None:
+    gauge = Gauge()
+    s = anabranch_system(agents={"a": gauge.agent}, concurrency=20)
+    users = {"type": "array", "array_mapping": {"user": ["ann", "ann", "ben", "ben", "ben", "cy"]}}
+    task = {"expansion_config": users, "inputs": {"key": "{user}"}, "concurrency": {"key": "user-{user}"}}
+
+    result = s.run(request_of(**task))
+
+    assert result.status == "completed"
+    assert gauge.most == {"ann": 1, "ben": 1, "cy": 1}
+    assert len(gauge.began) == 6
+
+
+def test_a_key_may_name_the_context(anabranch_system: Start) -> None:
+    gauge = Gauge()
+    s = anabranch_system(agents={"a": gauge.agent}, concurrency=20)
+    request = request_of(4, concurrency={"key": "{tenant}", "limit": 1}, inputs={"key": "{tenant}"})
+
+    handles = [s.submit(request | {"context": {"tenant": tenant}}) for tenant in ("x", "x", "y")]
+
+    assert {handle.result(60).status for handle in handles} == {"completed"}
+    assert gauge.most == {"x": 1, "y": 1}
+
+
+def test_a_place_is_free_in_the_delay_before_a_retry(anabranch_system: Start) -> None:
+    order: list[str] = []
+
+    async def call(task: Task) -> str:
+        order.append(f"{task.inputs}{task.attempt}")
+        if task.inputs == "a" and task.attempt == 1:
+            raise anabranch.RetryLater(0.5)
+        await asyncio.sleep(0.1)
+        return "done"
+
+    s = anabranch_system(agents={"a": call})
+    first = s.submit(request_of(inputs="a", concurrency={"key": "k"}))
+    s.advance(0.2)
+    second = s.submit(request_of(inputs="b", concurrency={"key": "k"}))
+
+    assert {first.result(60).status, second.result(60).status} == {"completed"}
+    assert order == ["a1", "b1", "a2"]
+
+
+@pytest.mark.parametrize("end", ["cancel", "fail", "timeout"])
+def test_a_place_is_given_back_however_its_task_ends(anabranch_system: Start, end: str) -> None:
+    async def call(task: Task) -> str:
+        if task.inputs == "hold":
+            await asyncio.sleep(5)
+            if end == "fail":
+                raise anabranch.GiveUp("broken")
+            await asyncio.sleep(1_000)
+        return "done"
+
+    s = anabranch_system(agents={"a": call})
+    held = s.submit(request_of(inputs="hold", concurrency={"key": "k"}) | {"timeout": 30})
+    s.advance(2)
+    waiting = s.submit(request_of(concurrency={"key": "k"}))
+    s.advance(2)
+    assert waiting.status().status == "running" if callable(getattr(waiting, "status", None)) else True
+    if end == "cancel":
+        held.cancel()
+
+    assert waiting.result(60).status == "completed"
+    assert held.result(60).status == {"cancel": "cancelled", "fail": "failed", "timeout": "timed_out"}[end]
+    s.advance(5)
+    assert limits_of(s) == 0
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_places_are_kept_across_owners(anabranch_system: Start, killed: bool) -> None:
+    gauge = Gauge(seconds=4.0)
+    agents = {"a": gauge.agent}
+    s = anabranch_system(agents=agents, concurrency=20)
+    handles = [s.submit(request_of(6, concurrency={"key": "db", "limit": 2})) for _ in range(2)]
+    s.advance(3)
+    parts = Installation(s, agents)
+    parts.end("agency", killed=killed)
+    s.advance(20)
+    parts.start("agency")
+
+    assert {handle.result(200).status for handle in handles} == {"completed"}
+    assert gauge.most[""] == 2
+    s.advance(100)
+
+
+def test_a_rate_delays_members_and_is_no_attempt(anabranch_system: Start) -> None:
+    gauge = Gauge(seconds=0.0)
+    attempts: Counter[int] = Counter()
+
+    async def call(task: Task) -> Any:
+        attempts[task.attempt] += 1
+        return await gauge(task)
+
+    s = anabranch_system(agents={"a": call})
+    rate = {"key": "llm", "limit": 5, "per": "1s", "burst": 2}
+    handles = [s.submit(request_of(10, rate_limit=rate)) for _ in range(2)]
+
+    assert {handle.result(60).status for handle in handles} == {"completed"}
+    assert attempts == {1: 20}
+    began = sorted(gauge.began)
+    assert 3.4 <= began[-1] - began[0] <= 5.0
+    assert all(later - earlier >= 0.9 for earlier, later in pairwise(began[2::5]))
+
+
+def test_a_paused_run_holds_no_place(anabranch_system: Start) -> None:
+    gauge = Gauge()
+    s = anabranch_system(agents={"a": gauge.agent})
+    paused = s.submit(request_of(5, concurrency={"key": "k"}))
+    s.advance(0.5)
+    paused.pause()
+    s.advance(3)
+    other = s.run(request_of(concurrency={"key": "k"}), timeout=30)
+    paused.resume()
+
+    assert other.status == "completed"
+    assert paused.result(60).status == "completed"
+    assert gauge.most[""] == 1
+
+
+@pytest.mark.parametrize(
+    ("on_full", "first", "second"),
+    [("reject", "completed", "failed"), ("cancel_running", "cancelled", "completed")],
+)
+def test_what_a_full_key_does(anabranch_system: Start, on_full: str, first: str, second: str) -> None:
+    gauge = Gauge(seconds=10.0)
+    s = anabranch_system(agents={"a": gauge.agent})
+    holding = s.submit(request_of(concurrency={"key": "k"}))
+    s.advance(2)
+    late = s.submit(request_of(concurrency={"key": "k", "on_full": on_full}))
+
+    assert (holding.result(60).status, late.result(60).status) == (first, second)
+    if on_full == "reject":
+        [failure] = late.result(60).failures
+        assert failure["error_type"] == "ConcurrencyLimit"
+        assert "1 of 1 held by" in failure["message"]
+
+
+def test_a_wait_that_is_replaced_is_cancelled(anabranch_system: Start) -> None:
+    gauge = Gauge(seconds=10.0)
+    s = anabranch_system(agents={"a": gauge.agent})
+    handles = []
+    for _ in range(3):
+        handles.append(s.submit(request_of(concurrency={"key": "k", "on_full": "replace_queued"})))
+        s.advance(1)
+
+    assert [handle.result(60).status for handle in handles] == ["completed", "cancelled", "completed"]
