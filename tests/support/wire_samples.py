@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anabranch.core.request.limits import Concurrency, RateLimit
-from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
+from wire_order import ORDER
+
 from anabranch.core.wire import messages as m
-from anabranch.core.wire.task_order import BranchOrder, UndoneTask
 
 RUN, SESSION, REQUEST = "1730a2fb-229a-5d78-a020-51a0b15f671c", "shop.eu", "order-17"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -26,43 +25,6 @@ LIMIT = "limit:0e1b6d3e2a2f4a5d9c8b7a6f5e4d3c2b"
 HOLDER = m.GrantHolder(**PLACE, session_id=SESSION, iteration=(2, 0), admission=4)
 
 Sample = tuple[m.Message, tuple[bytes, ...]]
-
-ORDER = m.TaskOrder(
-    name="page ü",
-    agent="http",
-    needs=(
-        m.Need(key="pages", kind="context"),
-        m.Need(key="hint", kind="absent", optional=True),
-        m.Need(key="go", kind="external"),
-        m.Need(key="{fetch/plan}", kind="task", optional=True, unless_failed=True),
-    ),
-    context_keys=("lang",),
-    result_keys=("text", "notes"),
-    shares={"notes": 1},
-    optional_result_keys=("notes",),
-    message_template="get {page.url}",
-    shared_instructions="be kind",
-    inputs={"url": "{page.url}", "n": [1, None, 2.5]},
-    tools=("search",),
-    expansion=Expansion(type="array", array_mapping={"page": "pages"}, output_format="separate"),
-    retry=RetryPolicy(strategy="exponential", max_attempts=4, delay="250ms"),
-    max_deliveries=3,
-    timeout=30.0,
-    tolerated_failures="5%",
-    on_failure="hold",
-    max_concurrency=8,
-    when={"field": "lang", "operator": "equals", "value": "en"},
-    branch=BranchOrder(key="{fetch/(switch)}", case=1),
-    announces=True,
-    error_key="failed_page",
-    in_loop="(loop)",
-    loop_names=("item", "last"),
-    retriers=(RetryPolicy(strategy="fixed", errors=("TimeoutError",)),),
-    compensate=Compensation(agent="unfetch", inputs={"url": "{page.url}"}),
-    undoes=UndoneTask(group="fetch", task="page ü", inputs={"page": "{page}"}),
-    concurrency=Concurrency(key="db-{page.host}", limit=3, on_full="reject"),
-    rate_limit=RateLimit(key="http", limit=10, per="1m", burst=2),
-)
 
 SAMPLES: Mapping[type[m.Message], Sample] = {
     m.SubmitRun: (
@@ -84,6 +46,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             forked_from="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
             taken=(("fetch", "page ü"),),
             requested_by="ann",
+            budget=(5_000_000_000, None, None, None),
         ),
         (),
     ),
@@ -99,6 +62,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             context={"page": {"id": "a"}},
             timeout=600.0,
             traceparent=TRACE,
+            budget=(5_000_000_000, None, None, 100),
         ),
         (),
     ),
@@ -204,6 +168,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             forked_from="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
             taken=(("fetch", "page ü"),),
             requested_by="ann",
+            budget=(5_000_000_000, 100_000, None, None),
         ),
         (),
     ),
@@ -220,6 +185,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             fail_fast=True,
             need=2,
             is_finally=True,
+            budget=(None, None, None, 100),
             most_chunks=4_096,
             admission=1_204,
         ),

@@ -37,6 +37,7 @@ class Fact(StrEnum):
     WAITS_FOR_RETRY = "waits_for_retry"
     WAITS_FOR_ROOM = "waits_for_room"
     WAITS_FOR_LIMIT = "waits_for_limit"
+    WAITS_FOR_BUDGET = "waits_for_budget"
     WAITS_FOR_EXTERNAL_KEY = "waits_for_external_key"
     WAITS_FOR_RUN = "waits_for_run"
     WAITS_FOR_KEY = "waits_for_key"
@@ -110,6 +111,10 @@ MEANINGS: Mapping[Fact, Meaning] = {
     Fact.WAITS_FOR_LIMIT: Meaning(
         "a limit that runs share has no room for the members yet",
         "wait, or raise the limit; see who holds it and who waits with: anabranch limits",
+    ),
+    Fact.WAITS_FOR_BUDGET: Meaning(
+        "what is left of a budget is reserved for members that are under way",
+        "wait until these have ended: what they do not use is given back, and the task fails if it is not enough",
     ),
     Fact.WAITS_FOR_EXTERNAL_KEY: Meaning(
         "an external system has to SET the key in Redis, and has not done so",

@@ -95,6 +95,7 @@ class ChildRequests:
             warnings=result.warnings,
             traceparent=message.traceparent,
             parent=message.parent,
+            budget=message.budget,
             definition=None if definition is None else DefinitionRef(**definition.stamp),
         )
 

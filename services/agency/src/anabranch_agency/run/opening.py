@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import orjson
 
 from anabranch.core.json_documents import dumps
+from anabranch.core.request.budget_fields import tightest
 from anabranch.core.wire.messages import OpenRun, SubmitRun
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.planning import CompiledGroup
@@ -44,6 +45,7 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLi
         forked_from=submit.forked_from,
         taken=submit.taken,
         requested_by=submit.requested_by,
+        budget=plan.budget if submit.budget is None else tightest(plan.budget, submit.budget),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.names import outcome_name
+from anabranch.core.request.budget_fields import Limit
 from anabranch.core.request.flow_outline import FIELDS
 from anabranch.core.request.models import COMPENSATE, FINALLY, TaskGroup
 from anabranch.core.request.planning import Plan, PlannedTask
@@ -69,6 +70,7 @@ class CompiledPlan:
     """The groups of the run's end; see OpenRun. `groups` has that of `finally`, which is started like others."""
     group_names: tuple[str, ...]
     """The groups that end before the run does."""
+    budget: Limit | None = None
 
     @property
     def size(self) -> int:
@@ -108,6 +110,7 @@ def compiled(planned: Plan, *, with_gaps: bool) -> CompiledPlan:
         alternatives=planned.alternatives,
         phases=phases,
         group_names=tuple(by_group) if COMPENSATE not in phases else (*by_group, COMPENSATE),
+        budget=planned.request.budget.limit if planned.request.budget is not None else None,
     )
 
 
@@ -122,6 +125,7 @@ def _group(group: TaskGroup, orders: list[bytes], with_gaps: bool, is_finally: b
         fail_fast=group.fail_fast,
         need=group.need or (1 if group.race else None),
         is_finally=is_finally,
+        budget=group.budget and group.budget.limit,
         most_chunks=MAX_CHUNKS,
     )
     stencil = Stencil.of if with_gaps else Stencil.whole
@@ -198,6 +202,8 @@ def order_of(task: PlannedTask, numbers: Numbers) -> TaskOrder:
         rate_limit=spec.rate_limit,
         announces=task.announces,
         loop_names=task.loop_names,
+        budget=spec.budget and spec.budget.limit,
+        estimate=spec.estimate and spec.estimate.limit,
     )
     return order if FIELDS.isdisjoint(spec.model_fields_set) else _with_flow(order, task)
 

@@ -13,6 +13,7 @@ from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefuse
 from anabranch.core.expansion.members import Member, expand
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
+from anabranch.core.request.budget_fields import NO_LIMIT, Limit
 from anabranch.core.sub_runs import mentioned_names, rendered_context, rendered_request, values_of_child
 from anabranch.core.templates import member_scope
 from anabranch.core.wire.codec import encode
@@ -154,6 +155,7 @@ class Children:
                 context=rendered_context(order, scope),
                 timeout=task.order.timeout,
                 traceparent=run.traceparent,
+                budget=_limit_of(task, index),
             )
         except AnabranchError as error:
             [rejection] = self._rejections(run, task, [index], f"{type(error).__name__}: {error}")
@@ -240,3 +242,9 @@ def _member(run: Run, task: Task, index: int, attempt: int) -> dict[str, Any]:
         "attempt": attempt,
         "admission": run.admission,
     }
+
+
+def _limit_of(task: Task, index: int) -> Limit | None:
+    """The budget of a sub-run; None if nothing limits it."""
+    limit = task.child_limits.get(index, NO_LIMIT)
+    return None if limit == NO_LIMIT else limit

@@ -38,6 +38,7 @@ from anabranch.core.wire.messages import (
     ValueFound,
 )
 from anabranch.core.wire.results import is_reference
+from anabranch_taskgroup.session.budget_state import Budget
 from anabranch_taskgroup.session.context_merge import apply_reduced
 from anabranch_taskgroup.session.derive import derive, halts
 from anabranch_taskgroup.session.forks import take_task
@@ -171,6 +172,8 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         depth=message.depth,
         project=message.project,
         requested_by=message.requested_by,
+        budget=message.budget and Budget(message.budget),
+        has_budgets=message.budget is not None,
     )
     run.timers.schedule(OVERDUE, first_question(message.deadline))
     partition.runs[run.run_id] = run
@@ -198,6 +201,8 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
     fence = first_fence(run.admission)
     for order in message.tasks:
         group.tasks[order.name] = task = Task(order, group.name, fence)
+        if order.budget is not None:
+            task.budget, run.has_budgets = Budget(order.budget), True
         if order.announces:
             run.producers[outcome_name(group.name, order.name)] = task
         if order.in_loop is not None:
@@ -240,6 +245,8 @@ def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
     group = Group(message.group, parts=message.parts, max_concurrency=message.max_concurrency)
     group.max_chunks, group.opened_at = message.most_chunks, turn.at
     group.fail_fast, group.need = message.fail_fast, message.need
+    if message.budget is not None:
+        group.budget, run.has_budgets = Budget(message.budget), True
     if message.timeout is not None:
         group.deadline = turn.at + message.timeout
     for key, each in run.shared.items():

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from anabranch.core.names import child_request_id, run_id_for
 from anabranch.core.wire.messages import ControlChild, ParentLink
+from anabranch_taskgroup.session.budgets import allowance, reserve_for_child, starve
 from anabranch_taskgroup.session.turn import StartChild, Turn
 
 if TYPE_CHECKING:
     from anabranch.core.wire.child_messages import ChildAction
-    from anabranch_taskgroup.session.state import Run
+    from anabranch_taskgroup.session.state import Group, Run
     from anabranch_taskgroup.session.task_state import Task
 
 MAX_OPEN = 10_000
@@ -52,14 +53,25 @@ def link_of(run: Run, task: Task, index: int, attempt: int) -> ParentLink:
     )
 
 
-def start_children(turn: Turn, run: Run, task: Task, free: int) -> None:
+def start_children(turn: Turn, run: Run, group: Group, task: Task, free: int) -> None:
     """Start as many sub-runs as the limits allow; `free` is the number of members that may start."""
     children = task.children
     assert children is not None
     if run.paused or run.stopped or task.stopping is not None:
         return
-    for index, attempts in _startable(task, min(free, MAX_OPEN - len(children))):
+    for _ in range(min(free, MAX_OPEN - len(children))):
+        if not (task.requeued or task.cursor < task.total):
+            return
+        allowed = None
+        if run.has_budgets:
+            allowed = allowance(run, group, task, 1)
+            if allowed.members <= 0:
+                starve(turn, run, group, task, allowed.refusal)
+                return
+        [(index, attempts)] = _startable(task, 1)
         children[index] = attempts + 1
+        if allowed is not None:
+            reserve_for_child(turn, run, group, task, index, allowed)
         turn.effects.append(StartChild(run.run_id, task.group, task.name, index))
 
 

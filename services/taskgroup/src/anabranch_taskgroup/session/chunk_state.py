@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from anabranch.core.costs import NO_COSTS
 from anabranch.core.ranges import NO_RANGES, Ranges
 from anabranch.core.wire.messages import Mode
+from anabranch_taskgroup.session.budget_state import Amounts
 
 
 @dataclass(slots=True)
@@ -34,6 +36,10 @@ class Chunk:
     """By index and attempt in this delivery: the billionths of a dollar and the tokens that it has used so far."""
     micros: int = 0
     """Microseconds that the attempts of this delivery took which have ended."""
+    share: Amounts = NO_COSTS
+    """What a member of it is expected to use, if there are budgets."""
+    reserved: Amounts = NO_COSTS
+    """What its members may still use that have not ended."""
 
     def renew(self) -> None:
         """Begin the next delivery: reports of the last one are dropped from now on."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from heapq import heappop
+from itertools import islice
 
-from anabranch.core.ranges import single_range
+from anabranch.core.ranges import Ranges, single_range
 from anabranch.core.wire.messages import Mode
+from anabranch_taskgroup.session.budgets import affordable, reserve
 from anabranch_taskgroup.session.children import start_children
 from anabranch_taskgroup.session.limits import schedule_limited
 from anabranch_taskgroup.session.state import Group, Run
@@ -37,7 +39,7 @@ MAX_FREE = 1_000_000
 def schedule(turn: Turn, run: Run, group: Group, task: Task) -> None:
     """Offer as many chunks of a task as its window and the limits allow. A step with sub-runs starts these."""
     if task.children is not None:
-        start_children(turn, run, task, _free_members(group, task))
+        start_children(turn, run, group, task, _free_members(group, task))
         return
     if task.limits is not None:
         schedule_limited(turn, run, task, lambda: _chunk_if_any(turn, run, group, task))
@@ -47,6 +49,8 @@ def schedule(turn: Turn, run: Run, group: Group, task: Task) -> None:
         if chunk is None:
             return
         task.add_offered(chunk)
+        if run.has_budgets:
+            reserve(turn, run, group, task, chunk)
         chunk.offered_at = turn.at
         turn.effects.append(OfferChunk(run.run_id, group.name, task.order.name, chunk.number))
 
@@ -86,11 +90,28 @@ def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
     free = MAX_FREE if limit is None else _free_members(group, task)
     if free <= 0:
         return None
+    most = MAX_FREE
+    if run.has_budgets and (most := affordable(turn, run, group, task)) <= 0:
+        return None
     if task.requeued:
-        chunk = task.requeued.pop(0)
+        chunk = _part_of(task, most)
         chunk.charge = min(len(chunk.pending), free)
         return chunk
-    return _unoffered_chunk(turn.config, task, limit, free)
+    return _unoffered_chunk(turn.config, task, limit, free, most)
+
+
+def _part_of(task: Task, most: int) -> Chunk:
+    """The next chunk that is to be offered again; the first members of it, if only `most` may start."""
+    chunk = task.requeued[0]
+    if len(chunk.pending) <= most:
+        return task.requeued.pop(0)
+    indexes = list(islice(chunk.pending.indexes(), most))
+    spans = tuple(Ranges((index, index + 1) for index in indexes))
+    part = new_chunk(task, indexes[0], indexes[0] + most, most)
+    part.pending, part.mode, part.deliveries = Ranges(spans), chunk.mode, chunk.deliveries
+    part.attempts = {index: made for index, made in chunk.attempts.items() if index in part.pending}
+    chunk.pending = chunk.pending.without(spans)
+    return part
 
 
 def _has_window(config: DecisionConfig, group: Group, task: Task) -> bool:
@@ -115,10 +136,11 @@ def _free_members(group: Group, task: Task) -> int:
     return free
 
 
-def _unoffered_chunk(config: DecisionConfig, task: Task, limit: int | None, free: int) -> Chunk:
-    """A chunk of members that were never offered, of which there are some."""
+def _unoffered_chunk(config: DecisionConfig, task: Task, limit: int | None, free: int, most: int) -> Chunk:
+    """A chunk of members that were never offered, of which there are some; `most` at most."""
     left = task.total - task.cursor
     size = chunk_size(config, task.total, left, task.member_seconds, task.member_bytes) if left > 1 else 1
+    size = min(size, most)
     start, task.cursor = task.cursor, task.cursor + size
     # A worker runs at most an eighth of the limit beside each other, so that several workers share the task.
     charge = size if limit is None else min(size, free, -(-limit // 8))

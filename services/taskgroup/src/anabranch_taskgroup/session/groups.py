@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.wire.messages import GroupFinished, GroupResults, SkippedTask, Status
+from anabranch_taskgroup.session.budgets import EXCEEDED
 from anabranch_taskgroup.session.early_decisions import conclude
 from anabranch_taskgroup.session.expiry import expire_keys
 from anabranch_taskgroup.session.failures import all_failures, first_failures, handled_failures, write_pages
@@ -66,7 +67,9 @@ def group_status(group: Group) -> Status:
         if task.order.in_loop is not None:  # its loop ends as it does, or goes on
             continue
         if task.state is TaskState.CANCELLED:
-            return "cancelled"
+            # Its waits were cancelled because a budget is exceeded, and that is why it fails.
+            is_exceeded = any(each.error_type == EXCEEDED for each in group.conflicts)
+            return "failed" if is_exceeded else "cancelled"
         if task.state is TaskState.TIMED_OUT:
             status = "timed_out"
         elif task.state is TaskState.FAILED and status == "completed" and not task.is_handled:

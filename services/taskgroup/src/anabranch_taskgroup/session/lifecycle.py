@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from anabranch.core.wire.messages import ConditionJudged
+from anabranch_taskgroup.session.budgets import is_exhausted
 from anabranch_taskgroup.session.conditions import WHEN, Judgement, judge
 from anabranch_taskgroup.session.early_decisions import decision_of, shortfall_of
 from anabranch_taskgroup.session.endings import end, fail
@@ -20,6 +21,7 @@ from anabranch_taskgroup.session.keys import lookup_of, scope_with, set_key
 from anabranch_taskgroup.session.loop_bodies import all_within
 from anabranch_taskgroup.session.phase_limits import limit_task
 from anabranch_taskgroup.session.skips import absent_need, other_branch
+from anabranch_taskgroup.session.starving import start_starved
 from anabranch_taskgroup.session.state import Absent, Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.steps.kind import Step
@@ -95,6 +97,9 @@ def _begin_or_skip(turn: Turn, run: Run, task: Task) -> None:
         return
     # As `_begin`, without a further call for each step.
     group = run.groups[task.group]
+    if run.has_budgets and order.kind == "wait" and is_exhausted(run, group):
+        end(turn, run, task, TaskEvent.CANCEL, because=OUT_OF_BUDGET)
+        return
     kind_of(task).begin(turn, Step(run, group, task))
     if group.is_ending:
         limit_task(turn, run, group, task)
@@ -134,7 +139,16 @@ def take_judgement(turn: Turn, step: Step, message: ConditionJudged) -> None:
 def settle(turn: Turn) -> None:
     """Begin or skip the steps that waited for keys which became known, until no further key becomes known; decide
     the groups that one of their tasks decides."""
-    while turn.known or turn.undecided or turn.doubtful or turn.admitting or turn.iterated or turn.stopping:
+    while (
+        turn.known
+        or turn.undecided
+        or turn.doubtful
+        or turn.admitting
+        or turn.iterated
+        or turn.stopping
+        or turn.waking
+        or turn.exhausted
+    ):
         if turn.undecided:
             # Before any key: the winner of a group cancels the steps that would wait for it.
             _decide_groups(turn)
@@ -148,6 +162,10 @@ def settle(turn: Turn) -> None:
             step = Step(*turn.iterated.pop(0))
             if not step.task.is_over:
                 kind_of(step.task).body_ended(turn, step)
+        elif turn.exhausted:
+            _end_waits(turn, *turn.exhausted.pop(0))
+        elif turn.waking:
+            start_starved(turn, turn.waking.pop(0))
         else:
             # Last: a whole group that is skipped needs no completed task.
             _fail_if_short(turn, *turn.doubtful.pop(0))
@@ -261,6 +279,19 @@ def _stop_iteration(turn: Turn, run: Run, group: Group, loop: Task, because: str
 
 
 ITERATION_STOPPED = "the iteration of its loop was stopped"
+
+
+def _end_waits(turn: Turn, run: Run, only: Group | None) -> None:
+    """A budget is exceeded: members that run go on to their end, but nobody waits for an event or a person any
+    more, since nothing could follow."""
+    for group in list(run.groups.values()) if only is None else [only]:
+        for task in [] if group.is_ending else _open(group.tasks.values()):
+            if task.order.kind == "wait" and task.is_open and task.state is not TaskState.WAITING:
+                kind_of(task).cancel(turn, Step(run, group, task))
+                end(turn, run, task, TaskEvent.CANCEL, because=OUT_OF_BUDGET)
+
+
+OUT_OF_BUDGET = "a budget of the run is used up"
 
 
 def _open(tasks: Iterable[Task]) -> list[Task]:

@@ -18,6 +18,7 @@ from anabranch.core.wire.messages import (
     ReturnGrant,
     WantGrant,
 )
+from anabranch_taskgroup.session.budgets import affordable, reserve
 from anabranch_taskgroup.session.dead_letters import fail_without_attempt
 from anabranch_taskgroup.session.known_runs import open_run
 from anabranch_taskgroup.session.limit_keys import LimitUse, name_of, names_in, uses_of
@@ -104,7 +105,14 @@ def _ask(turn: Turn, run: Run, task: Task, chunk: Chunk, stage: int, since: floa
     assert task.limits is not None
     uses = uses_of(task)
     if stage == len(uses):
+        group = run.groups[task.group]
+        if run.has_budgets and affordable(turn, run, group, task) < len(chunk.pending):
+            # As in a pause: the place is given back, and the members ask again if the budget lets them.
+            task.requeued.insert(0, chunk)
+            return
         task.add_offered(chunk)
+        if run.has_budgets:
+            reserve(turn, run, group, task, chunk)
         chunk.offered_at = turn.at
         turn.effects.append(OfferChunk(run.run_id, task.group, task.name, chunk.number))
         return

@@ -55,6 +55,9 @@ def renew_body(run: Run, group: Group, loop: Task, iteration: tuple[int, ...]) -
             tokens=old.tokens,
             micros=old.micros,
             repeated=costs_of(old).executions,
+            budget=old.budget,
+            charged=old.charged,
+            priced=old.priced + old.ended,
         )
         group.tasks[new.name] = new
         if new.order.announces:

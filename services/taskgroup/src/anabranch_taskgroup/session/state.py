@@ -15,6 +15,7 @@ from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.snapshots import RunTrail
 from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import Failure, Json, PhaseName, Status, StopReason
+from anabranch_taskgroup.session.budget_state import Budget
 from anabranch_taskgroup.session.phase_table import GROUP_OF, Phase
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task
@@ -109,6 +110,7 @@ class Group:
     decided: Status | None = None
     """How the group ends, whatever its other tasks would have done: `fail_fast` or `need` has cancelled them."""
 
+    budget: Budget | None = None
     is_ending: bool = False
     """The group of a phase of the run's end: it starts last, and a stop of the run does not stop it."""
 
@@ -221,6 +223,12 @@ class Run:
     """The person who submitted the request."""
     signals: Signals | None = None
     """None before the first signal, and before the first wait for one."""
+    budget: Budget | None = None
+    has_budgets: bool = False
+    """The run, a group or a task of it has a budget."""
+    starved: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By (group, task) of the tasks with members that a budget does not let start: since when, in seconds since
+    the epoch."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
     """What the log has of the run: no part of its state."""
 

@@ -11,8 +11,11 @@ from enum import StrEnum
 from heapq import heappush
 from typing import Literal
 
+from anabranch.core.costs import NO_COSTS
 from anabranch.core.ranges import NO_RANGES, Ranges
+from anabranch.core.request.budget_fields import Limit
 from anabranch.core.wire.messages import Counts, Failure, Json, Mode, Spans, Status, TaskOrder
+from anabranch_taskgroup.session.budget_state import Amounts, Budget, minus
 from anabranch_taskgroup.session.chunk_state import Chunk as Chunk
 from anabranch_taskgroup.session.limit_state import TaskLimits
 from anabranch_taskgroup.session.states import CLOSED, ENDINGS, TaskEvent, TaskState
@@ -181,6 +184,17 @@ class Task:
     """Calls of its agent that are not the first ones of the members in `started`."""
     limits: TaskLimits | None = None
     """Of a task with limits that runs share, once it has begun."""
+    budget: Budget | None = None
+    reserved: Amounts = NO_COSTS
+    """What its members that were offered, or run, may still use, if there are budgets."""
+    charged: Amounts = NO_COSTS
+    """What it has used, as its budgets have counted it."""
+    counted: Amounts = NO_COSTS
+    """What is reserved for it, as its budgets have counted it."""
+    priced: int = 0
+    """Members that ended in earlier iterations."""
+    child_limits: dict[int, Limit] = field(default_factory=dict)
+    """By member: the budget of its open sub-run."""
 
     @property
     def name(self) -> str:
@@ -216,6 +230,9 @@ class Task:
         """Remove a chunk that has ended, or is to be offered again."""
         del self.chunks[chunk.number]
         self.waiting.discard(chunk.number)
+        if chunk.reserved != NO_COSTS:
+            self.reserved = minus(self.reserved, chunk.reserved)
+            chunk.reserved = NO_COSTS
 
     def schedule_retry(self, due: float, index: int, attempts: int) -> None:
         heappush(self.retries, (due, index, attempts))
@@ -224,6 +241,8 @@ class Task:
         """Free what only a running task needs: it has ended."""
         self.chunks.clear()
         self.waiting.clear()
+        self.reserved = NO_COSTS
+        self.child_limits.clear()
         self.requeued.clear()
         self.retries.clear()
         self.parked.clear()

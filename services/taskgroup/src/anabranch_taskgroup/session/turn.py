@@ -293,6 +293,10 @@ class Turn:
     """Loops with an iteration whose tasks ended in this turn."""
     stopping: list[tuple[Run, Group, Task]] = field(default_factory=list)
     """Loops whose running iteration is to be cancelled."""
+    waking: list[Run] = field(default_factory=list)
+    """Runs of which `lifecycle.settle` asks again whether their budgets let members start."""
+    exhausted: list[tuple[Run, Group | None]] = field(default_factory=list)
+    """Runs, or groups of them, whose budget was exceeded in this turn."""
     iterations: int = 0
     """Iterations that started in this turn."""
     changed: list[tuple[Run, str, Value]] = field(default_factory=list)

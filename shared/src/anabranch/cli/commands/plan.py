@@ -115,6 +115,12 @@ def _show(document: dict[str, Any]) -> None:
             say(f"  {error['path'] or '(the request)'}: {continued(error['message'])}{hint}")
         return
     _tree(document, head)
+    for each in document.get("budgets", ()):
+        say(f"  budget of {each['of']}: {_amounts(each['budget'])}; estimated: {_amounts(each['estimated'])}")
+
+
+def _amounts(amounts: dict[str, Any]) -> str:
+    return ", ".join(f"{kind} {value:,.10g}" for kind, value in amounts.items())
 
 
 def _print_rows(document: dict[str, Any], *, expand: bool) -> None:

@@ -21,6 +21,7 @@ from anabranch.core.event_addresses import DEFAULT_TTL, correlation_key_problem
 from anabranch.core.json_documents import is_deep
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.budget_fields import Amounts
 from anabranch.core.request.document import Document as Document
 from anabranch.core.request.fields import (
     Agent,
@@ -207,6 +208,10 @@ class TaskSpec(Document):
     switch: Switch | None = None
     loop: Loop | None = None
     compensate: Compensation | None = None
+    budget: Amounts | None = None
+    """The most that all members of the task may use, in all iterations."""
+    estimate: Amounts | None = None
+    """What one member will use: reserved of the budgets before it starts."""
 
     @property
     def kind(self) -> TaskKind:
@@ -255,6 +260,8 @@ class TaskGroup(Document):
     """The first completed task cancels the others (the first member, if the group has one task)."""
     need: Count | None = None
     """As ``race``, after this number of completed tasks or members."""
+    budget: Amounts | None = None
+    """The most that all tasks of the group may use."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -296,6 +303,8 @@ class Request(Document):
     """The run is admitted at once, and starts at this time. Its ``timeout`` begins then."""
     deadline: Timestamp | None = None
     """The run times out at this time, or after its ``timeout`` if that is earlier."""
+    budget: Amounts | None = None
+    """The most that the run may use, with its sub-runs."""
     task_groups: tuple[TaskGroup, ...] = Field(min_length=1)
     finally_: tuple[TaskSpec, ...] = Field(default=(), alias="finally")
     """Tasks that run once all others have ended, whatever happened."""

@@ -14,6 +14,7 @@ from anabranch.core.errors import Problem, RequestRefused
 from anabranch.core.expansion.members import Expanded, Member, member_name
 from anabranch.core.json_documents import compact_size
 from anabranch.core.names import leading_keys
+from anabranch.core.request.budget_forecast import budgets_of, over_budget
 from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import json_pointer
 from anabranch.core.request.flow import LOOP_NAMES
@@ -87,6 +88,7 @@ class PlannedTask:
             "result_keys": list(self.spec.result_keys),
             "members": self.members,
             **self._limits(),
+            **({} if self.spec.estimate is None else {"estimate": self.spec.estimate.to_document()}),
         }
 
     def _limits(self) -> dict[str, Any]:
@@ -131,10 +133,15 @@ class Plan:
         within ``budget``."""
         context = self.visible_context() if expand else {}
         foresight = foresee(self) if self.flow is not None else None
+        budgets = budgets_of(self)
         return {
             "valid": True,
             "errors": [],
-            "warnings": [*self.warnings, *(_failing(self, foresight) if foresight is not None else ())],
+            "warnings": [
+                *self.warnings,
+                *(_failing(self, foresight) if foresight is not None else ()),
+                *over_budget(budgets),
+            ],
             "counts": {
                 "task_groups": len(self.request.task_groups),
                 "tasks": len(self.tasks),
@@ -149,6 +156,7 @@ class Plan:
                 | ({"expanded": list(self._members(task, context, limit, budget))} if expand else {})
                 for index, task in enumerate(self.tasks)
             ],
+            **({"budgets": budgets} if budgets else {}),
         }
 
     @property

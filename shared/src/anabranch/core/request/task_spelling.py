@@ -21,6 +21,8 @@ MADE_UP: Final = ("switch", "loop")
 _KINDS: Final = frozenset(KINDS)
 _LIMITS: Final = ("concurrency", "rate_limit")
 """Fields of a task with an agent."""
+USING: Final = ("budget", "estimate")
+"""Fields of tasks that start members."""
 
 
 class _Missing:
@@ -60,6 +62,10 @@ def _check_kind(data: dict[str, Any]) -> None:
     given = [name for name in KINDS if data.get(name) is not None]
     if given and "agent" not in given:
         data.pop("agent", None)
+    if given and given[0] not in ("agent", "run") and any(data.get(name) is not None for name in USING):
+        reason = f"has `{given[0]}` and starts no member, so it uses nothing of a budget"
+        hint = "leave `budget` and `estimate` out, or give a budget to the group"
+        raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": reason, "hint": hint})
     if not given:
         data.setdefault("agent", MISSING)
     for name in _LIMITS if given and "agent" not in given else ():

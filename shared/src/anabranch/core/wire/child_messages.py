@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from anabranch.core.costs import NO_COSTS
+from anabranch.core.request.budget_fields import Limit
 from anabranch.core.wire.message_parts import Failure, Json, Message, empty_object
 
 ChildAction = Literal["check", "cancel", "terminate", "pause", "resume"]
@@ -49,6 +50,8 @@ class SubmitChild(Message):
     timeout: float | None = None
     """Maximum timeout of the child in seconds."""
     traceparent: str | None = None
+    budget: Limit | None = None
+    """The most that the child may use: what is reserved for it of its parent's budgets."""
 
 
 class ControlChild(Message):

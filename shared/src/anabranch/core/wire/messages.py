@@ -13,6 +13,7 @@ from pydantic import Field
 
 from anabranch.core.costs import TaskCosts
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.budget_fields import Limit
 from anabranch.core.wire.answer_messages import CheckRun as CheckRun
 from anabranch.core.wire.answer_messages import FailRun as FailRun
 from anabranch.core.wire.answer_messages import Fragment as Fragment
@@ -128,6 +129,8 @@ class SubmitRun(Message):
     """Of a fork: (group, task) of the tasks whose outcomes are taken over."""
     requested_by: str | None = None
     """The person who submitted it, if a gateway has authenticated one."""
+    budget: Limit | None = None
+    """Of a sub-run: what its parent lets it use."""
 
 
 class GroupResults(Message):
@@ -212,6 +215,8 @@ class OpenRun(Message):
     """See SubmitRun."""
     requested_by: str | None = None
     """The person who submitted the request, if a gateway has authenticated one."""
+    budget: Limit | None = None
+    """The most that the run may use: by its request, and by what its parent has left."""
 
 
 class StartGroup(Message):
@@ -233,6 +238,8 @@ class StartGroup(Message):
     of the kinds `switch` and `loop` do not count."""
     is_finally: bool = False
     """The tasks run once all other groups have ended, whatever happened, outside a stop of the run."""
+    budget: Limit | None = None
+    """The most that the tasks of the group may use."""
     most_chunks: int | None = None
     """Maximum chunks of a task that are offered or running at once, if workers have started them; None: the limit
     of waiting chunks."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from anabranch.core.request.budget_fields import Limit
 from anabranch.core.request.flow import Loop, SubRun, Switch, Wait
 from anabranch.core.request.limits import Concurrency, RateLimit
 from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
@@ -74,6 +75,10 @@ class TaskOrder(Message):
     wait: Wait | None = None
     run: SubRun | None = None
     compensate: Compensation | None = None
+    budget: Limit | None = None
+    """The most that the task may use; see `core.request.budget_fields`."""
+    estimate: Limit | None = None
+    """What one member will use."""
     undoes: UndoneTask | None = None
     """Of a compensation, whose order the session's owner makes."""
     concurrency: Concurrency | None = None

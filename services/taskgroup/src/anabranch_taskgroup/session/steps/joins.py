@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anabranch_taskgroup.session.budgets import settle_costs
 from anabranch_taskgroup.session.chunks import schedule, schedule_group
 from anabranch_taskgroup.session.early_decisions import NEED_NOT_REACHED, is_member_race
 from anabranch_taskgroup.session.endings import complete, end, fail
@@ -37,6 +38,8 @@ def run_members(turn: Turn, run: Run, task: Task) -> None:
 
 def advance(turn: Turn, run: Run, group: Group, task: Task) -> None:
     """Members ended, or their chunk came back: join the task, or offer as many chunks as the limits allow."""
+    if run.has_budgets:
+        settle_costs(turn, run, group, task)
     close_if_ended(turn, run, task)
     if group.max_concurrency is not None:
         schedule_group(turn, run, group)

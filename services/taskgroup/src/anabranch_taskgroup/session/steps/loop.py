@@ -15,6 +15,7 @@ from anabranch.core.names import Names
 from anabranch.core.request.flow import Loop
 from anabranch.core.wire.messages import LoopItems, LoopTaken
 from anabranch.runtime.ownership.effects import Effect
+from anabranch_taskgroup.session.budgets import EXCEEDED
 from anabranch_taskgroup.session.conditions import Judgement
 from anabranch_taskgroup.session.early_decisions import broken_tasks, shortfall_of
 from anabranch_taskgroup.session.loop_endings import conclude, exhaust, fail_loop, fail_with_body
@@ -73,7 +74,7 @@ class LoopKind(StepKind):
         close_iteration(turn, step, failed=has_failed)
         if short is not None and spec.on_failure == "fail":
             fail_loop(turn, step, short.error_type, f"iteration {loop.number} failed: {short.message}")
-        elif broken and spec.on_failure == "fail":
+        elif broken and (spec.on_failure == "fail" or any(map(_is_out_of_budget, broken))):
             fail_with_body(turn, step, broken[0])
         elif has_failed or spec.until is None:
             _consider_next(turn, step)
@@ -123,6 +124,11 @@ class LoopKind(StepKind):
         if loop is None or loop.phase is LoopPhase.RUNNING:
             return Activity.WAITING
         return Activity.RESTING if loop.phase is LoopPhase.RESTING else Activity.WORKING
+
+
+def _is_out_of_budget(task: Task) -> bool:
+    """True if a budget let members of a task not start: those of a further iteration would not start either."""
+    return -1 in task.failed and task.failed[-1].error_type == EXCEEDED
 
 
 def _spec(task: Task) -> Loop:

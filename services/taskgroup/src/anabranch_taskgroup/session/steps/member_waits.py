@@ -11,6 +11,7 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.reasons import Fact, Missing
 from anabranch.core.waiting import lacks_agent, waits_for_limit
 from anabranch.core.wire.messages import Spans
+from anabranch_taskgroup.session.budgets import refused_by
 from anabranch_taskgroup.session.limit_keys import name_of, uses_of
 from anabranch_taskgroup.session.limit_state import TaskLimits
 from anabranch_taskgroup.session.state import Run
@@ -38,6 +39,8 @@ def member_waits(run: Run, task: Task, names: Names) -> Iterator[Wait]:
     if task.limits is not None:
         yield from _limited(run, task, task.limits, replace(base, fact=Fact.WAITS_FOR_LIMIT))
     later = replace(base, fact=Fact.PAUSED if run.paused else Fact.WAITS_FOR_ROOM)
+    if not run.paused and (task.group, task.name) in run.starved:
+        later = replace(base, fact=Fact.WAITS_FOR_BUDGET, detail=refused_by(run, run.groups[task.group], task))
     for members in _not_offered(task):
         yield Wait(replace(later, members=_members(task, members)))
 

@@ -21,6 +21,7 @@ from anabranch.core.sub_runs import CANCELLED, FAILED, MAX_DEPTH, REJECTED, TOO_
 from anabranch.core.wire.messages import ChildEnded, ChildStarted, ChildValue, MemberFailed, MembersTaken, Message
 from anabranch.core.wire.results import is_reference
 from anabranch.runtime.ownership.effects import Effect
+from anabranch_taskgroup.session.budgets import release_child
 from anabranch_taskgroup.session.children import child_id, command
 from anabranch_taskgroup.session.chunks import release_due, reoffer_at, schedule
 from anabranch_taskgroup.session.dead_letters import count_failed, emit_failure, failure_of
@@ -136,6 +137,7 @@ def _abandon(task: Task, members: Ranges) -> None:
     assert task.children is not None
     for index in members.indexes():
         task.children.pop(index, None)
+        release_child(task, index)
     task.known_children = task.known_children.difference(members)
 
 
@@ -251,6 +253,7 @@ def _close(task: Task, message: ChildEnded | ChildValue) -> None:
     assert task.children is not None
     index = message.index
     add_costs(task, message.costs)
+    release_child(task, index)
     del task.children[index]
     task.known_children = task.known_children.without(((index, index + 1),))
 

@@ -22,6 +22,7 @@ from anabranch.core.wire.messages import (
     ValuePage,
 )
 from anabranch.runtime.ownership.effects import Effect
+from anabranch_taskgroup.session.budgets import hold
 from anabranch_taskgroup.session.chunks import park, release_due, requeue, schedule
 from anabranch_taskgroup.session.endings import fail
 from anabranch_taskgroup.session.merge import page_prefix, spill_if_large
@@ -137,6 +138,8 @@ def _members_reported(turn: Turn, step: Step, message: MembersReported, segments
         if group.need is not None:
             message, segments = first_winners(group, task, message, segments)
         apply_report(turn, run, task, chunk, message, segments)
+        if run.has_budgets:
+            hold(task, chunk)
         spill_if_large(turn, run, task)
     advance(turn, run, group, task)
 
