@@ -91,6 +91,13 @@ class Installation:
         await self.client.__aenter__()
         await asyncio.sleep(5.0)
 
+    async def add(self, worker: WorkerOf) -> None:
+        """Start one more worker, and wait until the consumer groups have settled."""
+        service = build_taskgroup(self.resources(**worker.settings), worker.registry)
+        self.services.append(service)
+        await service.start()
+        await asyncio.sleep(5.0)
+
     async def stop(self) -> None:
         await self.client.__aexit__(None, None, None)
         await asyncio.gather(*(service.stop() for service in self.services))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from anabranch.core.request.limits import Concurrency, RateLimit
 from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
+from anabranch.core.request.resources import Requires
 from anabranch.core.wire import messages as m
 from anabranch.core.wire.task_order import BranchOrder, UndoneTask
 
@@ -38,6 +39,7 @@ ORDER = m.TaskOrder(
     in_loop="(loop)",
     loop_names=("item", "last"),
     retriers=(RetryPolicy(strategy="fixed", errors=("TimeoutError",)),),
+    requires=Requires(cpu="500m", memory="8Gi", labels=["ssd"]),
     compensate=Compensation(agent="unfetch", inputs={"url": "{page.url}"}),
     budget=(5_000_000_000, None, 60_000_000, 100),
     estimate=(10_000_000, 500, None, None),

@@ -7,6 +7,7 @@ from typing import Any
 
 from wire_order import ORDER
 
+from anabranch.core.request.resources import Requires
 from anabranch.core.wire import messages as m
 
 RUN, SESSION, REQUEST = "1730a2fb-229a-5d78-a020-51a0b15f671c", "shop.eu", "order-17"
@@ -421,7 +422,10 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
     m.TaskTaken: (m.TaskTaken(**PLACE), (b'["a"]', b"null")),
     m.RunTaken: (m.RunTaken(run_id=RUN, warnings=("careful",)), ()),
     m.ChunkLost: (m.ChunkLost(**CHUNK, worker="w-1", cause="error"), ()),
-    m.TaskUnserved: (m.TaskUnserved(**PLACE, iteration=(2, 0), admission=1_204), ()),
+    m.TaskUnserved: (
+        m.TaskUnserved(**PLACE, iteration=(2, 0), admission=1_204, lacks="w-1 lacks gpu 1 (offers 0)"),
+        (),
+    ),
     m.Nudge: (m.Nudge(run_id=RUN, silent_for=45.0), ()),
     m.Offer: (
         m.Offer(
@@ -440,6 +444,8 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             mode="careful",
             limited=True,
             iteration=(2, 0),
+            requires=Requires(cpu="500m"),
+            again=True,
         ),
         (b"", b'{"page":[1,2]}'),
     ),

@@ -38,10 +38,10 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "group.cancelled": ("The group was stopped with its run.", ""),
     "group.timed_out": ("The group reached its own timeout or the run's.", ""),
     "task.waiting": (
-        "A member of a task with `wait` waits. With `no_agent`: for 5 s, no live worker has had its agent; "
-        "a later `task.started` ends the wait.",
-        "`reason` (time, condition, event, signal, approval, no_agent); `until`, `name`, `key`, `approval`; "
-        "`agent`",
+        "A member of a task with `wait` waits. With `no_agent`: for 5 s, no live worker has had its agent; with "
+        "`no_room`: for 60 s, none has offered what it requires. A later `task.started` ends such a wait.",
+        "`reason` (time, condition, event, signal, approval, no_agent, no_room); `until`, `name`, `key`, "
+        "`approval`; `agent`; `requires`, `lacks`",
     ),
     "task.expanded": ("The members of an expanded task are known.", "`count`"),
     "task.started": (

@@ -12,10 +12,18 @@ from many_workers import Installation, WorkerOf, installation_of
 from small_requests import array, request, task
 
 from anabranch import Registry, Task, agent
+from anabranch.cli.render.progress import RunProgress
+from anabranch.core.request.resources import Requires
+from anabranch.core.waiting import waits_for
+from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import TaskUnserved
+from anabranch.core.wire.run_view import RunView
 from anabranch.core.wire.worker_card import AgentCard, WorkerCard, has_agent
 from anabranch.sdk.run import Run
-from anabranch_taskgroup.owner.unserved import can_serve, waits_since
+from anabranch_eventmanager.projection.decisions import EventProjection, RecordPosition
+from anabranch_eventmanager.projection.run_views import build_view
+from anabranch_taskgroup.owner.unserved import waits_since
+from anabranch_taskgroup.owner.worker_directory import lack_of
 
 
 @agent("busy")
@@ -87,6 +95,26 @@ def test_a_lack_is_reported_once_and_only_while_it_lasts() -> None:
     assert len([entry for entry in play.events if entry.type == "task.waiting"]) == 1
 
 
+def test_every_command_says_which_worker_lacks_what() -> None:
+    play = Play(2, requires=Requires(gpu=1))
+    play.feed(TaskUnserved(run_id="r", group="g", task="t", lacks="w1 lacks gpu 1 (offers 0)"))
+    said = "no live worker offers what the task requires: w1 lacks gpu 1 (offers 0)"
+
+    view, followed = view_of(play), RunProgress("r", status="running")
+    followed.apply(EventBatch(run_id="r", session_id="s", source="groups", entries=tuple(play.events)))
+    assert waits_for(view, 0.0) == waits_for(RunView.from_document(view.to_document()), 0.0) == said
+    assert followed.waits_for(None) == said
+    play.begin(play.chunks[0], 0)
+    view = view_of(play)
+    followed.apply(EventBatch(run_id="r", session_id="s", source="groups", entries=tuple(play.events)))
+    assert (waits_for(view, 0.0), followed.waits_for(None)) == (None, None)
+
+
+def view_of(play: Play) -> RunView:
+    batch = EventBatch(run_id="r", session_id="s", source="groups", entries=tuple(play.events))
+    return build_view(EventProjection("ch").apply({}, batch, RecordPosition(0, 0, 0.0)).writes["run/r"])
+
+
 def test_only_tasks_whose_chunks_all_wait_may_lack_a_worker() -> None:
     play = Play(2)
     run = play.partition.runs["r"]
@@ -102,8 +130,8 @@ def test_only_tasks_whose_chunks_all_wait_may_lack_a_worker() -> None:
 def test_a_worker_that_drains_serves_nothing() -> None:
     task_ = Play(None).task
     live = WorkerCard(id="w", agents=(AgentCard(name="a", capabilities=("x",)),))
-    assert can_serve([live], task_)
-    assert not can_serve([live.model_copy(update={"draining": True})], task_)
+    assert lack_of([live], task_.order) is None
+    assert lack_of([live.model_copy(update={"draining": True})], task_.order) == ""
     assert [has_agent(live, each) for each in ("a", "b", "capability/x", "capability/a")] == [
         True,
         False,

@@ -32,6 +32,7 @@ class Fact(StrEnum):
     PAUSED = "paused"
     HELD = "held"
     NO_AGENT = "no_agent"
+    NO_ROOM = "no_room"
     OFFERED = "offered"
     CLAIMED = "claimed"
     WAITS_FOR_RETRY = "waits_for_retry"
@@ -94,6 +95,10 @@ MEANINGS: Mapping[Fact, Meaning] = {
     Fact.NO_AGENT: Meaning(
         "workers returned the members because they have not loaded the agent",
         "start a worker with: anabranch taskgroup --agents MODULE, the module that defines the agent",
+    ),
+    Fact.NO_ROOM: Meaning(
+        "no live worker offers what the members require",
+        "start a worker that does, with: anabranch taskgroup --offers cpu=4,memory=8Gi,labels=ssd",
     ),
     Fact.OFFERED: Meaning(
         "the members were offered, but no worker has claimed them",

@@ -30,6 +30,11 @@ def waits_for_limit(kind: str, name: str) -> str:
     return f"{what} {name!r}"
 
 
+def lacks_room(lacks: str) -> str:
+    """The reason for a task that requires more than any worker offers."""
+    return f"no live worker offers what the task requires: {lacks}"
+
+
 UNSTARTED = "no TaskGroup service has started it: check that one runs (anabranch taskgroup)"
 
 
@@ -46,9 +51,11 @@ def waits_for(view: RunView, now: float) -> str | None:
     if people := people_in(view):
         return people
     agents = [task.lacks_agent for _, _, task in view.tasks()]
+    rooms = [task.lacks_room for _, _, task in view.tasks()]
     submitted = view.submitted_at
     has_begun = view.started_at is not None or any(group.status != "waiting" for group in view.groups.values())
-    return reason(filter(None, agents), None if has_begun or submitted is None else now - submitted)
+    unstarted = None if has_begun or submitted is None else now - submitted
+    return reason(filter(None, agents), unstarted, filter(None, rooms))
 
 
 def people_in(view: RunView) -> str | None:
@@ -79,9 +86,13 @@ def decisions_wanted(asked: Sequence[tuple[str, Mapping[str, Any], int]]) -> str
     return f"the decision of {who} about {task}{subject}{more}"
 
 
-def reason(agents: Iterable[str], unstarted: float | None) -> str | None:
+def reason(agents: Iterable[str], unstarted: float | None, rooms: Iterable[str] = ()) -> str | None:
     """As `waits_for`, from single values: the agents that the run's tasks lack, and the seconds without a started
-    group; None if a group has started."""
-    if names := sorted(set(agents)):
-        return "; ".join(map(lacks_agent, names))
+    group; None if a group has started.
+
+    Args:
+        rooms: which worker lacks what of what a task requires, for each task that no worker has room for.
+    """
+    if found := [*map(lacks_agent, sorted(set(agents))), *map(lacks_room, sorted(set(rooms)))]:
+        return "; ".join(found)
     return UNSTARTED if unstarted is not None and unstarted >= NOTICE_SECONDS else None

@@ -204,6 +204,7 @@ def order_of(task: PlannedTask, numbers: Numbers) -> TaskOrder:
         loop_names=task.loop_names,
         budget=spec.budget and spec.budget.limit,
         estimate=spec.estimate and spec.estimate.limit,
+        requires=spec.requires,
     )
     return order if FIELDS.isdisjoint(spec.model_fields_set) else _with_flow(order, task)
 

@@ -261,6 +261,11 @@ def _apply_to_group(group: Document, action: str, entry: EventEntry) -> None:
 def _apply_to_task(task: Document, action: str, entry: EventEntry) -> None:
     if action == "log":
         return  # a log line does not change the state of the task
+    if action == "waiting" and entry.data.get("reason") == "no_room":
+        task["lacks_room"] = entry.data.get("lacks")
+        return
+    if task.get("lacks_room") is not None and action == "started":
+        task["lacks_room"] = None
     if action == "waiting" and entry.data.get("reason") != "no_agent":
         add_wait(task, entry)
         _start_task(task, entry)

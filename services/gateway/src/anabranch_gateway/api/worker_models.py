@@ -24,6 +24,8 @@ class WorkerDocument(OpenModel):
     started_at: Seconds | None
     draining: bool
     load: WorkerLoad
+    offers: dict[str, Any] = Field(description="What it offers to tasks with `requires`")
+    used: dict[str, str] = Field(description="What its members hold of that")
     agents: list[str]
 
 

@@ -12,6 +12,7 @@ from anabranch.core.names import chunk_name
 from anabranch.core.telemetry import OFFERS
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ArrayCounted, ChunkLost
+from anabranch.core.wire.worker_card import WorkerCard
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.process.resources import Resources
@@ -19,6 +20,7 @@ from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch_taskgroup.owner.offer_router import OfferRouter
 from anabranch_taskgroup.owner.offers import Offers, task_id
 from anabranch_taskgroup.owner.unserved import UnservedTasks, tasks_of
+from anabranch_taskgroup.owner.worker_directory import WorkerDirectory, has_room
 from anabranch_taskgroup.session.claim_monitor import ChunkDelivery, ClaimMonitor
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Group, Run
@@ -70,7 +72,10 @@ class Dispatcher:
         self._telemetry = resources.telemetry
         self._lease = resources.settings.worker_lease
         self._monitor = ClaimMonitor(self._lease)
-        self._unserved = UnservedTasks(resources.store, resources.names, clock, worker.id)
+        self._directory = WorkerDirectory(resources.store, resources.names, clock, worker.id)
+        self._unserved = UnservedTasks(self._directory, resources.names, clock)
+        self._has_requirements = False
+        """Tasks that require resources have been offered here: they need more checks."""
 
     async def start(self) -> None:
         """Read the partitions and the record limit of the topics that offers go to."""
@@ -119,8 +124,10 @@ class Dispatcher:
                     raise
                 remote.append(self._cannot_expand(*found, gone))
                 continue
+            if task.order.requires is not None:
+                offered = self._with_requirements(delivery, offered)
             # Called for each offer, since the monitor has to note the time of repeated ones, too.
-            is_first = self._monitor.offered(delivery, now) and is_new
+            is_first = self._monitor.offered(delivery, now, brief=task.order.requires is not None) and is_new
             if self._telemetry.measures:
                 made.append(("first" if is_first else "again", "here" if stays else "elsewhere"))
             if stays:
@@ -136,6 +143,11 @@ class Dispatcher:
         await self._hand_out(local, remote)
         for (which, place), number in Counter(made).items():
             self._telemetry.count(OFFERS, number, delivery=which, place=place)
+
+    def _with_requirements(self, delivery: ChunkDelivery, offered: Offered) -> Offered:
+        """The offer of a task that requires resources: one that is repeated says so."""
+        self._has_requirements = True
+        return offered.offered_again() if self._monitor.has(delivery) else offered
 
     async def _hand_out(self, local: Sequence[Offered], remote: Sequence[Outgoing]) -> None:
         # Shielded: the turn is cancelled where the partition moves, but a chunk that the worker has claimed by
@@ -168,6 +180,8 @@ class Dispatcher:
 
         False once a worker died over a member of the group: the next one to die would take the owner with it.
         """
+        if task.order.requires is not None:
+            return False
         return chunk.mode == "fast" and not group.has_lost_worker and self._worker.knows(task.order.agent)
 
     def reoffer_unclaimed(self, state: PartitionState, run_ids: Container[str]) -> None:
@@ -188,12 +202,13 @@ class Dispatcher:
         """Offer unclaimed chunks again, and report the chunks of dead workers as lost."""
         outstanding = {_delivery(*found): found for state in states for found in _outstanding(state)}
         self._offers.keep_only({task_id(run, task) for run, _, task, _ in outstanding.values()})
-        if not outstanding:
+        parked = [each for state in states for each in _parked(state)] if self._has_requirements else []
+        if not outstanding and not parked:
             # The monitor forgets the chunks that have ended. Short runs leave many of them.
             self._monitor.judge({}, {}, self._clock.monotonic())
             return
         try:
-            await self._check(states, outstanding)
+            await self._check(states, outstanding, parked)
         except (ServerUnavailable, StoreRefused, ValueGone) as error:
             log.warning(
                 "taskgroup owner: cannot check %d open chunks for lost workers, retrying in %g s: %s",
@@ -204,7 +219,10 @@ class Dispatcher:
             self._monitor.store_was_away(self._clock.monotonic())
 
     async def _check(
-        self, states: Sequence[PartitionState], outstanding: Mapping[ChunkDelivery, OpenChunk]
+        self,
+        states: Sequence[PartitionState],
+        outstanding: Mapping[ChunkDelivery, OpenChunk],
+        parked: Sequence[tuple[Run, Task]],
     ) -> None:
         now, deliveries = self._clock.monotonic(), list(outstanding)
         # `now` is read before: an offer that is made during the reads is later than `now`, and is not judged.
@@ -218,24 +236,35 @@ class Dispatcher:
         # Looked at after the claims were read: a chunk that has ended here since is still known.
         here = {each for each, holder in claims.items() if holder is None and self._worker.has(_key_of(each))}
         findings = self._monitor.judge(claims, alive, now, here)
+        again = await self._placeable(findings.offer_again, outstanding)
         for state in states:
-            unclaimed = [each for each in findings.offer_again if each.run_id in state.runs]
+            unclaimed = [each for each in again if each.run_id in state.runs]
             await self.offer(state, [OfferChunk(d.run_id, d.group, d.task, d.chunk) for d in unclaimed])
         if findings.lost:
             # A second check may publish the same loss before the first record is decided about; the fence makes
             # it stale.
             await self._log.publish([self._lost(delivery, worker) for delivery, worker in findings.lost])
         if not is_young:  # else workers may not have announced themselves in this store yet
-            await self._report_unserved(outstanding.values())
+            await self._report_unserved([*((run, task) for run, _, task, _ in outstanding.values()), *parked])
 
-    async def _report_unserved(self, outstanding: Iterable[OpenChunk]) -> None:
-        """Publish which tasks no live worker can run."""
-        records = await self._unserved.records(tasks_of((run, task) for run, _, task, _ in outstanding))
+    async def _placeable(
+        self, unclaimed: Sequence[ChunkDelivery], outstanding: Mapping[ChunkDelivery, OpenChunk]
+    ) -> Sequence[ChunkDelivery]:
+        """Those of the unclaimed chunks that a worker has room for. Where none has, the workers that could run a
+        chunk have its offer, or have none, and a further one would not help."""
+        if not (unclaimed and self._has_requirements):
+            return unclaimed
+        workers = await self._directory.workers()
+        return [each for each in unclaimed if workers is None or _is_placeable(workers, outstanding[each][2])]
+
+    async def _report_unserved(self, waiting: Iterable[tuple[Run, Task]]) -> None:
+        """Publish which of these tasks no live worker can run."""
+        records = await self._unserved.records(tasks_of(waiting))
         if records:
             await self._log.publish(records)
 
     async def _claims(self, deliveries: Sequence[ChunkDelivery]) -> dict[ChunkDelivery, str | None]:
-        found = await self._store.get([self._claim_key(delivery) for delivery in deliveries])
+        found = await self._store.get([self._claim_key(each) for each in deliveries]) if deliveries else []
         holders = [value.decode() if value is not None else None for value in found]
         return dict(zip(deliveries, holders, strict=True))
 
@@ -245,7 +274,7 @@ class Dispatcher:
 
     async def _alive(self, claims: dict[ChunkDelivery, str | None]) -> dict[str, bool]:
         workers = sorted({holder for holder in claims.values() if holder is not None})
-        found = await self._store.get([self._names.worker(worker) for worker in workers])
+        found = await self._store.get([self._names.worker(worker) for worker in workers]) if workers else []
         return {worker: value is not None for worker, value in zip(workers, found, strict=True)}
 
     def _lost(self, delivery: ChunkDelivery, worker: str) -> Outgoing:
@@ -284,6 +313,20 @@ def _outstanding(state: PartitionState) -> Iterator[OpenChunk]:
                 for task in group.tasks.values():
                     for chunk in task.chunks.values():
                         yield run, group, task, chunk
+
+
+def _parked(state: PartitionState) -> Iterator[tuple[Run, Task]]:
+    """The tasks that require resources, and of which each chunk was returned by a worker without them."""
+    for run in state.runs.values():
+        for group in run.groups.values():
+            for task in group.tasks.values() if group.unfinished else ():
+                if task.parked and not task.chunks and task.order.requires is not None:
+                    yield run, task
+
+
+def _is_placeable(workers: Sequence[WorkerCard], task: Task) -> bool:
+    requires = task.order.requires
+    return requires is None or has_room(workers, task.order, requires)
 
 
 def _delivery(run: Run, group: Group, task: Task, chunk: Chunk) -> ChunkDelivery:

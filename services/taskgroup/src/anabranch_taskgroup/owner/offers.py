@@ -149,6 +149,7 @@ class Offers:
             claim_ttl=self._ttl(run),
             iteration=task.iteration,
             limited=task.limits is not None,
+            requires=task.order.requires,
         )
 
     async def _store_large_items(

@@ -28,7 +28,7 @@ class Chunk:
     offered_at: float = 0.0
     size: int = 0
     bounces: int = 0
-    """How many times a worker returned the chunk because it lacks the agent."""
+    """How many times a worker returned the chunk because it lacks the agent, or room."""
     mode: Mode = "fast"
     begun: Ranges = NO_RANGES
     """Members that this delivery has reported as started; complete unless `mode` is fast."""

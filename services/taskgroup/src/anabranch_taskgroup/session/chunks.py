@@ -139,7 +139,9 @@ def _free_members(group: Group, task: Task) -> int:
 def _unoffered_chunk(config: DecisionConfig, task: Task, limit: int | None, free: int, most: int) -> Chunk:
     """A chunk of members that were never offered, of which there are some; `most` at most."""
     left = task.total - task.cursor
-    size = chunk_size(config, task.total, left, task.member_seconds, task.member_bytes) if left > 1 else 1
+    # A member that requires resources is a chunk of its own: it holds them from its start to its end.
+    is_alone = left <= 1 or task.order.requires is not None
+    size = 1 if is_alone else chunk_size(config, task.total, left, task.member_seconds, task.member_bytes)
     size = min(size, most)
     start, task.cursor = task.cursor, task.cursor + size
     # A worker runs at most an eighth of the limit beside each other, so that several workers share the task.
@@ -210,7 +212,7 @@ def single_member_chunk(task: Task, index: int, mode: Mode, attempts: Mapping[in
 
 
 def park(turn: Turn, run: Run, task: Task, chunk: Chunk) -> None:
-    """A worker without the agent returned the chunk: offer it again after a delay, which grows each time."""
+    """A worker that cannot run the chunk returned it: offer it again after a delay, which grows each time."""
     task.remove_offered(chunk)
     chunk.renew()
     due = turn.at + min(PARK_MAX_SECONDS, PARK_FIRST_SECONDS * PARK_FACTOR**chunk.bounces)

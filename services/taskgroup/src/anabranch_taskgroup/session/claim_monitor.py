@@ -56,8 +56,12 @@ class ClaimMonitor:
         self._missing: set[str] = set()
         self._settled_at = 0.0
 
-    def offered(self, delivery: ChunkDelivery, now: float) -> bool:
-        """Note that a chunk was offered. Returns False if it was offered before."""
+    def offered(self, delivery: ChunkDelivery, now: float, *, brief: bool = False) -> bool:
+        """Note that a chunk was offered. Returns False if it was offered before.
+
+        Args:
+            brief: each offer waits as briefly as the first: the caller knows whether a further one is of use.
+        """
         known = self._offered.get(delivery)
         if known is None:
             self._offered[delivery] = _Offered(now)
@@ -65,7 +69,7 @@ class ClaimMonitor:
             known.at, known.times = now, known.times + 1
             # An adopted chunk begins without a wait.
             known.wait = max(known.wait, FIRST_WAIT)
-            if known.times > EARLY_OFFERS:
+            if known.times > EARLY_OFFERS and not brief:
                 known.wait = min(known.wait * 2, MAX_WAIT)
         return known is None
 

@@ -28,14 +28,25 @@ def note_missing_agent(turn: Turn, run: Run, task: Task) -> None:
 def note_agent_found(run: Run, task: Task) -> None:
     """A member has started: there is a worker with the agent."""
     task.agent_missing_since, task.missing_agent_reported = None, False
+    task.room_missing_since = task.room_lack = None
     run.timers.cancel(_timer(task))
 
 
-def note_unserved(turn: Turn, run: Run, task: Task) -> bool:
-    """No live worker has the agent, and the offered chunks of the task wait for one. Returns False if that is no
-    longer so, or known."""
+def note_missing_room(turn: Turn, task: Task) -> None:
+    """A worker returned a chunk because it offers less than the task requires."""
+    if task.room_missing_since is None:
+        task.room_missing_since = turn.at
+
+
+def note_unserved(turn: Turn, run: Run, task: Task, lacks: str) -> bool:
+    """No live worker can take the chunks of the task, which wait: for lack of the agent, or of what `lacks` says.
+    Returns False if that is no longer so, or known."""
     is_running = len(task.waiting) < len(task.chunks)
-    if task.missing_agent_reported or run.paused or task.is_over or is_running or not task.chunks:
+    if run.paused or task.is_over or is_running or not (task.chunks or task.parked):
+        return False
+    if lacks:
+        return _report_room(turn, run, task, lacks)
+    if task.missing_agent_reported:
         return False
     # Set, so that the next start of a member ends the wait.
     if task.agent_missing_since is None:
@@ -54,6 +65,16 @@ def report_missing_agent(turn: Turn, run: Run, task: Task) -> None:
     if task.missing_agent_reported or run.paused or task.is_over or task.chunks or not task.parked:
         return
     _report(turn, run, task)
+
+
+def _report_room(turn: Turn, run: Run, task: Task, lacks: str) -> bool:
+    if task.room_lack is not None or task.order.requires is None:
+        return False
+    note_missing_room(turn, task)
+    task.room_lack = lacks
+    requires = task.order.requires.to_document()
+    turn.event(run, "task.waiting", task=task, reason="no_room", requires=requires, lacks=lacks)
+    return True
 
 
 def _report(turn: Turn, run: Run, task: Task) -> None:

@@ -99,7 +99,7 @@ def apply_report(
 
 
 def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
-    if task.agent_missing_since is not None:
+    if task.agent_missing_since is not None or task.room_missing_since is not None:
         note_agent_found(run, task)
     # Nearly every chunk has members that never ran.
     if chunk.fence != task.first_fence or chunk.attempts or chunk.mode != "fast" or task.redrives:

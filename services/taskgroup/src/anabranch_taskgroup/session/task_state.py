@@ -152,6 +152,11 @@ class Task:
     """When a worker first returned a chunk because it lacks the agent; None once a member has started."""
     missing_agent_reported: bool = False
     """The event about the missing agent was emitted, and no member has started since."""
+    room_missing_since: float | None = None
+    """When a worker first returned a chunk because it offers less than the task requires; None once a member has
+    started."""
+    room_lack: str | None = None
+    """What all workers lack of what the task requires, once that was reported; None once a member has started."""
     skip: Skip | None = None
     judging: str | None = None
     """The purpose of conditions whose values the shell reads from the store; see `conditions`."""

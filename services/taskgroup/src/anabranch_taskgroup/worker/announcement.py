@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anabranch
+from anabranch.core.requirements import parse_offers
 from anabranch.core.wire.worker_card import AgentCard, Load, WorkerCard, without_large_schemas
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.agents import AgentDeclaration, Registry
@@ -17,6 +18,7 @@ class Announcement:
 
     Args:
         load: what the worker has under way.
+        used: the amounts of resources that its chunks hold, which change.
         is_draining: True once the worker takes nothing more.
         started_at: seconds since the epoch.
     """
@@ -29,9 +31,11 @@ class Announcement:
         incarnation: str,
         started_at: float,
         load: Callable[[], Load],
+        used: Mapping[str, int],
         is_draining: Callable[[], bool],
     ) -> None:
         self._load = load
+        self._used = used
         self._is_draining = is_draining
         self._card = WorkerCard(
             id=incarnation,
@@ -39,13 +43,15 @@ class Announcement:
             pid=os.getpid(),
             version=anabranch.__version__,
             slots=settings.concurrency,
+            offers=parse_offers(settings.offers).to_document(),
             started_at=started_at,
             agents=without_large_schemas(map(agent_card, registry)),
         )
 
     def encode(self) -> bytes:
         """The card with the present load, as a value of the store."""
-        changing = {"load": self._load(), "draining": self._is_draining()}
+        used = {name: amount for name, amount in self._used.items() if amount}
+        changing = {"load": self._load(), "used": used, "draining": self._is_draining()}
         return self._card.model_copy(update=changing).encode()
 
 

@@ -34,6 +34,7 @@ class ChunkLifecycle:
         suspects: a chunk that is to run alone has this lock to itself.
         spawn: starts a task of the worker.
         is_confirmed: True if members of a chunk without a claim may begin.
+        give_back: called with a chunk that required resources, once all of its code has ended.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class ChunkLifecycle:
         clock: Clock,
         claims: Claims,
         is_confirmed: Callable[[], bool],
+        give_back: Callable[[ChunkKey], None],
     ) -> None:
+        self._give_back = give_back
         self._held = held
         self._opener = opener
         self._runners = SlotRunners(slots, clock)
@@ -79,7 +82,7 @@ class ChunkLifecycle:
 
     def _quick_run(self, offered: Offered) -> ChunkRun | None:
         """The run of a chunk that can begin at once; None if it cannot."""
-        if offered.offer.run_id in self._pauses:
+        if offered.offer.run_id in self._pauses or offered.offer.requires is not None:
             return None
         run = self._opener.at_hand(offered)
         # `recorded`: its templates are so large that it has to wait for memory.
@@ -166,6 +169,9 @@ class ChunkLifecycle:
             raise
         except BaseException as error:  # noqa: BLE001  # logged and reported, whatever it is
             self.fail_rest(key, offer, error)
+        finally:
+            if offer.requires is not None:
+                self._give_back(key)
 
     async def _is_paused(self, offer: Offer) -> bool:
         """True if no member of an offer may start: a message said that its run is paused, and the flag agrees."""

@@ -106,6 +106,15 @@ class Claims:
         if offers:
             await self._claim(offers, store)
 
+    async def holders(self, offers: Sequence[Offer]) -> list[str | None]:
+        """The worker that has claimed each of these deliveries; None where nobody has.
+
+        Raises:
+            ServerUnavailable: the store does not answer.
+        """
+        found = await self._store.get([claim_key(self._names, each) for each in offers])
+        return [None if value is None else value.decode() for value in found]
+
     async def _claim(self, offers: Sequence[Offer], store: StateStore | None = None) -> Sequence[str]:
         """Claim offers with one call; returns the holder of each claim."""
         # One call has one time to live. A claim that lasts longer does no harm, because its key names one

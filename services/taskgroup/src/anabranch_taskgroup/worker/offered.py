@@ -29,6 +29,10 @@ class Offered(NamedTuple):
     segments: tuple[bytes, bytes]
     document: TaskDocument | None = None
 
+    def offered_again(self) -> Offered:
+        """The same offer, which says that it was published before."""
+        return self._replace(offer=self.offer.model_copy(update={"again": True}))
+
     def with_deadline(self, deadline: float) -> Offered:
         """The same offer with its run's deadline by the worker's own clock, in seconds since the epoch."""
         return self._replace(offer=self.offer.model_copy(update={"deadline": deadline}))

@@ -16,7 +16,7 @@ from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
 from anabranch_taskgroup.worker.reports import PendingReport, delivery_of, pack, pack_failed
 from anabranch_taskgroup.worker.runner import ChunkRun
 
-ReturnReason = Literal["draining", "no_agent", "no_document", "paused"]
+ReturnReason = Literal["draining", "no_agent", "no_room", "no_document", "paused"]
 
 
 class Reporter:

@@ -11,8 +11,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 
 from anabranch.core.redaction import redactor
+from anabranch.core.requirements import parse_offers
 from anabranch.core.wire.messages import Offer
 from anabranch.core.wire.worker_card import Load
 from anabranch.ports import EventLog, Outgoing, StateStore
@@ -31,9 +33,10 @@ from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
 from anabranch_taskgroup.worker.held_chunks import HeldChunks
 from anabranch_taskgroup.worker.liveness import Liveness
 from anabranch_taskgroup.worker.loop_share import LoopShare
-from anabranch_taskgroup.worker.offered import ChunkKey, Offered
+from anabranch_taskgroup.worker.offered import ChunkKey, Offered, chunk_key
 from anabranch_taskgroup.worker.pauses import Pauses
 from anabranch_taskgroup.worker.reporter import Reporter
+from anabranch_taskgroup.worker.resource_gate import ResourceGate
 from anabranch_taskgroup.worker.shared_lock import SharedLock
 from anabranch_taskgroup.worker.stops import Stops
 from anabranch_taskgroup.worker.task_documents import TaskDocuments
@@ -41,6 +44,8 @@ from anabranch_taskgroup.worker.template_memory import TemplateMemory
 from anabranch_taskgroup.worker.tracing import TaskTrace
 
 log = logging.getLogger(__name__)
+
+_REQUIRES = attrgetter("offer.requires")
 
 REPORT_SECONDS = 0.1
 """How long the end of a member may wait for those of others, to be reported with them."""
@@ -83,6 +88,7 @@ class Worker:
         self._threads = AgentThreads(max_idle=concurrency)
         self._slots = WorkerSlots(concurrency)
         self._share = LoopShare(clock)
+        self._gate = ResourceGate(parse_offers(resources.settings.offers), clock)
         self._held = HeldChunks()
         self._outbox = _outbox_to(resources.log)
         self._report_due = asyncio.Event()
@@ -92,15 +98,7 @@ class Worker:
         self._claims = Claims(
             store, names, life, self._held, self._is_wanted, incarnation=incarnation, lease=lease
         )
-        self._liveness = Liveness(
-            store,
-            names,
-            clock,
-            self._announcement(resources).encode,
-            incarnation=incarnation,
-            lease=lease,
-            catch_up=(self._claims.renew, self._poll_stops, self._poll_pauses, self._drop_documents),
-        )
+        self._liveness = self._shown(resources)
         suspects = SharedLock()
         trace_of_task = partial(TaskTrace, resources.telemetry, incarnation)
         events = EventPublisher(resources.log, names)
@@ -117,8 +115,27 @@ class Worker:
             clock,
             self._claims,
             is_confirmed,
+            self._give_back,
         )
         self._draining = False
+
+    def _shown(self, resources: Resources) -> Liveness:
+        """What shows that the worker lives."""
+        return Liveness(
+            resources.store,
+            resources.names,
+            resources.clock,
+            self._announcement(resources).encode,
+            incarnation=self._incarnation,
+            lease=resources.settings.worker_lease,
+            catch_up=(
+                self._claims.renew,
+                self._poll_stops,
+                self._poll_pauses,
+                self._drop_documents,
+                self._drop_taken_offers,
+            ),
+        )
 
     def _announcement(self, resources: Resources) -> Announcement:
         return Announcement(
@@ -127,6 +144,7 @@ class Worker:
             incarnation=self._incarnation,
             started_at=self._clock.now(),
             load=lambda: Load(chunks=self.held, members=self.used),
+            used=self._gate.used,
             is_draining=lambda: self._draining,
         )
 
@@ -168,12 +186,14 @@ class Worker:
         It may be cancelled; `stop` then hands back what is left.
         """
         self._draining = True
+        self._gate.close()
         await self._held.wait_below(1)
         await self._outbox.wait_sent()
 
     async def stop(self) -> None:
         """Hand back the chunks that are held, publish all reports, and show that the worker is gone."""
         self._draining = True
+        self._gate.close()
         self._lifecycle.late_claims.stop()
         self._lifecycle.hand_back_all()
         await self._outbox.wait_sent()
@@ -255,8 +275,45 @@ class Worker:
 
         A caller must not cancel it: a claimed chunk that is not started runs nowhere.
         """
-        for key, offered in await self._claims.claim(offers):
+        has_requirements = any(map(_REQUIRES, offers))
+        if has_requirements:
+            offers = self._admitted(offers)
+        granted = await self._claims.claim(offers)
+        if has_requirements:
+            kept = {key for key, _ in granted}
+            for key in [key for each in offers if (key := chunk_key(each.offer)) not in kept]:
+                self._give_back(key)
+        for key, offered in granted:
             self._lifecycle.start(key, offered)
+
+    def _admitted(self, offers: Sequence[Offered]) -> Sequence[Offered]:
+        """Those of the offers that fit now; their resources are held. Others wait, or are handed back."""
+        admitted = self._gate.admit(offers, self.knows)
+        for offer in admitted.back:
+            self._reporter.hand_back(offer, "no_room")
+        return admitted.claim
+
+    def _give_back(self, key: ChunkKey) -> None:
+        """Give the resources of a chunk to offers that wait for them."""
+        if self._gate.give_back(key) and not self._draining and (waiting := self._gate.take_waiting()):
+            self._tasks.spawn(self._start_waiting(waiting), "offers that waited for room")
+
+    async def _start_waiting(self, offers: Sequence[Offered]) -> None:
+        granted = await self._claims.claim(offers)
+        kept = {key for key, _ in granted}
+        for key, offered in granted:
+            self._lifecycle.start(key, offered)
+        for key in [key for each in offers if (key := chunk_key(each.offer)) not in kept]:
+            self._give_back(key)
+
+    async def _drop_taken_offers(self) -> None:
+        """Forget the offers that wait for room and whose chunks another worker has claimed."""
+        if not (waiting := self._gate.waiting):
+            return
+        holders = await self._claims.holders(waiting)
+        for offer, holder in zip(waiting, holders, strict=True):
+            if holder is not None:
+                self._gate.forget(chunk_key(offer))
 
     def begin(self, offers: Iterable[Offered]) -> None:
         """Begin chunks of the owner in this process without claims; see `may_begin`. Those that are known are left

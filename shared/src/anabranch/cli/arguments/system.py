@@ -16,6 +16,9 @@ MAX_PORT = 65_535
 Concurrency = Annotated[
     int | None, typer.Option(help="Maximum number of members that this process runs at the same time.")
 ]
+Offers = Annotated[
+    str | None, typer.Option(help="Resources and labels for tasks with `requires`: cpu=4,memory=8Gi,labels=ssd.")
+]
 HealthPort = Annotated[
     int | None, typer.Option(help="Port of the health probes; 0 for any free port.", min=0, max=MAX_PORT)
 ]
@@ -39,6 +42,7 @@ def demo(settings: Load) -> None:
 def dev(
     settings: Load,
     concurrency: Concurrency = None,
+    offers: Offers = None,
     port: Annotated[
         int | None,
         typer.Option(
@@ -52,7 +56,7 @@ def dev(
     with errors_as_exit(json=False):
         from anabranch.cli.commands.dev import develop
 
-        run_and_exit(develop(settings(concurrency=concurrency, gateway_port=port)))
+        run_and_exit(develop(settings(concurrency=concurrency, offers=offers, gateway_port=port)))
 
 
 # --- services -------------------------------------------------------------------------------------
@@ -67,16 +71,20 @@ def agency(settings: Load, concurrency: Concurrency = None, health_port: HealthP
 
 @app.command()
 @with_settings
-def taskgroup(settings: Load, concurrency: Concurrency = None, health_port: HealthPort = None) -> None:
+def taskgroup(
+    settings: Load, concurrency: Concurrency = None, offers: Offers = None, health_port: HealthPort = None
+) -> None:
     """Run the service that coordinates groups and runs agents."""
-    serve_and_exit("taskgroup", settings, concurrency=concurrency, health_port=health_port)
+    serve_and_exit("taskgroup", settings, concurrency=concurrency, offers=offers, health_port=health_port)
 
 
 @app.command()
 @with_settings
-def worker(settings: Load, concurrency: Concurrency = None, health_port: HealthPort = None) -> None:
+def worker(
+    settings: Load, concurrency: Concurrency = None, offers: Offers = None, health_port: HealthPort = None
+) -> None:
     """Another name of `taskgroup`."""
-    serve_and_exit("taskgroup", settings, concurrency=concurrency, health_port=health_port)
+    serve_and_exit("taskgroup", settings, concurrency=concurrency, offers=offers, health_port=health_port)
 
 
 @app.command()

@@ -66,6 +66,7 @@ class TaskProgress:
     began: float | None = None
     ended: float | None = None
     lacks_agent: str | None = None
+    lacks_room: str | None = None
     because: str | None = None
     needs: tuple[str, ...] = ()
     level: int | None = None
@@ -109,6 +110,11 @@ class TaskProgress:
         """Count one entry."""
         members = 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)
         of_member = entry.spans is not None or entry.index is not None
+        if entry.data.get("reason") == "no_room":
+            self.lacks_room = str(entry.data["lacks"])
+            return
+        if entry.type == "task.started":
+            self.lacks_room = None
         if entry.type != "task.log":
             self.lacks_agent = str(entry.data["agent"]) if entry.data.get("reason") == "no_agent" else None
         if entry.type == "task.waiting" and self.lacks_agent is None:
@@ -347,7 +353,9 @@ class RunProgress:
         ]
         if (people := decisions_wanted(asked)) is not None:
             return people
-        return reason((task.lacks_agent for task in self.tasks if task.lacks_agent is not None), unstarted)
+        agents = [task.lacks_agent for task in self.tasks if task.lacks_agent is not None]
+        rooms = [task.lacks_room for task in self.tasks if task.lacks_room is not None]
+        return reason(agents, unstarted, rooms)
 
     @property
     def failed(self) -> int:

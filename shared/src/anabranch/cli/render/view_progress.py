@@ -36,6 +36,7 @@ def _task(name: str, state: TaskView) -> TaskProgress:
         failed=state.failed,
         held=state.held,
         lacks_agent=state.lacks_agent,
+        lacks_room=state.lacks_room,
         because=state.because,
         began=state.started_at,
         ended=state.ended_at,

@@ -50,6 +50,7 @@ from anabranch.core.request.fields import (
 from anabranch.core.request.flow import Branch, Loop, SubRun, Switch, Wait, refusal
 from anabranch.core.request.limits import Concurrency, RateLimit
 from anabranch.core.request.lowering import is_spelled, lowered
+from anabranch.core.request.resources import Requires
 from anabranch.core.request.task_spelling import KINDS, MADE_UP, one_spelling
 from anabranch.core.request.task_spelling import split_optional as split_optional
 
@@ -212,6 +213,8 @@ class TaskSpec(Document):
     """The most that all members of the task may use, in all iterations."""
     estimate: Amounts | None = None
     """What one member will use: reserved of the budgets before it starts."""
+    requires: Requires | None = None
+    """What each member requires of its worker; only of a task with an agent."""
 
     @property
     def kind(self) -> TaskKind:

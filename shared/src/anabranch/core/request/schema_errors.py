@@ -24,6 +24,7 @@ from anabranch.core.request.models import (
     TransformRules,
 )
 from anabranch.core.request.models import Sequence as SequenceRule
+from anabranch.core.request.resources import Requires
 from anabranch.core.request.validation import Pointer, suggestion
 
 DEEP_PATH = 7
@@ -177,6 +178,7 @@ _EXAMPLES = {
     "loop": "{until: CONDITION}",
     "state": "{NAME: FIRST VALUE}",
     "compensate": "{agent: NAME}",
+    "requires": "{cpu: 2, memory: 8Gi}",
     "retry": "{strategy: exponential, max_attempts: 3}",
     "expansion_config": "{type: array, array_mapping: {VARIABLE: KEY}}",
     "branch": "{switch: TASK, case: 0}",
@@ -226,5 +228,6 @@ _MODELS: Mapping[str, type[Document]] = {
     "approval": Approval,
     "run": SubRun,
     "compensate": Compensation,
+    "requires": Requires,
 }
 _RESERVED = {"": RESERVED_IN_REQUEST, "tasks": RESERVED_IN_TASK, "finally": RESERVED_IN_TASK}

@@ -66,6 +66,9 @@ def _check_kind(data: dict[str, Any]) -> None:
         reason = f"has `{given[0]}` and starts no member, so it uses nothing of a budget"
         hint = "leave `budget` and `estimate` out, or give a budget to the group"
         raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": reason, "hint": hint})
+    if given and "agent" not in given and data.get("requires") is not None:
+        reason = "has `requires`, and no agent that would use it"
+        raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": reason, "hint": "leave it out"})
     if not given:
         data.setdefault("agent", MISSING)
     for name in _LIMITS if given and "agent" not in given else ():

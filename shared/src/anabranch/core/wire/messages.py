@@ -14,6 +14,7 @@ from pydantic import Field
 from anabranch.core.costs import TaskCosts
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.budget_fields import Limit
+from anabranch.core.request.resources import Requires
 from anabranch.core.wire.answer_messages import CheckRun as CheckRun
 from anabranch.core.wire.answer_messages import FailRun as FailRun
 from anabranch.core.wire.answer_messages import Fragment as Fragment
@@ -331,6 +332,10 @@ class Offer(Message):
     limited: bool = False
     """A limit that runs share was granted for this attempt of the members: each further one is made by the
     owner."""
+    requires: Requires | None = None
+    """What the one member of the offer requires of its worker."""
+    again: bool = False
+    """The same delivery was offered before, and may wait in another worker."""
 
 
 OnRuns = Annotated[

@@ -17,3 +17,5 @@ class TaskUnserved(Message):
     task: str
     iteration: tuple[int, ...] = ()
     admission: int = 0
+    lacks: str = ""
+    """What the workers with its agent lack of what the task requires; empty if none has the agent."""

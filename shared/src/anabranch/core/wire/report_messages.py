@@ -81,8 +81,8 @@ class MembersReported(Message):
 
 
 class ChunkReturned(Message):
-    """A worker returns the rest of a chunk, which costs no delivery: it drains, lacks the agent, or the run is
-    paused or stopped."""
+    """A worker returns the rest of a chunk, which costs no delivery: it drains, lacks the agent, offers less
+    than the task requires, or the run is paused or stopped."""
 
     type: Literal["returned"] = "returned"
     run_id: str
@@ -91,7 +91,7 @@ class ChunkReturned(Message):
     chunk: int
     fence: int
     worker: str
-    reason: Literal["draining", "no_agent", "no_document", "stopped", "paused"]
+    reason: Literal["draining", "no_agent", "no_room", "no_document", "stopped", "paused"]
 
 
 class ChunkLost(Message):

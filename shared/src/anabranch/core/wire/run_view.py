@@ -55,6 +55,7 @@ class TaskView:
         attempts: the highest number of attempts of a member.
         attempt: the latest attempt of an ordinary task; None for an expanded one.
         lacks_agent: the agent that no worker has; None if none is known to be missing.
+        lacks_room: which worker lacks what of what the task requires; None unless that holds for all.
         reason: of a skipped task `dependency`, `condition`, `branch`, `empty` or `wait`; else None.
         because: the same for people, also of a task that was cancelled because others decided its group.
         progress: `{"index", "fraction", "note", "time"}` for each of a few members that have not ended.
@@ -85,6 +86,7 @@ class TaskView:
     attempts: int = 0
     attempt: AttemptView | None = None
     lacks_agent: str | None = None
+    lacks_room: str | None = None
     reason: str | None = None
     because: str | None = None
     progress: list[dict[str, Any]] = field(default_factory=list)
@@ -121,6 +123,7 @@ class TaskView:
             "attempts": self.attempts,
             "attempt": None if self.attempt is None else self.attempt.to_document(),
             "lacks_agent": self.lacks_agent,
+            **({} if self.lacks_room is None else {"lacks_room": self.lacks_room}),
             **({} if self.because is None else {"reason": self.reason, "because": self.because}),
             "progress": self.progress,
             "waits": self.waits,
@@ -150,6 +153,7 @@ class TaskView:
             attempts=get("attempts") or 0,
             attempt=None if attempt is None else AttemptView.from_document(attempt),
             lacks_agent=get("lacks_agent"),
+            lacks_room=get("lacks_room"),
             reason=get("reason"),
             because=get("because"),
             progress=get("progress") or [],

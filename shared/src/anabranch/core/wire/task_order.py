@@ -8,6 +8,7 @@ from anabranch.core.request.budget_fields import Limit
 from anabranch.core.request.flow import Loop, SubRun, Switch, Wait
 from anabranch.core.request.limits import Concurrency, RateLimit
 from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
+from anabranch.core.request.resources import Requires
 from anabranch.core.wire.message_parts import Json, Message, Need, empty_object
 
 TaskKindName = Literal["task", "switch", "loop", "wait", "run"]
@@ -79,6 +80,8 @@ class TaskOrder(Message):
     """The most that the task may use; see `core.request.budget_fields`."""
     estimate: Limit | None = None
     """What one member will use."""
+    requires: Requires | None = None
+    """What each member requires of its worker; members are offered one by one then."""
     undoes: UndoneTask | None = None
     """Of a compensation, whose order the session's owner makes."""
     concurrency: Concurrency | None = None

@@ -12,7 +12,8 @@ from typing import Any
 from anabranch.core.json_documents import dumps
 from anabranch.core.lanes import DEFAULT_POOL
 from anabranch.core.names import capability_of
-from anabranch.core.wire.message_parts import Json, Message
+from anabranch.core.requirements import Offers, offers_of, show_amount
+from anabranch.core.wire.message_parts import Json, Message, empty_object
 
 MAX_SCHEMA_BYTES = 100_000
 """Bytes of JSON of all schemas of a card, at most: further schemas are left out."""
@@ -71,12 +72,22 @@ class WorkerCard(Message):
     draining: bool = False
     """It takes no further members, because it stops."""
     load: Load = Load()
+    offers: dict[str, Json] = empty_object()
+    """What it offers in all, as a document of `core.requirements.Offers`."""
+    used: dict[str, int] = empty_object()
+    """What its chunks hold of that, by resource: of `cpu` and `gpu` in thousandths, else in bytes."""
     agents: tuple[AgentCard, ...] = ()
+
+    @property
+    def offered(self) -> Offers:
+        """What it offers in all."""
+        return offers_of(self.offers)
 
     def to_document(self) -> dict[str, Json]:
         """The worker as `anabranch workers --json` shows it: its agents by name."""
         found: dict[str, Json] = self.model_dump(mode="json", exclude={"agents"})
-        return found | {"agents": [each.name for each in self.agents]}
+        used = {name: show_amount(name, self.used.get(name, 0)) for name in self.offered.amounts}
+        return found | {"used": used, "agents": [each.name for each in self.agents]}
 
     def encode(self) -> bytes:
         """The value in the store."""

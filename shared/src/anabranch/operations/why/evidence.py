@@ -79,6 +79,8 @@ class Evidence:
             claim: key of the chunk's claim. `chunk`: number and fence. `bounced`: workers returned the chunk
                 because they have not loaded the agent.
         """
+        if missing.fact is Fact.NO_ROOM:
+            return missing
         lack, missing = missing.detail, replace(missing, detail=None)
         # The strongest evidence first: a claim proves that a worker has read the offer, whatever the groups say.
         holder = self.holders.get(claim)

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from anabranch.core.durations import parse_duration
 from anabranch.core.names import Names
 from anabranch.core.redis_urls import SCHEMES, url_problem
+from anabranch.core.requirements import parse_offers, read_labels
 
 MASK = "***"
 _BROKER = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?")
@@ -30,6 +31,18 @@ def text(value: Any) -> str:
     if isinstance(value, (str, int, float)):
         return str(value)
     raise ValueError(f"must be text, not {type(value).__name__}")
+
+
+def offers(value: Any) -> str:
+    """Parse what a worker offers: `cpu=4,memory=8Gi,labels=ssd`, or an object with these fields."""
+    if isinstance(value, Mapping):
+        labels = read_labels(value.get("labels") or {})
+        parts = [f"{name}={amount}" for name, amount in value.items() if name != "labels"]
+        parts += ["labels=" + ";".join(f"{name}={each}" for name, each in labels.items())] if labels else []
+        value = ",".join(parts)
+    found = text(value)
+    parse_offers(found)
+    return found
 
 
 def words(value: Any) -> tuple[str, ...]:

@@ -68,6 +68,9 @@ class Settings:
     """Modules with agents."""
     concurrency: int = 64
     """Maximum number of members that run at once in one worker process."""
+    offers: str = ""
+    """Resources and labels that a worker offers to tasks with `requires`:
+    `cpu=4,memory=8Gi,labels=ssd,zone=eu`."""
     health_port: int | None = None
     """Port of `/livez`, `/readyz` and `/metrics`; 0 takes any free port, without it there is no health server."""
     gateway_host: str = "127.0.0.1"
@@ -202,6 +205,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "prefix": values.prefix,
     "agents": values.words,
     "concurrency": values.at_least(1),
+    "offers": values.offers,
     "health_port": values.port,
     "gateway_host": values.text,
     "gateway_port": values.port,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from anabranch.core.names import Names, chunk_name
 from anabranch.core.ranges import Ranges
 from anabranch.core.reasons import Fact, Missing
-from anabranch.core.waiting import lacks_agent, waits_for_limit
+from anabranch.core.waiting import lacks_agent, lacks_room, waits_for_limit
 from anabranch.core.wire.messages import Spans
 from anabranch_taskgroup.session.budgets import refused_by
 from anabranch_taskgroup.session.limit_keys import name_of, uses_of
@@ -31,7 +31,9 @@ def member_waits(run: Run, task: Task, names: Names) -> Iterator[Wait]:
     for chunk in task.chunks.values():
         yield from _in_flight(run, task, chunk, names)
     for due, chunk in task.parked:
-        parked = replace(base, fact=Fact.NO_AGENT, until=due, detail=lacks_agent(task.order.agent))
+        parked = replace(base, fact=Fact.NO_AGENT, until=due, detail=_lack_of(task))
+        if task.room_missing_since is not None:
+            parked = replace(parked, fact=Fact.NO_ROOM)
         yield Wait(replace(parked, members=_members(task, chunk.pending)))
     for attempts, (due, members) in _retries(task).items():
         retry = replace(base, fact=Fact.WAITS_FOR_RETRY, until=due, attempt=attempts + 1)
@@ -74,14 +76,25 @@ def _in_flight(run: Run, task: Task, chunk: Chunk, names: Names) -> Iterator[Wai
     claim = names.claim(run.session_id, run.run_id, chunk_name(task.group, task.name, chunk.number, chunk.fence))
     for attempt, members in _by_attempt(chunk):
         missing = Missing(Fact.OFFERED, task.group, task.name, attempt=attempt, since=chunk.offered_at)
-        if chunk.bounces:
-            missing = replace(missing, detail=lacks_agent(task.order.agent))
+        if task.room_lack is not None:
+            missing = replace(missing, fact=Fact.NO_ROOM, detail=_lack_of(task))
+        elif chunk.bounces:
+            missing = replace(missing, detail=_lack_of(task))
         yield Wait(
             replace(missing, members=_members(task, members)),
             claim=claim,
             chunk=(chunk.number, chunk.fence),
             bounced=chunk.bounces > 0,
         )
+
+
+def _lack_of(task: Task) -> str:
+    """What the workers lack that returned chunks of a task, for people."""
+    if task.room_lack is not None:
+        return lacks_room(task.room_lack)
+    if task.room_missing_since is not None and task.order.requires is not None:
+        return f"a worker that read the task offers less than it requires: {task.order.requires.to_document()}"
+    return lacks_agent(task.order.agent)
 
 
 def _by_attempt(chunk: Chunk) -> Iterator[tuple[int, Ranges]]:

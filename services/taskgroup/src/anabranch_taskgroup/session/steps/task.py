@@ -26,7 +26,12 @@ from anabranch_taskgroup.session.budgets import hold
 from anabranch_taskgroup.session.chunks import park, release_due, requeue, schedule
 from anabranch_taskgroup.session.endings import fail
 from anabranch_taskgroup.session.merge import page_prefix, spill_if_large
-from anabranch_taskgroup.session.missing_agents import note_missing_agent, note_unserved, report_missing_agent
+from anabranch_taskgroup.session.missing_agents import (
+    note_missing_agent,
+    note_missing_room,
+    note_unserved,
+    report_missing_agent,
+)
 from anabranch_taskgroup.session.reports import ReportStatus, apply_report, classify
 from anabranch_taskgroup.session.retry_import import import_members, import_page
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen, next_state
@@ -152,6 +157,9 @@ def _chunk_returned(turn: Turn, step: Step, message: ChunkReturned, segments: tu
     if message.reason == "no_agent":
         park(turn, run, task, chunk)
         note_missing_agent(turn, run, task)
+    elif message.reason == "no_room":
+        park(turn, run, task, chunk)
+        note_missing_room(turn, task)
     elif message.reason == "paused" and not run.paused:
         # The worker saw a flag that should be gone: without this the chunk would be returned without end.
         turn.effects.append(Pause(run.run_id, run.session_id, False, run.deadline))
@@ -175,7 +183,7 @@ def _chunk_lost(turn: Turn, step: Step, message: ChunkLost, segments: tuple[byte
 
 def _unserved(turn: Turn, step: Step, message: TaskUnserved, segments: tuple[bytes, ...]) -> None:
     is_present = message.iteration == step.task.iteration
-    if not (is_present and note_unserved(turn, step.run, step.task)):
+    if not (is_present and note_unserved(turn, step.run, step.task, message.lacks)):
         turn.partition.drop("lack of a worker that is known or over")
 
 
