@@ -136,6 +136,7 @@ ARGUMENTS: dict[str, Any] = {
     "address": "1730a2fb-229a-5d78-a020-51a0b15f671d",
     "event_id": "payment-1",
     "lane": DEFAULT_LANE,
+    "pool": "gpu",
 }
 
 

@@ -20,6 +20,7 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.compose import agency as build_agency
 from anabranch.compose import taskgroup as build_taskgroup
+from anabranch.core.lanes import DEFAULT_POOL
 from anabranch.core.request.admission import Limits
 from anabranch.runtime.process.lifecycle import Service
 from anabranch.runtime.process.resources import Resources
@@ -75,6 +76,13 @@ class Installation:
             ids=self._ids,
             supervisor=Supervisor(),
         )
+
+    async def add_worker(self, agents: Agents, pool: str = DEFAULT_POOL) -> None:
+        """Start a TaskGroup in a pool, whose topics it creates as `anabranch taskgroup --pool` does."""
+        resources = self.resources(pool=pool)
+        await ensure_topics(resources.log, resources.settings)
+        self.services.append(build_taskgroup(resources, registry_of(agents)))
+        await self.services[-1].start()
 
     async def start(self, kinds: Sequence[WorkerOf], agents: Collection[str] | None) -> None:
         """Start all services, and wait until the consumer groups have settled."""

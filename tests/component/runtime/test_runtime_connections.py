@@ -36,6 +36,7 @@ def test_each_topic_has_its_own_count_of_partitions() -> None:
 
     counts = {spec.name: spec.partitions for spec in specs}
     assert counts["anabranch.tasks"] == 7
+    assert counts["anabranch.tasks.default.high"] == 7
     assert counts["anabranch.dead-letters"] == 3
 
 
@@ -46,7 +47,7 @@ async def test_existing_topics_are_used_as_they_are() -> None:
 
     created = await ensure_topics(log, settings)
 
-    assert len(created) == 7
+    assert len(created) == 7 + 4  # those of levels
     assert await log.partition_count("anabranch.tasks") == 2
     assert await ensure_topics(log, settings) == []
 

@@ -24,6 +24,7 @@ from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk
+from anabranch_taskgroup.worker.offer_queue import OfferQueue
 from anabranch_taskgroup.worker.offered import ChunkKey, Offered
 
 NAMES = Names("p.")
@@ -82,7 +83,7 @@ class Owner:
         router = OfferRouter(self.resources.log, NAMES)
         life = StoreIdentityTracker(self.resources.store, clock)
         given: Any = worker
-        self.dispatcher = Dispatcher(self.resources, offers, given, router, life, log_clock)
+        self.dispatcher = Dispatcher(self.resources, offers, given, router, life, log_clock, OfferQueue())
         self.chunk = Chunk(0, Ranges([(0, 1)]), 1)
         task = Task(TaskOrder(name="t", agent="a", result_keys=("k",)), "g", state=TaskState.RUNNING)
         task.chunks[0] = self.chunk

@@ -1,11 +1,13 @@
-"""A worker that reads two lanes runs the offers of both."""
+"""A worker reads the topics of all levels of its pool, and begins their offers in order."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from memory_resources import memory_resources
 from waiting import eventually
 
-from anabranch.core.lanes import DEFAULT_LANE, Lane
+from anabranch.core.lanes import Lane, Priority
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import Offer, TaskOrder
@@ -21,7 +23,6 @@ from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.worker import Worker
 
 NAMES = Names("p.")
-GPU = Lane(pool="gpu")
 
 ran: list[str] = []
 
@@ -32,7 +33,7 @@ async def noted(task: Task) -> str:
     return task.task_name
 
 
-def offered(task: str) -> Offered:
+def offered(task: str, priority: Priority = "normal", pool: str = "default") -> Offered:
     offer = Offer(
         run_id="r",
         session_id="s",
@@ -44,36 +45,92 @@ def offered(task: str) -> Offered:
         spans=((0, 1),),
         deadline=SystemClock().now() + 60,
         claim_ttl=60,
+        priority=priority,
+        pool=pool,
     )
     order = TaskOrder(name=task, agent="noted", result_keys=("out",))
     document = TaskDocument(group="g", run_id="r", session_id="s", order=order)
     return Offered(offer, (document.model_dump_json().encode(), b""))
 
 
-async def test_a_worker_runs_the_offers_of_all_its_lanes() -> None:
-    ran.clear()
-    clock = SystemClock()
-    resources = memory_resources(NAMES, clock, concurrency=2)
-    log = resources.log
-    await log.create_topics([TopicSpec(topic, 2) for topic in ("p.groups", NAMES.tasks(), NAMES.tasks(GPU))])
-    worker = Worker(
-        Registry().add(noted), resources, StoreIdentityTracker(resources.store, clock), incarnation="w"
-    )
-    consumer = OfferConsumer(worker, resources, {DEFAULT_LANE: 1, GPU: 3})
-    await worker.start()
-    await consumer.start()
+class Reader:
+    """A worker of a pool on a log with some topics."""
 
-    router = OfferRouter(log, NAMES)
-    await router.start()
-    await log.publish([router.record(offered(f"plain-{n}")) for n in range(4)])
-    on_gpu = [
-        Outgoing(NAMES.tasks(GPU), None, encode(*offered(f"gpu-{n}")[:2]), partition=n % 2) for n in range(4)
-    ]
-    await log.publish(on_gpu)
+    def __init__(self, topics: Sequence[str], pool: str = "default") -> None:
+        ran.clear()
+        clock = SystemClock()
+        self.topics = topics
+        self.resources = memory_resources(NAMES, clock, concurrency=1)
+        self.log = self.resources.log
+        self.worker = Worker(
+            Registry().add(noted),
+            self.resources,
+            StoreIdentityTracker(self.resources.store, clock),
+            incarnation="w",
+        )
+        self.consumer = OfferConsumer(self.worker, self.resources, pool)
+        self.router = OfferRouter(self.log, NAMES)
 
-    await eventually(lambda: len(ran) == 8)
-    assert sorted(ran) == sorted(f"{kind}-{n}" for kind in ("plain", "gpu") for n in range(4))
-    await eventually(lambda: not worker.held)
-    assert resources.supervisor.failure is None
-    await consumer.stop()
-    await worker.stop()
+    async def start(self) -> None:
+        await self.log.create_topics([TopicSpec(topic, 2) for topic in ("p.groups", *self.topics)])
+        await self.router.start()
+
+    async def publish(self, offers: Sequence[Offered]) -> None:
+        await self.log.publish([self.router.record(each) for each in offers])
+
+    async def read(self, number: int) -> None:
+        """Start the worker, and wait until it has run so many offers."""
+        await self.worker.start()
+        await self.consumer.start()
+        await eventually(lambda: len(ran) == number)
+        await eventually(lambda: not self.worker.held)
+        assert self.resources.supervisor.failure is None
+        await self.consumer.stop()
+        await self.worker.stop()
+
+
+async def test_a_worker_runs_the_offers_of_all_levels_and_each_is_committed() -> None:
+    reader = Reader(NAMES.topics_of_levels())
+    await reader.start()
+    wanted = [offered(f"{priority}-{n}", priority) for priority in ("low", "normal", "critical") for n in range(4)]
+    await reader.publish(wanted)
+    await reader.read(len(wanted))
+
+    assert sorted(ran) == sorted(each.offer.task for each in wanted)
+    for topic in NAMES.topics_of_levels():
+        assert sum((await reader.log.group_lag(NAMES.tasks_group(), topic)).values()) == 0
+
+
+async def test_where_levels_have_no_topics_their_offers_are_on_that_of_the_usual_level() -> None:
+    reader = Reader([NAMES.tasks()])
+    await reader.start()
+    await reader.publish([offered("low", "low"), offered("urgent", "urgent")])
+    await reader.read(2)
+
+    assert sorted(ran) == ["low", "urgent"]
+
+
+async def test_a_worker_of_a_pool_reads_only_its_pool() -> None:
+    reader = Reader((*NAMES.topics_of_levels(), *NAMES.topics_of_levels("gpu")), "gpu")
+    await reader.start()
+    assert not reader.router.has_topic("gpu")
+    assert await reader.router.look_again() == ["gpu"]
+    await reader.publish([offered("plain"), offered("gpu", pool="gpu"), offered("gpu-high", "high", "gpu")])
+    await reader.read(2)
+
+    assert sorted(ran) == ["gpu", "gpu-high"]
+    assert sum((await reader.log.group_lag(NAMES.tasks_group(), NAMES.tasks())).values()) == 1
+
+
+async def test_an_offer_that_cannot_be_decoded_is_a_dead_letter_and_committed() -> None:
+    reader = Reader(NAMES.topics_of_levels())
+    await reader.start()
+    await reader.log.create_topics([TopicSpec(NAMES.dead_letters, 1)])
+    high = NAMES.tasks(Lane(priority="high"))
+    good = offered("good", "high")
+    await reader.log.publish([Outgoing(high, None, b"no offer", partition=0)])
+    await reader.log.publish([Outgoing(high, None, encode(good.offer, good.segments), partition=0)])
+    await reader.read(1)
+
+    assert sum((await reader.log.group_lag("nobody", NAMES.dead_letters)).values()) == 1
+    assert sum((await reader.log.group_lag(NAMES.tasks_group(), high)).values()) == 0

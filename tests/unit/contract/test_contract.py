@@ -15,7 +15,7 @@ import yaml
 from anabranch.core.errors import Code
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.request.admission import parse_request
-from anabranch.core.request.models import RESERVED_IN_REQUEST, ControlRecord
+from anabranch.core.request.models import ControlRecord
 from anabranch.core.wire import results
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.events import EVENT_TYPES, EventBatch, decode_batch, encode_batch
@@ -211,16 +211,6 @@ def test_the_example_batch_is_what_is_sent() -> None:
 
 
 # --- schema and code say the same ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", sorted(RESERVED_IN_REQUEST))
-def test_a_reserved_field_is_invalid_also_in_an_envelope(name: str) -> None:
-    envelope = document_in(FOLDER / "examples" / "envelope.json")
-    envelope["object"][name] = 1
-
-    with pytest.raises(jsonschema.ValidationError):
-        validate(envelope, schema_named("envelope"))
-    assert {error.code for error in parse_request(json.dumps(envelope)).errors} == {Code.NOT_SUPPORTED}
 
 
 def test_an_unknown_field_is_invalid_in_a_request_and_ignored_in_an_envelope() -> None:

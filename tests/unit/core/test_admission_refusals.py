@@ -68,8 +68,12 @@ def custom(**rules: Any) -> dict[str, Any]:
         (request(task("a"), nope=1), "unknown_field", "/nope"),
         (request(task("a", **{"x~y/z": 1})), "unknown_field", f"{TASK}/x~0y~1z"),
         (request(task("a", retry={"max_atempts": 3})), "unknown_field", f"{TASK}/retry/max_atempts"),
-        (request(task("a"), priority=3), "not_supported", "/priority"),
-        (request(task("a", pool="gpu")), "not_supported", f"{TASK}/pool"),
+        (request(task("a"), priority=0), "schema", "/priority"),
+        (request(task("a"), priority="highest"), "schema", "/priority"),
+        (request(task("a", priority=True)), "schema", f"{TASK}/priority"),
+        (request(task("a", pool="a.b")), "bad_name", f"{TASK}/pool"),
+        (request(task("a"), pool=""), "bad_name", "/pool"),
+        (request(task("a", fairness_key="{k}")), "bad_name", f"{TASK}/fairness_key"),
         (request(task("a", on_failure="wait")), "schema", f"{TASK}/on_failure"),
         (
             {"key": "task_group:r", "object": request(task("a", on_failure="wait"))},
@@ -216,7 +220,7 @@ def test_the_hint_is_about_what_is_wrong_in_the_yaml(data: bytes, hint: str) -> 
 def test_every_error_is_reported_together() -> None:
     # given a schema error in each of the tasks that take part in the other errors
     document = {
-        "priority": 1,
+        "priority": 6,
         "task_groups": [
             {
                 "name": "g",
@@ -239,7 +243,7 @@ def test_every_error_is_reported_together() -> None:
     # then
     tasks = "/task_groups/0/tasks"
     assert found(reading) == {
-        ("not_supported", "/priority"),
+        ("schema", "/priority"),
         ("schema", f"{tasks}/0/timeout"),
         ("unknown_field", f"{tasks}/1/nope"),
         ("schema", f"{tasks}/2"),

@@ -33,12 +33,15 @@ def test_the_value_and_the_channel_of_a_result_have_the_session_as_hash_tag() ->
     assert names.session_key("s-1", "a b.c") == "session:{s-1}:a b.c"
 
 
+OF_LANES = ("tasks", "tasks_group", "topics_of_levels")
+
+
 def _private_keys(of: Names) -> dict[str, str]:
     names_of_methods = [name for name, _ in inspect.getmembers(Names, inspect.isfunction)]
     of_keys = [
         name
         for name in names_of_methods
-        if not name.startswith("_") and not name.endswith("_problem") and name != "tasks"
+        if not name.startswith("_") and not name.endswith("_problem") and name not in OF_LANES
     ]
     taking_session = [(name, getattr(of, name)) for name in of_keys]
     return {

@@ -50,13 +50,15 @@ class TaskGroupService:
             registry, resources, life, incarnation=incarnation, is_confirmed=lambda: self._owner.is_confirmed()
         )
         self._telemetry = resources.telemetry
-        self._offer_consumer = OfferConsumer(self._worker, resources)
+        self._offer_consumer = OfferConsumer(self._worker, resources, settings.pool)
         self._clock = LogClock(resources.clock)
         # Owners compute deadlines in the broker's time; the worker and its agents use the clock of the machine.
         owners = replace(resources, clock=self._clock)
         offers = Offers(config, resources.store, self._clock, resources.telemetry)
         router = OfferRouter(resources.log, resources.names)
-        self._dispatcher = Dispatcher(owners, offers, self._worker, router, life, self._clock)
+        self._dispatcher = Dispatcher(
+            owners, offers, self._worker, router, life, self._clock, self._offer_consumer.queue, settings.pool
+        )
         self._handler = GroupsHandler(owners, config, offers, self._dispatcher, life)
         self._owner: Owner[PartitionState] = Owner(
             self._handler, resources, self._clock, name=incarnation, stays_confirmed=True
@@ -77,6 +79,7 @@ class TaskGroupService:
         )
         self._liveness_key = resources.names.worker(incarnation)
         self._sweeper: asyncio.Task[None] | None = None
+        self._releaser: asyncio.Task[None] | None = None
         self._started = False
         self._draining = False
 
@@ -94,6 +97,9 @@ class TaskGroupService:
         await self._handler.watcher.start()
         await self._owner.start()
         await self._offer_consumer.start()
+        self._releaser = self._resources.supervisor.spawn(
+            self._dispatcher.release_loop(), "offer chunks that were held back"
+        )
         self._sweeper = self._resources.supervisor.spawn(self._sweep_loop(), "sweep chunks")
         self._started = True
 
@@ -118,8 +124,9 @@ class TaskGroupService:
 
     async def stop(self) -> None:
         """Hand back the chunks that still run, then release the sessions."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for task in (self._sweeper, self._releaser):
+            if task is not None:
+                task.cancel()
         await self._offer_consumer.stop()
         if self._heartbeat is not None:
             # Before the worker, which deletes its liveness key at the end: a heartbeat would write it again.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import UUID, uuid5
 
-from anabranch.core.lanes import DEFAULT_LANE, Lane
+from anabranch.core.lanes import DEFAULT_LANE, DEFAULT_POOL, Lane, lanes_of
 
 DEFAULT_PREFIX = "anabranch."
 MAX_LENGTH = 255
@@ -266,6 +266,14 @@ class Names:
     def tasks(self, lane: Lane = DEFAULT_LANE) -> str:
         """The topic of the offers of one lane."""
         return f"{self.prefix}tasks{lane.suffix}"
+
+    def tasks_group(self, pool: str = DEFAULT_POOL) -> str:
+        """The consumer group of the workers of a pool."""
+        return self.taskgroup_tasks if pool == DEFAULT_POOL else f"{self.taskgroup_tasks}.{pool}"
+
+    def topics_of_levels(self, pool: str = DEFAULT_POOL) -> tuple[str, ...]:
+        """The topics of the offers of a pool: first that of the usual level, then those of the others."""
+        return (self.tasks(Lane(pool)), *(self.tasks(lane) for lane in lanes_of(pool) if lane != Lane(pool)))
 
     @property
     def topics(self) -> tuple[str, ...]:

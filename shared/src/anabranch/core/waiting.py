@@ -11,6 +11,7 @@ from typing import Any
 
 from anabranch.core.names import agent_label
 from anabranch.core.timestamps import utc_text
+from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.run_view import RunView
 
 NOTICE_SECONDS = 5.0
@@ -35,6 +36,12 @@ def lacks_room(lacks: str) -> str:
     return f"no live worker offers what the task requires: {lacks}"
 
 
+def lacks_workers(pool: str, since: float | None) -> str:
+    """The reason for a task of a pool that has no worker, since a time in seconds since the epoch."""
+    when = "" if since is None else f", since {rfc3339(since)}"
+    return f"a worker of the pool {pool!r}, which has none{when}: start one (anabranch taskgroup --pool {pool})"
+
+
 UNSTARTED = "no TaskGroup service has started it: check that one runs (anabranch taskgroup)"
 
 
@@ -55,7 +62,8 @@ def waits_for(view: RunView, now: float) -> str | None:
     submitted = view.submitted_at
     has_begun = view.started_at is not None or any(group.status != "waiting" for group in view.groups.values())
     unstarted = None if has_begun or submitted is None else now - submitted
-    return reason(filter(None, agents), unstarted, filter(None, rooms))
+    pools = [task.lacks_pool for _, _, task in view.tasks() if task.lacks_pool is not None]
+    return reason(filter(None, agents), unstarted, filter(None, rooms), pools)
 
 
 def people_in(view: RunView) -> str | None:
@@ -86,13 +94,28 @@ def decisions_wanted(asked: Sequence[tuple[str, Mapping[str, Any], int]]) -> str
     return f"the decision of {who} about {task}{subject}{more}"
 
 
-def reason(agents: Iterable[str], unstarted: float | None, rooms: Iterable[str] = ()) -> str | None:
+def reason(
+    agents: Iterable[str],
+    unstarted: float | None,
+    rooms: Iterable[str] = (),
+    pools: Iterable[Mapping[str, Any]] = (),
+) -> str | None:
     """As `waits_for`, from single values: the agents that the run's tasks lack, and the seconds without a started
     group; None if a group has started.
 
     Args:
         rooms: which worker lacks what of what a task requires, for each task that no worker has room for.
+        pools: `{"pool", "since"}` for each task of a pool without workers.
     """
-    if found := [*map(lacks_agent, sorted(set(agents))), *map(lacks_room, sorted(set(rooms)))]:
+    found = [*map(lacks_agent, sorted(set(agents))), *map(lacks_room, sorted(set(rooms)))]
+    if found := [*_lacking_workers(pools), *found]:
         return "; ".join(found)
     return UNSTARTED if unstarted is not None and unstarted >= NOTICE_SECONDS else None
+
+
+def _lacking_workers(pools: Iterable[Mapping[str, Any]]) -> list[str]:
+    earliest: dict[str, float | None] = {}
+    for each in pools:
+        times = [at for at in (each.get("since"), earliest.get(each["pool"])) if at is not None]
+        earliest[each["pool"]] = min(times, default=None)
+    return [lacks_workers(pool, since) for pool, since in sorted(earliest.items())]

@@ -417,7 +417,7 @@ class Client:
 async def _on_servers(settings: Settings) -> Resources:
     resources = await connect(settings)
     try:
-        await ensure_topics(resources.log, settings)
+        await ensure_topics(resources.log, settings, levels=False)
     except BaseException:
         await resources.close()
         raise

@@ -96,6 +96,7 @@ class ChildRequests:
             traceparent=message.traceparent,
             parent=message.parent,
             budget=message.budget,
+            inherited=message.inherited,
             definition=None if definition is None else DefinitionRef(**definition.stamp),
         )
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import orjson
 
 from anabranch.core.json_documents import dumps
+from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY
 from anabranch.core.request.budget_fields import tightest
-from anabranch.core.wire.messages import OpenRun, SubmitRun
+from anabranch.core.wire.messages import Inherited, OpenRun, SubmitRun
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.planning import CompiledGroup
 from anabranch_agency.run.state import Run
@@ -20,7 +21,7 @@ PART_BYTES = 600_000
 
 def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLimits | None) -> OpenRun:
     """The first message about a run for its session's owner."""
-    plan = planned.plan
+    plan, inherited = planned.plan, submit.inherited or Inherited()
     return OpenRun(
         run_id=submit.run_id,
         request_id=submit.request_id,
@@ -46,7 +47,15 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLi
         taken=submit.taken,
         requested_by=submit.requested_by,
         budget=plan.budget if submit.budget is None else tightest(plan.budget, submit.budget),
+        priority=plan.priority or inherited.priority or DEFAULT_PRIORITY,
+        pool=plan.pool or inherited.pool or DEFAULT_POOL,
+        fairness_key=plan.fairness_key or inherited.fairness_key,
+        due_at=_earlier(planned.free.deadline, inherited.due_at),
     )
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    return min((at for at in (one, other) if at is not None), default=None)
 
 
 def start_groups(run: Run, planned: PlannedRequest) -> Iterator[bytes]:

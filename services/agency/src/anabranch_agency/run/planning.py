@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from anabranch.core.lanes import Priority
 from anabranch.core.names import outcome_name
 from anabranch.core.request.budget_fields import Limit
 from anabranch.core.request.flow_outline import FIELDS
@@ -52,6 +53,7 @@ class CompiledPlan:
     """What a run's owner needs of the plan of a request.
 
     Attributes:
+        priority, pool, fairness_key: of the request; None: it names none.
         timeout: of the run, in seconds.
         tasks: their number.
         produced: the result keys of all tasks, which hide keys of the context.
@@ -59,6 +61,9 @@ class CompiledPlan:
     """
 
     project: str
+    priority: Priority | None
+    pool: str | None
+    fairness_key: str | None
     timeout: float
     tasks: int
     groups: tuple[CompiledGroup, ...]
@@ -96,6 +101,9 @@ def compiled(planned: Plan, *, with_gaps: bool) -> CompiledPlan:
         phases = (COMPENSATE, *phases)
     return CompiledPlan(
         project=planned.request.project,
+        priority=planned.request.priority,
+        pool=planned.request.pool,
+        fairness_key=planned.request.fairness_key,
         timeout=planned.request.timeout,
         tasks=len(planned.tasks),
         groups=tuple(
@@ -205,6 +213,9 @@ def order_of(task: PlannedTask, numbers: Numbers) -> TaskOrder:
         budget=spec.budget and spec.budget.limit,
         estimate=spec.estimate and spec.estimate.limit,
         requires=spec.requires,
+        priority=spec.priority,
+        pool=spec.pool,
+        fairness_key=spec.fairness_key,
     )
     return order if FIELDS.isdisjoint(spec.model_fields_set) else _with_flow(order, task)
 

@@ -266,6 +266,11 @@ def _apply_to_task(task: Document, action: str, entry: EventEntry) -> None:
         return
     if task.get("lacks_room") is not None and action == "started":
         task["lacks_room"] = None
+    if action == "waiting" and entry.data.get("reason") == "no_workers":
+        task["lacks_pool"] = {"pool": entry.data.get("pool"), "since": entry.data.get("since")}
+        return
+    if task.get("lacks_pool") is not None and action == "started":
+        task["lacks_pool"] = None
     if action == "waiting" and entry.data.get("reason") != "no_agent":
         add_wait(task, entry)
         _start_task(task, entry)

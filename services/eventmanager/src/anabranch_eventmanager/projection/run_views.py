@@ -115,6 +115,7 @@ def _task_view(ended: bool, task: Document) -> TaskView:
         attempt=None if attempt is None else AttemptView.from_document(attempt),
         lacks_agent=None if ended else task.get("lacks_agent"),
         lacks_room=task.get("lacks_room") if status in _OPEN else None,
+        lacks_pool=task.get("lacks_pool") if status in _OPEN else None,
         reason=task.get("reason") if status == "skipped" else None,
         because=task.get("because"),
         progress=list(_progress(task)) if task.get("progress") else [],

@@ -25,6 +25,7 @@ from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.session.arrays import array_paths, arrays_of
 from anabranch_taskgroup.session.children import child_id, command_of, link_of
+from anabranch_taskgroup.session.levels import inherited_by_children
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.steps.sub_run import items_in
@@ -154,6 +155,7 @@ class Children:
                 definition=order.definition,
                 context=rendered_context(order, scope),
                 timeout=task.order.timeout,
+                inherited=inherited_by_children(run, task),
                 traceparent=run.traceparent,
                 budget=_limit_of(task, index),
             )

@@ -6,26 +6,34 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused, ValueGone
+from anabranch.core.lanes import DEFAULT_POOL
 from anabranch.core.names import chunk_name
 from anabranch.core.telemetry import OFFERS
+from anabranch.core.waiting import NOTICE_SECONDS
 from anabranch.core.wire.codec import encode
-from anabranch.core.wire.messages import ArrayCounted, ChunkLost
+from anabranch.core.wire.messages import ArrayCounted, ChunkLost, PoolMissing
 from anabranch.core.wire.worker_card import WorkerCard
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
+from anabranch_taskgroup.owner.local_room import SMALL_TASK, LocalRoom
 from anabranch_taskgroup.owner.offer_router import OfferRouter
-from anabranch_taskgroup.owner.offers import Offers, task_id
+from anabranch_taskgroup.owner.offer_window import LaneKey, OfferWindow
+from anabranch_taskgroup.owner.offers import Offers, TaskId, task_id
+from anabranch_taskgroup.owner.pool_watch import PoolWatch
 from anabranch_taskgroup.owner.unserved import UnservedTasks, tasks_of
 from anabranch_taskgroup.owner.worker_directory import WorkerDirectory, has_room
 from anabranch_taskgroup.session.claim_monitor import ChunkDelivery, ClaimMonitor
+from anabranch_taskgroup.session.levels import fairness_key_of, priority_at
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import OfferChunk
+from anabranch_taskgroup.worker.offer_queue import OfferQueue
 from anabranch_taskgroup.worker.offered import ChunkKey, Offered
 from anabranch_taskgroup.worker.worker import Worker
 
@@ -37,12 +45,14 @@ INLINE_CHUNKS = 8
 LOCAL_ROUNDS = 2
 """Members that one turn offers to the worker in this process, for each free slot of it. With more, this worker
 would still run members of the turn while others have none left."""
-SMALL_TASK = 64
-"""Members of a task that does not wait until a wide one has ended, at most."""
-BRIEF_SECONDS = 0.1
-"""A chunk that takes less than this counts as one member: its slots are free again at once."""
-
 OpenChunk = tuple[Run, Group, Task, Chunk]
+
+
+class HeldOffer(NamedTuple):
+    """A chunk to offer later."""
+
+    state: PartitionState
+    effect: OfferChunk
 
 
 class Dispatcher:
@@ -50,6 +60,8 @@ class Dispatcher:
 
     Args:
         worker: the worker of the same process, which gets first offers directly, not through the log.
+        queue: the offers that it has read, which are before those that it gets directly.
+        pool: the pool of the worker.
     """
 
     def __init__(
@@ -60,6 +72,8 @@ class Dispatcher:
         router: OfferRouter,
         life: StoreIdentityTracker,
         clock: LogClock,
+        queue: OfferQueue,
+        pool: str = DEFAULT_POOL,
     ) -> None:
         self._log = resources.log
         self._store = resources.store
@@ -76,6 +90,11 @@ class Dispatcher:
         self._unserved = UnservedTasks(self._directory, resources.names, clock)
         self._has_requirements = False
         """Tasks that require resources have been offered here: they need more checks."""
+        self._queue = queue
+        self._pool = pool
+        self.window: OfferWindow[HeldOffer] = OfferWindow()
+        self._has_room = asyncio.Event()
+        self._pools = PoolWatch(resources.log, resources.names, clock)
 
     async def start(self) -> None:
         """Read the partitions and the record limit of the topics that offers go to."""
@@ -84,8 +103,14 @@ class Dispatcher:
 
     # --- offering ----------------------------------------------------------------------------------
 
-    async def offer(self, state: PartitionState, effects: Sequence[OfferChunk]) -> None:
-        """Offer chunks in their present state; a chunk that has ended is left out.
+    async def offer(
+        self, state: PartitionState, effects: Sequence[OfferChunk], *, is_admitted: bool = False
+    ) -> None:
+        """Offer chunks in their present state; a chunk that has ended is left out. Those that the window has no
+        room for are offered later.
+
+        Args:
+            is_admitted: the window has admitted all of them to the log.
 
         Raises:
             ValueGone: an array is missing in a store that lost data, and may be written again: retry later.
@@ -95,9 +120,8 @@ class Dispatcher:
         local: list[Offered] = []
         remote: list[Outgoing] = []
         made: list[tuple[str, str]] = []
-        capacity, room = LOCAL_ROUNDS * self._worker.free, self._worker.room(INLINE_CHUNKS)
-        may_begin = room > 0 and self._worker.may_begin()
-        room_between, has_small = self._worker.room_between(INLINE_CHUNKS), False
+        room = self._local_room(is_admitted)
+        may_begin, has_small = room.chunks > 0 and self._worker.may_begin(), False
         now = self._clock.monotonic()
         for effect in effects:
             found = _chunk_of(state, effect)
@@ -107,22 +131,14 @@ class Dispatcher:
             delivery = _delivery(*found)
             if self._monitor.has(delivery) and self._worker.has(_key_of(delivery)):
                 continue  # the turn is repeated; a worker elsewhere would see no claim, and run the chunk, too
-            is_new, kept = chunk.fence == task.first_fence, len(begun) + len(local)
-            is_small = task.total <= SMALL_TASK
-            has_small = has_small or is_small
-            # On the log, a small task would wait behind all the offers of a wide run.
-            has_room = (capacity > 0 and kept < room) or (is_small and kept < room_between)
-            stays = has_room and is_new and self._may_stay(group, task, chunk)
-            try:
-                if stays:
-                    # The worker compares deadlines with the clock of the machine.
-                    offered = await self._offers.make_here(*found, self._clock.local(run.deadline))
-                else:
-                    offered = await self._offers.make(*found)
-            except ValueGone as gone:
-                if not await self._life.is_restored():
-                    raise
-                remote.append(self._cannot_expand(*found, gone))
+            is_new = chunk.fence == task.first_fence
+            has_small = has_small or task.total <= SMALL_TASK
+            stays = is_new and room.is_for(task) and self._may_stay(run, group, task, chunk)
+            if not (stays or is_admitted or self._is_admitted(state, effect, *found)):
+                continue
+            offered = await self._made(found, stays)
+            if isinstance(offered, Outgoing):
+                remote.append(offered)
                 continue
             if task.order.requires is not None:
                 offered = self._with_requirements(delivery, offered)
@@ -134,13 +150,33 @@ class Dispatcher:
                 # Only the first offer of a chunk begins without a claim, and never one that was open when this
                 # owner took over: it may have ended the process of the last owner, and left no claim.
                 (begun if may_begin and is_first and not chunk.attempts else local).append(offered)
-                capacity -= _slots_for(task, chunk)
+                room.take(task, chunk)
             else:
                 remote.append(self._router.record(offered))
         if has_small:
             self._worker.expect_small_task()
         self._worker.begin(begun)
         await self._hand_out(local, remote)
+        if made:
+            self._count(made)
+
+    async def _made(self, found: OpenChunk, stays: bool) -> Offered | Outgoing:
+        """The offer of a chunk, or the record that fails its task because arrays have expired.
+
+        Raises:
+            ValueGone: the store may restore them.
+        """
+        try:
+            if stays:
+                # The worker compares deadlines with the clock of the machine.
+                return await self._offers.make_here(*found, self._clock.local(found[0].deadline))
+            return await self._offers.make(*found)
+        except ValueGone as gone:
+            if not await self._life.is_restored():
+                raise
+            return self._cannot_expand(*found, gone)
+
+    def _count(self, made: Sequence[tuple[str, str]]) -> None:
         for (which, place), number in Counter(made).items():
             self._telemetry.count(OFFERS, number, delivery=which, place=place)
 
@@ -148,6 +184,15 @@ class Dispatcher:
         """The offer of a task that requires resources: one that is repeated says so."""
         self._has_requirements = True
         return offered.offered_again() if self._monitor.has(delivery) else offered
+
+    def _local_room(self, is_admitted: bool) -> LocalRoom:
+        """What the worker of this process may get in one turn: nothing of what the window has admitted to the
+        log."""
+        if is_admitted:
+            return LocalRoom(0, 0, 0)
+        worker = self._worker
+        between = worker.room_between(INLINE_CHUNKS)
+        return LocalRoom(LOCAL_ROUNDS * worker.free, worker.room(INLINE_CHUNKS), between)
 
     async def _hand_out(self, local: Sequence[Offered], remote: Sequence[Outgoing]) -> None:
         # Shielded: the turn is cancelled where the partition moves, but a chunk that the worker has claimed by
@@ -175,22 +220,78 @@ class Dispatcher:
         )
         return Outgoing(self._names.groups, run.session_id, encode(message))
 
-    def _may_stay(self, group: Group, task: Task, chunk: Chunk) -> bool:
+    def _may_overtake(self, run: Run, task: Task, chunk: Chunk) -> bool:
+        """True if a chunk may begin in this process before the offers that its worker has read."""
+        path = (fairness_key_of(run, task), run.run_id)
+        return self._queue.may_overtake(priority_at(run, task, chunk.offered_at), path, len(chunk.pending))
+
+    def _is_admitted(
+        self, state: PartitionState, effect: OfferChunk, run: Run, group: Group, task: Task, chunk: Chunk
+    ) -> bool:
+        lane = LaneKey(task.order.pool or run.pool, priority_at(run, task, chunk.offered_at))
+        if not self._router.has_topic(lane.pool):
+            self.window.close(lane)
+        key = (run.run_id, group.name, task.name, chunk.number, chunk.fence)
+        path = (fairness_key_of(run, task), run.run_id)
+        return self.window.admit(key, lane, path, len(chunk.pending), HeldOffer(state, effect))
+
+    def note_begun(self, key: ChunkKey) -> None:
+        """Note that a worker has begun or returned a chunk: further ones may be offered."""
+        if self.window.begun(key):
+            self._has_room.set()
+
+    async def release_loop(self) -> None:
+        """Offer what the window held back, as soon as it has room."""
+        while True:
+            await self._has_room.wait()
+            self._has_room.clear()
+            await self._release()
+
+    async def _release(self) -> None:
+        released: dict[int, tuple[PartitionState, list[OfferChunk]]] = {}
+        for state, effect in self.window.release():
+            released.setdefault(state.number, (state, []))[1].append(effect)
+        for state, effects in released.values():
+            try:
+                await self.offer(state, effects, is_admitted=True)
+            except (ServerUnavailable, StoreRefused, ValueGone) as error:
+                log.warning(
+                    "taskgroup owner: cannot offer %d chunks, retrying in %g s: %s",
+                    len(effects),
+                    SWEEP_SECONDS,
+                    error,
+                )
+                self._offer_at_sweep(
+                    found for effect in effects if (found := _chunk_of(state, effect)) is not None
+                )
+
+    def _offer_at_sweep(self, chunks: Iterable[OpenChunk]) -> None:
+        now = self._clock.monotonic()
+        for found in chunks:
+            self._monitor.adopt(_delivery(*found), now)
+
+    def forget(self, state: PartitionState) -> None:
+        """Drop what is held back of a partition that has another owner now."""
+        self.window.retain(lambda held: held.state is not state)
+
+    def _may_stay(self, run: Run, group: Group, task: Task, chunk: Chunk) -> bool:
         """True if the worker of this process may get a chunk: it saves two hops, and its members start at once.
 
         False once a worker died over a member of the group: the next one to die would take the owner with it.
         """
-        if task.order.requires is not None:
-            return False
-        return chunk.mode == "fast" and not group.has_lost_worker and self._worker.knows(task.order.agent)
+        return (
+            task.order.requires is None
+            and chunk.mode == "fast"
+            and not group.has_lost_worker
+            and (task.order.pool or run.pool) == self._pool
+            and self._worker.knows(task.order.agent)
+            and (not self._queue.size or self._may_overtake(run, task, chunk))
+        )
 
     def reoffer_unclaimed(self, state: PartitionState, run_ids: Container[str]) -> None:
         """Offer each unclaimed chunk of these runs again with the next sweep. One pass over the partition, however
         many runs: a takeover names all of them."""
-        now = self._clock.monotonic()
-        for found in _outstanding(state):
-            if found[0].run_id in run_ids:
-                self._monitor.adopt(_delivery(*found), now)
+        self._offer_at_sweep(found for found in _outstanding(state) if found[0].run_id in run_ids)
 
     async def hand_over(self, state: PartitionState) -> None:
         """Show the next owner of a partition which of its chunks are under way in this process."""
@@ -202,6 +303,7 @@ class Dispatcher:
         """Offer unclaimed chunks again, and report the chunks of dead workers as lost."""
         outstanding = {_delivery(*found): found for state in states for found in _outstanding(state)}
         self._offers.keep_only({task_id(run, task) for run, _, task, _ in outstanding.values()})
+        await self._tend_window(outstanding)
         parked = [each for state in states for each in _parked(state)] if self._has_requirements else []
         if not outstanding and not parked:
             # The monitor forgets the chunks that have ended. Short runs leave many of them.
@@ -217,6 +319,53 @@ class Dispatcher:
                 error,
             )
             self._monitor.store_was_away(self._clock.monotonic())
+
+    async def _tend_window(self, outstanding: Mapping[ChunkDelivery, OpenChunk]) -> None:
+        """Forget the chunks that ended without a start, and look for the topics of pools that had none."""
+        if self.window.waiting:
+            waiting = outstanding.items()
+            self.window.keep_only(
+                {_key_of(each) for each, (_, _, task, chunk) in waiting if chunk.number in task.waiting}
+            )
+        if self.window.held:
+            try:
+                for pool in await self._router.look_again():
+                    self.window.open(pool)
+            except ServerUnavailable as error:
+                log.warning("taskgroup owner: cannot look for the topics of pools, retrying: %s", error)
+            self._has_room.set()
+        await self._report_missing_pools(outstanding.values())
+
+    async def _report_missing_pools(self, outstanding: Iterable[OpenChunk]) -> None:
+        """Have the runs say so whose chunks wait for a worker of a pool that has none."""
+        before = self._clock.now() - NOTICE_SECONDS
+        waiting: dict[TaskId, tuple[str, Run, Task, float]] = {}
+        for run, _, task, chunk in outstanding:
+            pool = task.order.pool or run.pool
+            if pool == self._pool or task.lacks_workers_since is not None or chunk.offered_at > before:
+                continue
+            if chunk.number in task.waiting:
+                earlier = waiting.get(task_id(run, task), (pool, run, task, chunk.offered_at))[3]
+                waiting[task_id(run, task)] = pool, run, task, min(earlier, chunk.offered_at)
+        if not waiting:
+            return
+        try:
+            missing = await self._pools.without_workers({pool for pool, *_ in waiting.values()})
+            await self._log.publish([self._pool_missing(*each) for each in waiting.values() if each[0] in missing])
+        except ServerUnavailable as error:
+            log.warning("taskgroup owner: cannot look for the workers of pools, looking again later: %s", error)
+
+    def _pool_missing(self, pool: str, run: Run, task: Task, since: float) -> Outgoing:
+        message = PoolMissing(
+            run_id=run.run_id,
+            group=task.group,
+            task=task.name,
+            pool=pool,
+            since=since,
+            iteration=task.iteration,
+            admission=run.admission,
+        )
+        return Outgoing(self._names.groups, run.session_id, encode(message))
 
     async def _check(
         self,
@@ -295,14 +444,6 @@ class Dispatcher:
             worker=worker,
         )
         return Outgoing(self._names.groups, delivery.session_id, encode(message))
-
-
-def _slots_for(task: Task, chunk: Chunk) -> int:
-    """Slots that a chunk takes for a while: one for each member, or one if it is known to be brief."""
-    seconds = task.member_seconds
-    if seconds is not None and seconds * len(chunk.pending) < BRIEF_SECONDS:
-        return 1
-    return len(chunk.pending)
 
 
 def _outstanding(state: PartitionState) -> Iterator[OpenChunk]:

@@ -13,7 +13,15 @@ from anabranch.core.admissions import log_position
 from anabranch.core.snapshots import PartitionTrail
 from anabranch.core.wire.codec import GROUPS, Undecodable, encode
 from anabranch.core.wire.events import EVENT_TYPES, EventBatch, EventEntry
-from anabranch.core.wire.messages import Message, Nudge, OpenRun, TimerDue
+from anabranch.core.wire.messages import (
+    ChunkLost,
+    ChunkReturned,
+    MembersReported,
+    Message,
+    Nudge,
+    OpenRun,
+    TimerDue,
+)
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.instrumentation.correlation import ids_of
 from anabranch.runtime.ownership.deciding import decide_each, event_records
@@ -43,6 +51,8 @@ from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, StoreMissi
 
 log = logging.getLogger(__name__)
 
+_OF_CHUNKS = (MembersReported, ChunkReturned, ChunkLost)
+"""The messages that show that a worker has taken a chunk."""
 GROUP_ENDS = frozenset(each for each in EVENT_TYPES if each.startswith("group.")) - {"group.started"}
 """The types of the events with which a group ends."""
 
@@ -101,11 +111,16 @@ class GroupsHandler:
     ) -> list[Effect]:
         events: dict[str, tuple[Run, list[EventEntry]]] = {}
         touched: dict[str, Run] = {}
+        waiting = self._dispatcher.window.waiting
 
         def collect(message: Message, turn: Turn) -> list[Effect]:
             effects = turn.effects
             if turn.ended:
                 effects += spans_of(turn, self._telemetry)
+            if waiting and isinstance(message, _OF_CHUNKS):
+                key = (message.run_id, message.group, message.task, message.chunk, message.fence)
+                if key in waiting:
+                    self._dispatcher.note_begun(key)
             if self._telemetry.measures:
                 effects += counts_of(turn, message)
             for run, entry in turn.events:
@@ -239,6 +254,7 @@ class GroupsHandler:
         await self._dispatcher.hand_over(state)
 
     async def on_release(self, state: PartitionState) -> None:
+        self._dispatcher.forget(state)
         await self._imports.stop(list(state.runs))
         for run in state.runs.values():
             await self.watcher.unwatch_all((run.run_id, run.session_id, key) for key in run.watched)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from math import gcd, sqrt
 
-from anabranch.core.lanes import DEFAULT_LANE, Lane
+from anabranch.core.errors import Misconfigured
+from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY, Lane, lanes_of
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import encode
-from anabranch.core.wire.messages import Offer
 from anabranch.ports import EventLog, Outgoing
 from anabranch_taskgroup.worker.offered import Offered
 
@@ -47,25 +47,55 @@ def spread_stride(partitions: int) -> int:
 
 
 class OfferRouter:
-    """Makes records of offers: the lane by the offer, the partition by turns.
+    """Makes records of offers: the topic by the pool and the level, the partition by turns.
 
-    Args:
-        lanes: the lanes that offers may go to.
+    The topics of the default pool exist from the start, except for those of levels where an administrator creates
+    topics and has not created them. The first worker of another pool creates those of its pool.
     """
 
-    def __init__(self, eventlog: EventLog, names: Names, lanes: Sequence[Lane] = (DEFAULT_LANE,)) -> None:
+    def __init__(self, eventlog: EventLog, names: Names) -> None:
         self._log = eventlog
-        self._topics = {lane: _Topic(names.tasks(lane), 1) for lane in lanes}
+        self._names = names
+        self._topics: dict[tuple[str, str], _Topic] = {}
+        """By pool and level. A level without a topic has that of `normal`."""
+        self._missing: set[str] = set()
+        """Pools without topics, which no worker has joined yet."""
 
     async def start(self) -> None:
-        """Read the number of partitions of each lane's topic.
+        """Find the topics of the default pool.
+
+        Raises:
+            Misconfigured: it has none.
+            ServerUnavailable: the log does not answer.
+        """
+        if not await self._find(DEFAULT_POOL):
+            await self._log.partition_count(self._names.tasks())  # raises what is wrong
+
+    async def look_again(self) -> Sequence[str]:
+        """Look for the topics of pools that had none. Returns the pools that have some now.
 
         Raises:
             ServerUnavailable: the log does not answer.
         """
-        for topic in self._topics.values():
-            topic.partitions = await self._log.partition_count(topic.name)
-            topic.stride = spread_stride(topic.partitions)
+        found = [pool for pool in self._missing if await self._find(pool)]
+        self._missing.difference_update(found)
+        return found
+
+    async def _find(self, pool: str) -> bool:
+        usual = await self._topic(Lane(pool))
+        if usual is None:
+            return False
+        for lane in lanes_of(pool):
+            self._topics[pool, lane.priority] = await self._topic(lane) or usual
+        return True
+
+    async def _topic(self, lane: Lane) -> _Topic | None:
+        name = self._names.tasks(lane)
+        try:
+            partitions = await self._log.partition_count(name)
+        except Misconfigured:
+            return None
+        return _Topic(name, partitions, stride=spread_stride(partitions))
 
     async def record_limit(self) -> int:
         """Bytes that a record of every lane may have.
@@ -73,15 +103,20 @@ class OfferRouter:
         Raises:
             ServerUnavailable: the log does not answer.
         """
-        return min([await self._log.record_limit(topic.name) for topic in self._topics.values()])
+        names = {topic.name for topic in self._topics.values()}
+        return min([await self._log.record_limit(name) for name in sorted(names)])
 
-    def lane_of(self, offer: Offer) -> Lane:
-        """The lane of an offer: always the default one, because no request names a pool or a priority."""
-        return DEFAULT_LANE
+    def has_topic(self, pool: str) -> bool:
+        """True if offers of a pool can be published: a worker of it has been there. Else `look_again` looks for
+        one."""
+        if (pool, DEFAULT_PRIORITY) in self._topics:
+            return True
+        self._missing.add(pool)
+        return False
 
     def record(self, offered: Offered) -> Outgoing:
-        """The record of an offer on the topic of its lane."""
-        topic = self._topics[self.lane_of(offered.offer)]
+        """The record of an offer on the topic of its lane, which exists."""
+        topic = self._topics[offered.offer.pool, offered.offer.priority]
         # An explicit partition: the partitioner of Kafka's clients keeps records without a key together for a
         # while, and the workers that read the other partitions would be idle.
         record = encode(offered.offer, offered.segments)

@@ -16,6 +16,7 @@ from typing import Any
 from anabranch.core.bounded import BoundedDict
 from anabranch.core.expansion.members import expand, sources
 from anabranch.core.json_documents import dumps
+from anabranch.core.lanes import raised
 from anabranch.core.names import chunk_name
 from anabranch.core.tracing import every, trace_of
 from anabranch.core.wire.messages import Offer, TaskOrder
@@ -129,12 +130,16 @@ class Offers:
         document_key: str | None,
         items_key: str | None,
     ) -> Offer:
+        order = task.order
+        priority = order.priority or run.priority
+        if run.due_at is not None:
+            priority = raised(priority, run.due_at - chunk.offered_at)
         return Offer(
             run_id=run.run_id,
             session_id=run.session_id,
             group=group.name,
             task=task.name,
-            agent=task.order.agent,
+            agent=order.agent,
             chunk=chunk.number,
             fence=chunk.fence,
             spans=tuple(chunk.pending),
@@ -147,6 +152,9 @@ class Offers:
             deadline=deadline,
             mode=chunk.mode,
             claim_ttl=self._ttl(run),
+            priority=priority,
+            pool=order.pool or run.pool,
+            fairness_key=order.fairness_key or run.fairness_key or run.project,
             iteration=task.iteration,
             limited=task.limits is not None,
             requires=task.order.requires,

@@ -67,6 +67,7 @@ from anabranch_taskgroup.session.phases import (
     terminate,
     time_out_task,
 )
+from anabranch_taskgroup.session.raising import raise_waiting
 from anabranch_taskgroup.session.restoring import restore
 from anabranch_taskgroup.session.retry_import import finish_import, request_import
 from anabranch_taskgroup.session.retry_import import has_all_groups as is_whole
@@ -174,6 +175,10 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         requested_by=message.requested_by,
         budget=message.budget and Budget(message.budget),
         has_budgets=message.budget is not None,
+        priority=message.priority,
+        pool=message.pool,
+        fairness_key=message.fairness_key,
+        due_at=message.due_at,
     )
     run.timers.schedule(OVERDUE, first_question(message.deadline))
     partition.runs[run.run_id] = run
@@ -401,6 +406,10 @@ def _time_out_group(turn: Turn, run: Run, timer: Timer, now: float) -> None:
     stop_steps(turn, run, group, TaskEvent.TIME_OUT)
 
 
+def _raise_waiting(turn: Turn, run: Run, timer: Timer, now: float) -> None:
+    raise_waiting(turn, run)
+
+
 def _step_due(turn: Turn, run: Run, timer: Timer, now: float) -> None:
     group = run.groups[timer.group]
     task = group.tasks[timer.task]
@@ -415,6 +424,7 @@ def _step_due(turn: Turn, run: Run, timer: Timer, now: float) -> None:
 _FIRE: dict[TimerKind, Callable[[Turn, Run, Timer, float], None]] = {
     TimerKind.OVERDUE: _ask_about_overdue,
     TimerKind.GROUP_TIMEOUT: _time_out_group,
+    TimerKind.PRIORITY: _raise_waiting,
     **dict.fromkeys(STEP_TIMERS, _step_due),
 }
 

@@ -15,6 +15,7 @@ from anabranch.core.wire.messages import Mode
 from anabranch_taskgroup.session.budgets import affordable, reserve
 from anabranch_taskgroup.session.children import start_children
 from anabranch_taskgroup.session.limits import schedule_limited
+from anabranch_taskgroup.session.raising import watch_deadline
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Chunk, Task
@@ -53,6 +54,8 @@ def schedule(turn: Turn, run: Run, group: Group, task: Task) -> None:
             reserve(turn, run, group, task, chunk)
         chunk.offered_at = turn.at
         turn.effects.append(OfferChunk(run.run_id, group.name, task.order.name, chunk.number))
+        if run.due_at is not None:
+            watch_deadline(turn, run)
 
 
 def schedule_group(turn: Turn, run: Run, group: Group) -> None:

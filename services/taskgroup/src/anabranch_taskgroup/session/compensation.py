@@ -77,6 +77,9 @@ def _order(run: Run, undone: Task, name: str, previous: str | None) -> TaskOrder
         max_concurrency=order.max_concurrency,
         announces=True,
         loop_names=order.loop_names,
+        priority=order.priority,
+        pool=order.pool,
+        fairness_key=order.fairness_key,
         undoes=UndoneTask(group=undone.group, task=undone.name, inputs=order.inputs),
     )
 

@@ -104,6 +104,7 @@ def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
     # Nearly every chunk has members that never ran.
     if chunk.fence != task.first_fence or chunk.attempts or chunk.mode != "fast" or task.redrives:
         note_repeated(task, chunk, report.started)
+    task.lacks_workers_since = None
     task.started |= report.started
     chunk.begun |= report.started
     task.waiting.discard(chunk.number)

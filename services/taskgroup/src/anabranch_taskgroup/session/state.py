@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY, Priority
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.snapshots import RunTrail
@@ -221,6 +222,11 @@ class Run:
     """(group, task) of the steps that wait for a condition."""
     requested_by: str | None = None
     """The person who submitted the request."""
+    priority: Priority = DEFAULT_PRIORITY
+    pool: str = DEFAULT_POOL
+    fairness_key: str | None = None
+    due_at: float | None = None
+    """See OpenRun."""
     signals: Signals | None = None
     """None before the first signal, and before the first wait for one."""
     budget: Budget | None = None

@@ -157,6 +157,9 @@ class Task:
     started."""
     room_lack: str | None = None
     """What all workers lack of what the task requires, once that was reported; None once a member has started."""
+    lacks_workers_since: float | None = None
+    """Since when its chunks wait for a worker of its pool, which has none, in seconds since the epoch; None once a
+    member has started."""
     skip: Skip | None = None
     judging: str | None = None
     """The purpose of conditions whose values the shell reads from the store; see `conditions`."""

@@ -36,6 +36,8 @@ class TimerKind(IntEnum):
     """Of a loop: its next iteration may start."""
     LOOP_LIMIT = 7
     """Of a loop: it has used up its time."""
+    PRIORITY = 8
+    """Of the run: it is wanted so soon that its waiting chunks are to be offered at a higher level."""
 
 
 class Timer(NamedTuple):
@@ -47,6 +49,7 @@ class Timer(NamedTuple):
 
 
 OVERDUE = Timer(TimerKind.OVERDUE)
+PRIORITY = Timer(TimerKind.PRIORITY)
 STEP_TIMERS = (
     TimerKind.AGENT_MISSING,
     TimerKind.REOFFER,

@@ -42,6 +42,7 @@ class Announcement:
             host=socket.gethostname(),
             pid=os.getpid(),
             version=anabranch.__version__,
+            pool=settings.pool,
             slots=settings.concurrency,
             offers=parse_offers(settings.offers).to_document(),
             started_at=started_at,

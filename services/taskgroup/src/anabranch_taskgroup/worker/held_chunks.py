@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from contextlib import suppress
 
 from anabranch.core.wire.messages import Offer
 from anabranch_taskgroup.worker.offered import ChunkKey, chunk_key
@@ -54,6 +55,11 @@ class HeldChunks:
         return [(key, run) for key, run in self._runs.items() if run is not None]
 
     @property
+    def offers(self) -> list[Offer]:
+        """The offers of the chunks that run or are being opened."""
+        return [*self._opening.values(), *(run.offer for run in self._runs.values() if run is not None)]
+
+    @property
     def opening(self) -> list[Offer]:
         """The offers that were claimed and are being opened."""
         return list(self._opening.values())
@@ -97,6 +103,20 @@ class HeldChunks:
         if len(self._done) > MAX_DONE:
             self._done.popitem(last=False)
         self._released.set()
+
+    def wake(self) -> None:
+        """End `wait_for_change`."""
+        self._released.set()
+
+    async def wait_for_change(self, timeout: float | None) -> None:
+        """Return once a chunk is finished or released, `wake` is called, or `timeout` seconds are over."""
+        self._released.clear()
+        if timeout is None:
+            await self._released.wait()
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._released.wait()
 
     async def wait_below(self, number: int) -> None:
         """Return once fewer than `number` chunks are held."""

@@ -1,62 +1,63 @@
-"""Reads offers from the topics of a worker's lanes, no faster than the worker has capacity for them.
+"""Reads offers from the topics of a worker's pool, no faster than the worker has capacity for them.
 
-An offset is committed once the offer was claimed, refused or handed back. An offer is not ownership: its members
-may run for hours after that, and no rebalance of the topic affects them.
+It reads ahead in the topics of all levels, and begins offers in the order of `OfferQueue`. An offset is committed
+once the offer, and all before it in the partition, were claimed, refused or handed back. An offer is no ownership:
+its members may run for hours after that, and no rebalance of the topics affects them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
-from anabranch.core.lanes import DEFAULT_LANE, Lane
+from anabranch.core.errors import Misconfigured
+from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY, Lane, lanes_of
 from anabranch.core.wire.codec import TASKS, Undecodable
 from anabranch.ports import Incoming
+from anabranch.runtime.ownership.bounded_queue import RECORD_BYTES
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.ownership.dead_letter import dead_letter
+from anabranch.runtime.ownership.joint_group import JointGroup
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.until_available import until_available
-from anabranch_taskgroup.worker.lane_turns import LaneTurns
+from anabranch_taskgroup.worker.offer_queue import OfferQueue, QueuedOffer
 from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 
-QUEUE = 256
-"""Offers of one lane that are fetched ahead; above it the log is paused."""
+MAX_QUEUED, MAX_QUEUED_BYTES = 2_048, 8_000_000
+"""Offers of one topic that are read ahead; above it the log is paused. The worker cannot be fair to an offer that
+it has not read, so this is more than owners leave waiting at a time, see `OfferWindow`."""
 BATCH = 64
 """Maximum offers that are claimed with one call of the store."""
-
-DEFAULT_LANES: Mapping[Lane, int] = {DEFAULT_LANE: 1}
+LOOK_AGAIN_SECONDS = 0.2
+"""How long an offer of another run waits, at most, after a chunk has begun whose slot it may get."""
+BATCH_BYTES = 250_000
+"""Bytes of offers after which a batch ends."""
 
 
 class OfferConsumer:
     """Feeds one worker with offers.
 
     Args:
-        lanes: the lanes to read, each with its weight: of two busy lanes with weights 3 and 1 the first gets three
-            of four offers.
+        pool: the pool of workers that it belongs to.
     """
 
-    def __init__(
-        self,
-        worker: Worker,
-        resources: Resources,
-        lanes: Mapping[Lane, int] = DEFAULT_LANES,
-    ) -> None:
+    def __init__(self, worker: Worker, resources: Resources, pool: str = DEFAULT_POOL) -> None:
         self._worker = worker
         self._clock = resources.clock
         self._log = resources.log
-        self._names = names = resources.names
+        self._names = resources.names
+        self._supervisor = resources.supervisor
+        self._pool = pool
         self._tasks = resources.supervisor.tasks()
-        self._turns = LaneTurns(lanes)
-        self._consumers = {
-            lane: Consumer(
-                resources.log, names.taskgroup_tasks, names.tasks(lane), resources.supervisor, max_queued=QUEUE
-            )
-            for lane in lanes
-        }
+        self.queue = self._queue = OfferQueue()
+        self._has_offers = asyncio.Event()
+        self._consumers: dict[Lane, Consumer] = {}
+        self._shares: dict[Lane, _LaneQueue] = {}
 
     @property
     def unhealthy_reason(self) -> str | None:
@@ -66,14 +67,47 @@ class OfferConsumer:
 
     @property
     def queued(self) -> int:
-        """Offers that were fetched and wait for capacity."""
-        return sum(each.queued for each in self._consumers.values())
+        """Offers that were read and wait for capacity."""
+        return len(self._queue)
 
     async def start(self) -> None:
-        """Join the workers' consumer group."""
-        for consumer in self._consumers.values():
+        """Join the workers' consumer group with the topics of the pool that exist.
+
+        Raises:
+            ServerUnavailable: the log does not answer.
+        """
+        lanes = [lane for lane in lanes_of(self._pool) if await self._exists(lane)]
+        group = JointGroup(self._log, [self._names.tasks(lane) for lane in lanes])
+        for lane in lanes:
+            self._shares[lane] = queue = _LaneQueue(self._queue, lane, self._filled, self._repeated)
+            self._consumers[lane] = consumer = Consumer(
+                self._log,
+                self._names.tasks_group(self._pool),
+                self._names.tasks(lane),
+                self._supervisor,
+                queue=queue,
+                join=group.join,
+                in_order=False,
+            )
             await consumer.start()
         self._tasks.spawn(self._feed_loop(), "offers")
+
+    def _filled(self) -> None:
+        self._has_offers.set()
+        self._worker.wake()
+
+    def _repeated(self, lane: Lane, record: Incoming) -> None:
+        """An offer came again that is in the queue: the first one stands for both."""
+        self._consumers[lane].done([record])
+
+    async def _exists(self, lane: Lane) -> bool:
+        """True if a lane has a topic. That of `normal` has to: its absence is reported by the consumer."""
+        if lane.priority == DEFAULT_PRIORITY:
+            return True
+        try:
+            return await self._log.partition_count(self._names.tasks(lane)) > 0
+        except Misconfigured:
+            return False
 
     async def stop(self) -> None:
         """Leave the group. Queued offers are delivered to other workers."""
@@ -83,52 +117,121 @@ class OfferConsumer:
 
     async def _feed_loop(self) -> None:
         while True:
-            await self._worker.wait_for_capacity()
-            await self._wait_for_offers()
-            # At least one: the owner in this process may have filled the worker since it had capacity.
-            capacity = max(1, min(BATCH, self._worker.concurrency - self._worker.held))
-            queued = {lane: consumer.queued for lane, consumer in self._consumers.items()}
-            for lane, number in self._turns.share(capacity, queued).items():
-                await self._feed(self._consumers[lane], number)
+            await self._worker.wait_for_reports()
+            free = self._worker.concurrency - self._worker.held
+            if not self._queue.size:
+                self._has_offers.clear()
+                await self._has_offers.wait()
+            elif free > 0:
+                await self._feed(min(BATCH, free))
+            else:
+                await self._feed_another()
 
-    async def _feed(self, consumer: Consumer, number: int) -> None:
-        if not consumer.queued:  # its partitions were revoked while another lane was fed
-            return
-        batch = await consumer.take(number)
+    async def _feed_another(self) -> None:
+        """Feed one offer although as many chunks are held as there are slots, if it would get the next slot: a
+        chunk may have hundreds of members."""
+        following = self._queue.following().offered
+        if following is None or self._worker.has_place_for(following.offer):
+            await self._feed(1)
+        else:
+            is_there = self._worker.has_run(following.offer.run_id)
+            await self._worker.wait_for_change(None if is_there else LOOK_AGAIN_SECONDS)
+
+    async def _feed(self, number: int) -> None:
+        batch = self._take(number)
         # Shielded: a chunk that was claimed must be started, because its claim keeps every other worker from it.
-        await asyncio.shield(self._worker.accept(await self._decoded(batch)))
-        consumer.done(batch)
+        await asyncio.shield(self._worker.accept([self._on_own_clock(each) for each in batch if each.offered]))
+        for queued in batch:
+            if queued.offered is None:
+                await self._dead_letter(queued)
+            self._consumers[queued.lane].done([queued.record])
 
-    async def _wait_for_offers(self) -> None:
-        """Return once an offer is queued in any lane."""
-        consumers = list(self._consumers.values())
-        # Without tasks for a single lane, which is the usual case: this is called for each batch.
-        if len(consumers) == 1:
-            await consumers[0].filled()
-            return
-        waits = [asyncio.ensure_future(each.filled()) for each in consumers]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    def _take(self, number: int) -> Sequence[QueuedOffer]:
+        batch: list[QueuedOffer] = []
+        size = 0
+        while self._queue.size and len(batch) < number and size < BATCH_BYTES:
+            batch.append(queued := self._queue.pop())
+            size += len(queued.record.value)
+            self._shares[queued.lane].taken(queued.record)
+        for lane in {queued.lane for queued in batch}:
+            self._consumers[lane].resume_if_short()
+        return batch
 
-    async def _decoded(self, batch: Sequence[Incoming]) -> list[Offered]:
-        offers: list[Offered] = []
-        for record in batch:
-            try:
-                found = TASKS.decode(record.value)
-            except Undecodable as error:
-                await self._dead_letter(record, str(error))
-                continue
-            document, slices = (*found.segments, b"", b"")[:2]
-            # The deadline is converted to this machine's clock: the time that the run had left when the broker
-            # stamped the record is counted from that stamp, so the clocks of owner and worker need not agree.
-            deadline = self._clock.now() + found.message.deadline - record.timestamp
-            offers.append(Offered(found.message, (document, slices)).with_deadline(deadline))
-        return offers
+    def _on_own_clock(self, queued: QueuedOffer) -> Offered:
+        """The offer with its deadline by this machine's clock: the time that the run had left when the broker
+        stamped the record is counted from that stamp, so the clocks of owner and worker need not agree."""
+        assert queued.offered is not None
+        deadline = self._clock.now() + queued.offered.offer.deadline - queued.record.timestamp
+        return queued.offered.with_deadline(deadline)
 
-    async def _dead_letter(self, record: Incoming, reason: str) -> None:
+    async def _dead_letter(self, queued: QueuedOffer) -> None:
         """Dead-letter an undecodable offer. The owner offers the chunk again, because no worker claims it."""
-        letter = dead_letter(self._names, record, reason)
+        letter = dead_letter(self._names, queued.record, queued.problem)
         await until_available(lambda: self._log.publish([letter]), "dead-letter an undecodable offer")
+
+
+class _LaneQueue:
+    """The part of one lane in the queue of all offers: what the lane's consumer sees of it."""
+
+    def __init__(
+        self,
+        queue: OfferQueue,
+        lane: Lane,
+        filled: Callable[[], None],
+        repeated: Callable[[Lane, Incoming], None],
+    ) -> None:
+        self._queue = queue
+        self._repeated = repeated
+        self._lane = lane
+        self._filled = filled
+        self._size = 0
+        self._bytes = 0
+
+    def extend(self, records: Iterable[Incoming]) -> None:
+        for record in records:
+            if not self._queue.push(_decoded(self._lane, record)):
+                self._repeated(self._lane, record)
+                continue
+            self._size += 1
+            self._bytes += len(record.value) + RECORD_BYTES
+        self._filled()
+
+    def taken(self, record: Incoming) -> None:
+        """Note that a record was taken from the queue of all."""
+        self._size -= 1
+        self._bytes -= len(record.value) + RECORD_BYTES
+
+    def take(self, count: int) -> Sequence[Incoming]:
+        raise NotImplementedError("offers are taken in the order of all lanes")
+
+    def retain(self, is_wanted: Callable[[Incoming], bool]) -> None:
+        self._queue.retain(partial(self._retains, is_wanted))
+
+    def _retains(self, is_wanted: Callable[[Incoming], bool], queued: QueuedOffer) -> bool:
+        if queued.lane != self._lane or is_wanted(queued.record):
+            return True
+        self.taken(queued.record)
+        return False
+
+    def clear(self) -> None:
+        self.retain(lambda record: False)
+
+    @property
+    def is_long(self) -> bool:
+        return self._size > MAX_QUEUED or self._bytes > MAX_QUEUED_BYTES
+
+    @property
+    def is_short(self) -> bool:
+        return self._size * 4 <= MAX_QUEUED and self._bytes * 4 <= MAX_QUEUED_BYTES
+
+    def __len__(self) -> int:
+        return self._size
+
+
+def _decoded(lane: Lane, record: Incoming) -> QueuedOffer:
+    try:
+        found = TASKS.decode(record.value)
+    except Undecodable as error:
+        return QueuedOffer(lane, record, None, str(error))
+    document, slices = (*found.segments, b"", b"")[:2]
+    return QueuedOffer(lane, record, Offered(found.message, (document, slices)))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
 
+from anabranch.core.lanes import number_of
 from anabranch.core.redaction import redactor
 from anabranch.core.requirements import parse_offers
 from anabranch.core.wire.messages import Offer
@@ -262,10 +263,46 @@ class Worker:
         """True if members of an agent can run here."""
         return agent in self._registry
 
-    async def wait_for_capacity(self) -> None:
-        """Return once fewer chunks are held than members may run, and the log has taken most of the reports."""
+    async def wait_for_reports(self) -> None:
+        """Return once the log has taken most of the reports."""
         await self._outbox.wait_for_space()
-        await self._held.wait_below(self.concurrency)
+
+    def wake(self) -> None:
+        """End `wait_for_change`."""
+        self._held.wake()
+
+    async def wait_for_change(self, timeout: float | None = None) -> None:
+        """Return once a chunk is no longer held, `wake` is called, or `timeout` seconds are over."""
+        await self._held.wait_for_change(timeout)
+
+    def has_run(self, run_id: str) -> bool:
+        """True if a chunk of a run is held."""
+        return any(key[0] == run_id for key in self._held.keys)
+
+    def has_place_for(self, offer: Offer) -> bool:
+        """True if a chunk may be held beyond the number of slots: no chunk of its run is held, and another one has
+        members left, whose next slot it gets, see `FairSemaphore`.
+
+        Runs of a level and a key that are here already leave places for those of other keys, and these for those
+        of a higher level.
+        """
+        held = self._held.offers
+        if self._draining or self.held >= self.concurrency + self._places_for(offer, held):
+            return False
+        running = [run for _, run in self._held.running]
+        giving = sum(1 for run in running if run.began and not run.all_begun)
+        waiting = self.held - sum(1 for run in running if run.began)
+        return waiting < giving
+
+    def _places_for(self, offer: Offer, held: Sequence[Offer]) -> int:
+        """How many chunks may be held beyond the slots before this one."""
+        if any(each.run_id == offer.run_id for each in held):
+            return 0
+        if all(number_of(each.priority) < number_of(offer.priority) for each in held):
+            return self.concurrency
+        share = (offer.priority, offer.fairness_key)
+        is_there = any((each.priority, each.fairness_key) == share for each in held)
+        return -(-self.concurrency // (4 if is_there else 2))
 
     # --- offers ------------------------------------------------------------------------------------
 

@@ -19,6 +19,10 @@ Concurrency = Annotated[
 Offers = Annotated[
     str | None, typer.Option(help="Resources and labels for tasks with `requires`: cpu=4,memory=8Gi,labels=ssd.")
 ]
+Pool = Annotated[
+    str | None,
+    typer.Option(help="Pool of workers that this process belongs to: it runs only members of that pool."),
+]
 HealthPort = Annotated[
     int | None, typer.Option(help="Port of the health probes; 0 for any free port.", min=0, max=MAX_PORT)
 ]
@@ -72,19 +76,29 @@ def agency(settings: Load, concurrency: Concurrency = None, health_port: HealthP
 @app.command()
 @with_settings
 def taskgroup(
-    settings: Load, concurrency: Concurrency = None, offers: Offers = None, health_port: HealthPort = None
+    settings: Load,
+    concurrency: Concurrency = None,
+    pool: Pool = None,
+    offers: Offers = None,
+    health_port: HealthPort = None,
 ) -> None:
     """Run the service that coordinates groups and runs agents."""
-    serve_and_exit("taskgroup", settings, concurrency=concurrency, offers=offers, health_port=health_port)
+    overrides = {"concurrency": concurrency, "pool": pool, "offers": offers, "health_port": health_port}
+    serve_and_exit("taskgroup", settings, **overrides)
 
 
 @app.command()
 @with_settings
 def worker(
-    settings: Load, concurrency: Concurrency = None, offers: Offers = None, health_port: HealthPort = None
+    settings: Load,
+    concurrency: Concurrency = None,
+    pool: Pool = None,
+    offers: Offers = None,
+    health_port: HealthPort = None,
 ) -> None:
     """Another name of `taskgroup`."""
-    serve_and_exit("taskgroup", settings, concurrency=concurrency, offers=offers, health_port=health_port)
+    overrides = {"concurrency": concurrency, "pool": pool, "offers": offers, "health_port": health_port}
+    serve_and_exit("taskgroup", settings, **overrides)
 
 
 @app.command()

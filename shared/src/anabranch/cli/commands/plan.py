@@ -167,7 +167,16 @@ def _line(label: str, task: dict[str, Any], givers: Collection[str]) -> str:
     before = [*task["dependencies"], *(each for each in _awaited(task) if each not in givers)]
     needs = f"  after {', '.join(before)}" if before else ""
     results = f"  → {', '.join(task['result_keys'])}" if task["result_keys"] else ""
-    return f"{label} [{task['agent'] or task['kind']}]{members}{needs}{''.join(_flow(task))}{results}"
+    return (
+        f"{label} [{task['agent'] or task['kind']}]{members}{needs}{''.join(_flow(task))}{_order(task)}{results}"
+    )
+
+
+def _order(task: dict[str, Any]) -> str:
+    """In which order and where its members run, if the request says anything of that."""
+    if "priority" not in task:
+        return ""
+    return f"  {task['priority']} in pool {task['pool']}, fair by {task['fairness_key']}"
 
 
 def _awaited(task: dict[str, Any]) -> Iterator[str]:

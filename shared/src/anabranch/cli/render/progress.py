@@ -67,6 +67,7 @@ class TaskProgress:
     ended: float | None = None
     lacks_agent: str | None = None
     lacks_room: str | None = None
+    lacks_pool: dict[str, Any] | None = None
     because: str | None = None
     needs: tuple[str, ...] = ()
     level: int | None = None
@@ -117,7 +118,8 @@ class TaskProgress:
             self.lacks_room = None
         if entry.type != "task.log":
             self.lacks_agent = str(entry.data["agent"]) if entry.data.get("reason") == "no_agent" else None
-        if entry.type == "task.waiting" and self.lacks_agent is None:
+            self.lacks_pool = entry.data if entry.data.get("reason") == "no_workers" else None
+        if entry.type == "task.waiting" and self.lacks_agent is None and self.lacks_pool is None:
             self._wait(entry)
         elif entry.type == "task.expanded":
             self._expand(entry)
@@ -355,7 +357,8 @@ class RunProgress:
             return people
         agents = [task.lacks_agent for task in self.tasks if task.lacks_agent is not None]
         rooms = [task.lacks_room for task in self.tasks if task.lacks_room is not None]
-        return reason(agents, unstarted, rooms)
+        pools = [task.lacks_pool for task in self.tasks if task.lacks_pool is not None]
+        return reason(agents, unstarted, rooms, pools)
 
     @property
     def failed(self) -> int:

@@ -37,6 +37,7 @@ def _task(name: str, state: TaskView) -> TaskProgress:
         held=state.held,
         lacks_agent=state.lacks_agent,
         lacks_room=state.lacks_room,
+        lacks_pool=state.lacks_pool,
         because=state.because,
         began=state.started_at,
         ended=state.ended_at,

@@ -20,6 +20,8 @@ from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code
 from anabranch.core.event_addresses import MAX_KEY
 from anabranch.core.json_documents import compact_size
+from anabranch.core.lanes import POOL_PATTERN, PRIORITIES, pool_problem
+from anabranch.core.lanes import Priority as PriorityName
 from anabranch.core.project import PATTERN, project_problem
 from anabranch.core.request.task_spelling import MISSING
 from anabranch.core.templates import as_text
@@ -98,6 +100,19 @@ def _check_session_id(value: object) -> object:
 
 def _check_project(value: object) -> object:
     return _named(value, project_problem(value)) if isinstance(value, str) else value
+
+
+def _check_priority(value: object) -> object:
+    """A number from 1 to 5 is the level of that rank, 1 the lowest."""
+    if isinstance(value, str) and value in PRIORITIES:
+        return value
+    if type(value) is int and 1 <= value <= len(PRIORITIES):  # no bool, which is an int in Python
+        return PRIORITIES[value - 1]
+    raise _schema_error(f"{repr(value)[:100]} is neither one of {', '.join(PRIORITIES)} nor a number from 1 to 5")
+
+
+def _check_pool(value: object) -> object:
+    return _named(value, pool_problem(value)) if isinstance(value, str) else value
 
 
 def _check_duration(value: object) -> float:
@@ -289,6 +304,19 @@ Project = Annotated[
     str,
     BeforeValidator(_check_project),
     WithJsonSchema({"type": "string", "pattern": f"^{PATTERN}$"}),
+]
+Priority = Annotated[
+    PriorityName,
+    BeforeValidator(_check_priority),
+    WithJsonSchema(
+        {
+            "anyOf": [{"enum": list(PRIORITIES)}, {"type": "integer", "minimum": 1, "maximum": len(PRIORITIES)}],
+            "description": "a level, or its rank from 1, the lowest, to 5",
+        }
+    ),
+]
+Pool = Annotated[
+    str, BeforeValidator(_check_pool), WithJsonSchema({"type": "string", "pattern": f"^{POOL_PATTERN}$"})
 ]
 Duration = Annotated[
     float,

@@ -38,6 +38,8 @@ from anabranch.core.request.fields import (
     OnEmpty,
     OnFailure,
     OutputFormat,
+    Pool,
+    Priority,
     Project,
     ResultKey,
     Scalar,
@@ -54,8 +56,8 @@ from anabranch.core.request.resources import Requires
 from anabranch.core.request.task_spelling import KINDS, MADE_UP, one_spelling
 from anabranch.core.request.task_spelling import split_optional as split_optional
 
-RESERVED_IN_REQUEST = frozenset({"priority"})
-RESERVED_IN_TASK = frozenset({"pool"})
+RESERVED_IN_REQUEST: frozenset[str] = frozenset()
+RESERVED_IN_TASK: frozenset[str] = frozenset()
 
 DAY = 86_400.0
 MAX_BY, MAX_REASON = 255, 1_000
@@ -215,6 +217,12 @@ class TaskSpec(Document):
     """What one member will use: reserved of the budgets before it starts."""
     requires: Requires | None = None
     """What each member requires of its worker; only of a task with an agent."""
+    priority: Priority | None = None
+    """The level at which its members are offered to workers. Default: that of the request."""
+    pool: Pool | None = None
+    """The pool of workers that run its members. Default: that of the request."""
+    fairness_key: Key | None = None
+    """Tasks of one level share the workers fairly among their keys. Default: that of the request."""
 
     @property
     def kind(self) -> TaskKind:
@@ -308,6 +316,14 @@ class Request(Document):
     """The run times out at this time, or after its ``timeout`` if that is earlier."""
     budget: Amounts | None = None
     """The most that the run may use, with its sub-runs."""
+    priority: Priority | None = None
+    """The level at which members are offered to workers. Default: that of the parent of a sub-run, else
+    ``normal``."""
+    pool: Pool | None = None
+    """The pool of workers that run members. Default: that of the parent of a sub-run, else ``default``."""
+    fairness_key: Key | None = None
+    """Runs of one level share the workers fairly among their keys. Default: that of the parent of a sub-run, else
+    the project."""
     task_groups: tuple[TaskGroup, ...] = Field(min_length=1)
     finally_: tuple[TaskSpec, ...] = Field(default=(), alias="finally")
     """Tasks that run once all others have ended, whatever happened."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from anabranch.core.errors import Problem, RequestRefused
 from anabranch.core.expansion.members import Expanded, Member, member_name
 from anabranch.core.json_documents import compact_size
+from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY
 from anabranch.core.names import leading_keys
 from anabranch.core.request.budget_forecast import budgets_of, over_budget
 from anabranch.core.request.context_view import ContextView
@@ -31,6 +32,7 @@ from anabranch.core.request.validation import cycles, unknown_keys
 from anabranch.core.templates import RenderBudget, RenderedTooLarge, Scope, member_scope, placeholders, render
 from anabranch.core.timestamps import utc_text
 
+_ORDER = frozenset({"priority", "pool", "fairness_key"})
 FINALLY_TIMEOUT = 300.0
 """Seconds that a task in ``finally`` may take, unless it says another number: nothing else stops it."""
 
@@ -152,12 +154,30 @@ class Plan:
             "levels": [list(level) for level in self.levels],
             "tasks": [
                 task.to_document()
+                | self._order_of(task)
                 | ({} if foresight is None else flow_document(self, index, foresight))
                 | ({"expanded": list(self._members(task, context, limit, budget))} if expand else {})
                 for index, task in enumerate(self.tasks)
             ],
             **({"budgets": budgets} if budgets else {}),
         }
+
+    def _order_of(self, task: PlannedTask) -> dict[str, Any]:
+        """In which order and where its members run, if the request says anything of that."""
+        request, spec = self.request, task.spec
+        if not self._has_order:
+            return {}
+        return {
+            "priority": spec.priority or request.priority or DEFAULT_PRIORITY,
+            "pool": spec.pool or request.pool or DEFAULT_POOL,
+            "fairness_key": spec.fairness_key or request.fairness_key or request.project,
+        }
+
+    @property
+    def _has_order(self) -> bool:
+        """True if the request or a task names a priority, a pool or a fairness key."""
+        documents = (self.request, *(task.spec for task in self.tasks))
+        return any(not _ORDER.isdisjoint(each.model_fields_set) for each in documents)
 
     @property
     def produced(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from anabranch.core.costs import NO_COSTS
+from anabranch.core.lanes import Priority
 from anabranch.core.request.budget_fields import Limit
 from anabranch.core.wire.message_parts import Failure, Json, Message, empty_object
 
@@ -32,6 +33,16 @@ class ParentLink(Message):
     """Depth of the child: 1 if its parent is no sub-run itself."""
 
 
+class Inherited(Message):
+    """What a sub-run has of its parent if its own request does not say otherwise."""
+
+    priority: Priority | None = None
+    pool: str | None = None
+    fairness_key: str | None = None
+    due_at: float | None = None
+    """The time by which the parent is wanted, see OpenRun."""
+
+
 class SubmitChild(Message):
     """Request a sub-run, keyed by its run id. It is repeated until the child is known, and admitted once."""
 
@@ -49,6 +60,7 @@ class SubmitChild(Message):
     """Merged over the context of the request."""
     timeout: float | None = None
     """Maximum timeout of the child in seconds."""
+    inherited: Inherited | None = None
     traceparent: str | None = None
     budget: Limit | None = None
     """The most that the child may use: what is reserved for it of its parent's budgets."""

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from anabranch.core.costs import TaskCosts
+from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY, Priority
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.budget_fields import Limit
-from anabranch.core.request.resources import Requires
 from anabranch.core.wire.answer_messages import CheckRun as CheckRun
 from anabranch.core.wire.answer_messages import FailRun as FailRun
 from anabranch.core.wire.answer_messages import Fragment as Fragment
@@ -25,6 +25,7 @@ from anabranch.core.wire.child_messages import ChildEnded as ChildEnded
 from anabranch.core.wire.child_messages import ChildStarted as ChildStarted
 from anabranch.core.wire.child_messages import ChildValue as ChildValue
 from anabranch.core.wire.child_messages import ControlChild as ControlChild
+from anabranch.core.wire.child_messages import Inherited as Inherited
 from anabranch.core.wire.child_messages import ParentLink as ParentLink
 from anabranch.core.wire.child_messages import SubmitChild as SubmitChild
 from anabranch.core.wire.condition_messages import ConditionJudged as ConditionJudged
@@ -53,7 +54,9 @@ from anabranch.core.wire.message_parts import Spans as Spans
 from anabranch.core.wire.message_parts import Status as Status
 from anabranch.core.wire.message_parts import StopReason as StopReason
 from anabranch.core.wire.message_parts import empty_object
+from anabranch.core.wire.offer_message import Offer as Offer
 from anabranch.core.wire.placement_messages import TaskUnserved as TaskUnserved
+from anabranch.core.wire.pool_messages import PoolMissing as PoolMissing
 from anabranch.core.wire.publication_messages import AnswerEvent as AnswerEvent
 from anabranch.core.wire.publication_messages import CloseEventWait as CloseEventWait
 from anabranch.core.wire.publication_messages import DeliverEvent as DeliverEvent
@@ -132,6 +135,8 @@ class SubmitRun(Message):
     """The person who submitted it, if a gateway has authenticated one."""
     budget: Limit | None = None
     """Of a sub-run: what its parent lets it use."""
+    inherited: Inherited | None = None
+    """Of a sub-run, if its parent has any of it."""
 
 
 class GroupResults(Message):
@@ -218,6 +223,13 @@ class OpenRun(Message):
     """The person who submitted the request, if a gateway has authenticated one."""
     budget: Limit | None = None
     """The most that the run may use: by its request, and by what its parent has left."""
+    priority: Priority = DEFAULT_PRIORITY
+    pool: str = DEFAULT_POOL
+    fairness_key: str | None = None
+    """Of the offers of tasks that name none. Null: the project is the key."""
+    due_at: float | None = None
+    """The time by which the run is wanted, in seconds since the epoch: the nearer it is, the higher is the level
+    of its offers. It is the deadline that the request, or that of a parent, names."""
 
 
 class StartGroup(Message):
@@ -295,49 +307,6 @@ class Nudge(Message):
     silent_for: float
 
 
-# --- tasks: round robin --------------------------------------------------------------------------
-
-
-class Offer(Message):
-    """Members that any worker may claim. The offer is not ownership; the claim in the store is.
-
-    Payload: the task document (empty if it is stored under `document_key`), then the slices of the arrays for
-    these members (empty if the document has the arrays).
-    """
-
-    type: Literal["offer"] = "offer"
-    run_id: str
-    session_id: str
-    group: str
-    task: str
-    agent: str
-    chunk: int
-    fence: int
-    spans: Spans
-    attempts: dict[int, int] = empty_object()
-    """Number of previous attempts by index; members without one are left out."""
-    retrier_attempts: dict[int, tuple[int, ...]] = empty_object()
-    """Of a task with `retriers`, by index: how many previous attempts count against each of them."""
-    expanded: bool = False
-    concurrency: int | None = None
-    """Maximum members of the task that run at once, if it has a limit."""
-    document_key: str | None = None
-    items_key: str | None = None
-    """Key of the slices of the arrays in the store, if they are too large for the offer."""
-    deadline: float
-    claim_ttl: float
-    mode: Mode = "fast"
-    iteration: tuple[int, ...] = ()
-    """Numbers of the iterations that the members belong to, from 0, that of the outermost loop first."""
-    limited: bool = False
-    """A limit that runs share was granted for this attempt of the members: each further one is made by the
-    owner."""
-    requires: Requires | None = None
-    """What the one member of the offer requires of its worker."""
-    again: bool = False
-    """The same delivery was offered before, and may wait in another worker."""
-
-
 OnRuns = Annotated[
     SubmitRun
     | SubmitChild
@@ -392,6 +361,7 @@ OnGroups = Annotated[
     | ChunkReturned
     | ChunkLost
     | TaskUnserved
+    | PoolMissing
     | Nudge
     | TimerDue
     | Snapshot

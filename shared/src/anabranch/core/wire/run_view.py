@@ -56,6 +56,7 @@ class TaskView:
         attempt: the latest attempt of an ordinary task; None for an expanded one.
         lacks_agent: the agent that no worker has; None if none is known to be missing.
         lacks_room: which worker lacks what of what the task requires; None unless that holds for all.
+        lacks_pool: `{"pool", "since"}` of the pool that has no worker; None if none is known to lack them.
         reason: of a skipped task `dependency`, `condition`, `branch`, `empty` or `wait`; else None.
         because: the same for people, also of a task that was cancelled because others decided its group.
         progress: `{"index", "fraction", "note", "time"}` for each of a few members that have not ended.
@@ -87,6 +88,7 @@ class TaskView:
     attempt: AttemptView | None = None
     lacks_agent: str | None = None
     lacks_room: str | None = None
+    lacks_pool: dict[str, Any] | None = None
     reason: str | None = None
     because: str | None = None
     progress: list[dict[str, Any]] = field(default_factory=list)
@@ -124,6 +126,7 @@ class TaskView:
             "attempt": None if self.attempt is None else self.attempt.to_document(),
             "lacks_agent": self.lacks_agent,
             **({} if self.lacks_room is None else {"lacks_room": self.lacks_room}),
+            **({} if self.lacks_pool is None else {"lacks_pool": self.lacks_pool}),
             **({} if self.because is None else {"reason": self.reason, "because": self.because}),
             "progress": self.progress,
             "waits": self.waits,
@@ -154,6 +157,7 @@ class TaskView:
             attempt=None if attempt is None else AttemptView.from_document(attempt),
             lacks_agent=get("lacks_agent"),
             lacks_room=get("lacks_room"),
+            lacks_pool=get("lacks_pool"),
             reason=get("reason"),
             because=get("because"),
             progress=get("progress") or [],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from anabranch.core.lanes import Priority
 from anabranch.core.request.budget_fields import Limit
 from anabranch.core.request.flow import Loop, SubRun, Switch, Wait
 from anabranch.core.request.limits import Concurrency, RateLimit
@@ -82,6 +83,10 @@ class TaskOrder(Message):
     """What one member will use."""
     requires: Requires | None = None
     """What each member requires of its worker; members are offered one by one then."""
+    priority: Priority | None = None
+    pool: str | None = None
+    fairness_key: str | None = None
+    """Of its offers; null: those of the run."""
     undoes: UndoneTask | None = None
     """Of a compensation, whose order the session's owner makes."""
     concurrency: Concurrency | None = None

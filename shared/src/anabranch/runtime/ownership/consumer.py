@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Protocol
 
 from anabranch.core.errors import AnabranchError, ServerUnavailable
-from anabranch.ports import Committed, EventLog, Incoming, Membership
+from anabranch.ports import Committed, EventLog, Incoming, Membership, PartitionListener
 from anabranch.runtime.ownership.bounded_queue import BoundedQueue
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.topic_recreation import POLL_SECONDS, RecreationDetector
@@ -22,6 +23,29 @@ from anabranch.runtime.topic_recreation import POLL_SECONDS, RecreationDetector
 log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 0.5
+
+Join = Callable[[str, Sequence[str], PartitionListener], Awaitable[Membership]]
+"""Joins a consumer group, see `EventLog.join`."""
+
+
+class RecordQueue(Protocol):
+    """Where a consumer puts delivered records; see `BoundedQueue`."""
+
+    def extend(self, records: Iterable[Incoming]) -> None: ...
+
+    def take(self, count: int) -> Sequence[Incoming]: ...
+
+    def retain(self, is_wanted: Callable[[Incoming], bool]) -> None: ...
+
+    def clear(self) -> None: ...
+
+    @property
+    def is_long(self) -> bool: ...
+
+    @property
+    def is_short(self) -> bool: ...
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +63,10 @@ class _Assignment:
     open: deque[Incoming] = field(default_factory=deque)
     done: int | None = None
     committed: int | None = None
+
+    def forget_open(self) -> None:
+        """Forget the delivered records: they were of a topic that is gone."""
+        self.open.clear()
 
     @property
     def position(self) -> Committed | None:
@@ -58,21 +86,60 @@ class _Assignment:
         return True
 
 
+@dataclass(slots=True, eq=False)
+class _UnorderedAssignment(_Assignment):
+    """One whose records are done in any order: the position is that of the first one that is not."""
+
+    finished: set[int] = field(default_factory=set)
+
+    def forget_open(self) -> None:
+        # Not by `super()`: the decorator has made another class of this one.
+        self.open.clear()
+        self.finished.clear()
+
+    def finish(self, record: Incoming) -> bool:
+        """Mark a record as done; False if it is of an earlier assignment."""
+        if not self.open or not self.open[0].offset <= record.offset <= self.open[-1].offset:
+            return False
+        self.finished.add(record.offset)
+        if self.open[0].offset != record.offset:
+            return False
+        while self.open and self.open[0].offset in self.finished:
+            self.done = self.open[0].offset + 1
+            self.finished.discard(self.open.popleft().offset)
+        return True
+
+
 class Consumer:
     """A member of a consumer group on one topic. A `PartitionListener`.
 
     Args:
         supervisor: runs the background tasks; a crash of one ends the process.
         max_queued: number of queued records above which the log is paused.
+        queue: in place of a queue that takes so many.
+        join: joins the group, in place of the log; see `JointGroup`.
+        in_order: False if records are done in another order than they were delivered in: each of them has to be
+            marked.
     """
 
     def __init__(
-        self, eventlog: EventLog, group: str, topic: str, supervisor: Supervisor, *, max_queued: int
+        self,
+        eventlog: EventLog,
+        group: str,
+        topic: str,
+        supervisor: Supervisor,
+        *,
+        max_queued: int = 0,
+        queue: RecordQueue | None = None,
+        join: Join | None = None,
+        in_order: bool = True,
     ) -> None:
         self._log = eventlog
         self._group = group
         self._topic = topic
-        self._queue = BoundedQueue(max_queued)
+        self._queue: RecordQueue = BoundedQueue(max_queued) if queue is None else queue
+        self._join = eventlog.join if join is None else join
+        self._assignment = _Assignment if in_order else _UnorderedAssignment
         self._has_records = asyncio.Event()
         self._has_done = asyncio.Event()
         self._owned: dict[int, _Assignment] = {}
@@ -94,7 +161,7 @@ class Consumer:
 
     async def start(self) -> None:
         """Join the group, and commit done records in the background."""
-        self._membership = await self._log.join(self._group, [self._topic], self)
+        self._membership = await self._join(self._group, [self._topic], self)
         for name, work in (("commit", self._commit_loop()), ("watch", self._watch_loop())):
             self._tasks.spawn(work, f"{name} {self._topic}")
 
@@ -118,9 +185,13 @@ class Consumer:
         """The next records in order, at least one; waits until there is one."""
         await self.filled()
         taken = self._queue.take(count)
+        self.resume_if_short()
+        return taken
+
+    def resume_if_short(self) -> None:
+        """Have the log deliver again if the queue is short: records were taken from it."""
         if self._paused and self._queue.is_short:
             self._resume()
-        return taken
 
     def done(self, records: Sequence[Incoming]) -> None:
         """Mark records, and all before them in their partitions, as done."""
@@ -175,7 +246,7 @@ class Consumer:
         """Read the new topic from its beginning: the commit is of the deleted one."""
         if self._membership is not None:
             await self._membership.close()
-            self._membership = await self._log.join(self._group, [self._topic], self)
+            self._membership = await self._join(self._group, [self._topic], self)
             self._needs_rejoin = False
 
     # --- PartitionListener -------------------------------------------------------------------------
@@ -186,7 +257,7 @@ class Consumer:
         topic_id = await self._log.incarnation(topic)
         is_of_another = committed is not None and committed.metadata not in ("", topic_id)
         first = 0 if committed is None or is_of_another else committed.offset
-        self._owned[partition] = _Assignment(topic_id, first)
+        self._owned[partition] = self._assignment(topic_id, first)
         return 0 if is_of_another else None
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
@@ -209,7 +280,7 @@ class Consumer:
             )
             # The id of the new topic is not known here. A commit without an id is accepted for any topic.
             assignment.topic_id, assignment.done = "", None
-            assignment.open.clear()
+            assignment.forget_open()
         assignment.expected = records[-1].offset + 1
         assignment.open.extend(records)
         self._recreation.delivered(partition, records)

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from anabranch.core.durations import parse_duration
+from anabranch.core.lanes import pool_problem
 from anabranch.core.names import Names
 from anabranch.core.redis_urls import SCHEMES, url_problem
 from anabranch.core.requirements import parse_offers, read_labels
@@ -94,6 +95,14 @@ def http_url(value: Any) -> str:
 def prefix(value: Any) -> str:
     """Parse a prefix that `Names` accepts."""
     return Names(text(value)).prefix
+
+
+def pool(value: Any) -> str:
+    """Parse the name of a pool of workers."""
+    name = text(value)
+    if (problem := pool_problem(name)) is not None:
+        raise ValueError(problem)
+    return name
 
 
 def existing_file(value: Any) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anabranch.core.errors import Misconfigured
+from anabranch.core.lanes import DEFAULT_POOL
 from anabranch.core.names import DEFAULT_PREFIX, Names
 from anabranch.runtime.process import setting_values as values
 from anabranch.runtime.process.logs import LogFormat
@@ -71,6 +72,8 @@ class Settings:
     offers: str = ""
     """Resources and labels that a worker offers to tasks with `requires`:
     `cpu=4,memory=8Gi,labels=ssd,zone=eu`."""
+    pool: str = DEFAULT_POOL
+    """The pool of workers that a worker process belongs to: it runs the members of tasks with this pool only."""
     health_port: int | None = None
     """Port of `/livez`, `/readyz` and `/metrics`; 0 takes any free port, without it there is no health server."""
     gateway_host: str = "127.0.0.1"
@@ -175,8 +178,8 @@ class Settings:
 
     def partitions_of(self, topic: str) -> int:
         """The partition count with which a topic is created; `topic` is its name without prefix, with `-` or
-        `_`."""
-        name = topic.replace("-", "_")
+        `_`. Topics of pools and levels have that of `tasks`: each worker has to read some of each."""
+        name = topic.replace("-", "_").partition(".")[0]
         return 1 if name in ONE_PARTITION else self.partitions.get(name, DEFAULT_PARTITIONS[name])
 
     @property
@@ -206,6 +209,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "agents": values.words,
     "concurrency": values.at_least(1),
     "offers": values.offers,
+    "pool": values.pool,
     "health_port": values.port,
     "gateway_host": values.text,
     "gateway_port": values.port,

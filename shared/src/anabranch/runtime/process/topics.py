@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from anabranch.core.errors import Misconfigured
+from anabranch.core.lanes import Lane
 from anabranch.core.request.models import DAY
 from anabranch.ports import EventLog, TopicSpec
 from anabranch.runtime.process.settings import Settings
@@ -38,7 +39,9 @@ _CONFIG = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_SECONDS * 1
 
 def topic_specs(settings: Settings) -> Sequence[TopicSpec]:
     """The topics of runs, which `topics create` creates."""
-    return [*(_spec(settings, topic) for topic in settings.names.topics), _definitions_spec(settings)]
+    names = settings.names
+    topics = dict.fromkeys((*names.topics, *names.topics_of_levels(), *names.topics_of_levels(settings.pool)))
+    return [*(_spec(settings, topic) for topic in topics), _definitions_spec(settings)]
 
 
 def gateway_topic_specs(settings: Settings) -> Sequence[TopicSpec]:
@@ -57,15 +60,25 @@ async def ensure_gateway_topics(log: EventLog, settings: Settings) -> Sequence[s
     return await _create(log, settings, specs)
 
 
-async def ensure_topics(log: EventLog, settings: Settings) -> Sequence[str]:
+async def ensure_topics(log: EventLog, settings: Settings, *, levels: bool = True) -> Sequence[str]:
     """Create missing topics if the setting `create_topics` allows it; returns the names of those created.
+
+    Args:
+        levels: also those of the levels of priority and of the pool of the settings.
 
     Raises:
         Misconfigured: a topic is missing and `create_topics` is not set, or its partition count is not the one
             that is set explicitly.
     """
-    missing = [topic for topic in settings.names.topics if not await _exists(log, settings, topic)]
+    names = settings.names
+    needed = dict.fromkeys((*names.topics, names.tasks(Lane(settings.pool))))
+    missing = [topic for topic in needed if not await _exists(log, settings, topic)]
     specs = [_spec(settings, topic) for topic in missing]
+    if settings.create_topics and levels:
+        # Without them, offers of other levels are on the topic of the usual one.
+        of_levels = dict.fromkeys((*names.topics_of_levels(), *names.topics_of_levels(settings.pool)))
+        absent = [each for each in of_levels if each not in needed and not await _exists(log, settings, each)]
+        specs += [_spec(settings, topic) for topic in absent]
     # Where somebody else creates the topics, an upgrade must not stop the services: they work without definitions.
     is_allowed = bool(specs) or settings.create_topics
     if is_allowed and not await _exists(log, settings, settings.names.definitions):
@@ -179,10 +192,11 @@ async def _exists(log: EventLog, settings: Settings, topic: str) -> bool:
         count = await log.partition_count(topic)
     except Misconfigured:
         return False
-    wanted = settings.partitions.get(_kind(settings, topic))
+    kind = _kind(settings, topic).partition(".")[0]
+    wanted = settings.partitions.get(kind)
     if wanted is not None and wanted != count:
         raise Misconfigured(
-            f"partitions_{_kind(settings, topic)}",
+            f"partitions_{kind}",
             f"{wanted} is set, but the topic {topic} has {count} partitions, and their number must not change",
             f"set it to {count}, or use a new prefix",
         )
@@ -190,7 +204,7 @@ async def _exists(log: EventLog, settings: Settings, topic: str) -> bool:
 
 
 def _spec(settings: Settings, topic: str) -> TopicSpec:
-    config = _CONFIG | (_BROKER_TIME if _kind(settings, topic) in _TIMED else {})
+    config = _CONFIG | (_BROKER_TIME if _kind(settings, topic).partition(".")[0] in _TIMED else {})
     return TopicSpec(topic, settings.partitions_of(_kind(settings, topic)), config)
 
 

@@ -17,6 +17,7 @@ from anabranch.core.wire.messages import (
     MembersReported,
     MembersTaken,
     Message,
+    PoolMissing,
     TakenPage,
     TaskUnserved,
     ValuePage,
@@ -32,6 +33,7 @@ from anabranch_taskgroup.session.missing_agents import (
     note_unserved,
     report_missing_agent,
 )
+from anabranch_taskgroup.session.missing_pools import report_missing_pool
 from anabranch_taskgroup.session.reports import ReportStatus, apply_report, classify
 from anabranch_taskgroup.session.retry_import import import_members, import_page
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen, next_state
@@ -187,6 +189,10 @@ def _unserved(turn: Turn, step: Step, message: TaskUnserved, segments: tuple[byt
         turn.partition.drop("lack of a worker that is known or over")
 
 
+def _pool_missing(turn: Turn, step: Step, message: PoolMissing, segments: tuple[bytes, ...]) -> None:
+    report_missing_pool(turn, step, message)
+
+
 def _members_taken(turn: Turn, step: Step, message: MembersTaken, segments: tuple[bytes, ...]) -> None:
     if step.run.importing_from is not None:
         import_members(turn, step.run, step.task, message, segments)
@@ -214,6 +220,7 @@ _ON_SIGNAL: dict[type[Any], Callable[[Turn, Step, Any, tuple[bytes, ...]], None]
     ChunkReturned: _chunk_returned,
     ChunkLost: _chunk_lost,
     TaskUnserved: _unserved,
+    PoolMissing: _pool_missing,
 }
 MEMBER_SIGNALS = {kind: _ON_SIGNAL[kind] for kind in (ArrayCounted, TakenPage, MembersTaken)}
 """The signals of a task that are about its members, whatever kind of step runs them."""
