@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anabranch.core.request.cache_fields import Cache
 from anabranch.core.request.limits import Concurrency, RateLimit
 from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
 from anabranch.core.request.resources import Requires
@@ -43,6 +44,7 @@ ORDER = m.TaskOrder(
     compensate=Compensation(agent="unfetch", inputs={"url": "{page.url}"}),
     budget=(5_000_000_000, None, 60_000_000, 100),
     estimate=(10_000_000, 500, None, None),
+    cache=Cache(key="{page.id}", ttl="1h", version="2", scope="session"),
     undoes=UndoneTask(group="fetch", task="page ü", inputs={"page": "{page}"}),
     concurrency=Concurrency(key="db-{page.host}", limit=3, on_full="reject"),
     rate_limit=RateLimit(key="http", limit=10, per="1m", burst=2),

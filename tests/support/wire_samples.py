@@ -247,6 +247,18 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         (),
     ),
     m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list", iteration=(2, 0), admission=4), ()),
+    m.CacheLooked: (
+        m.CacheLooked(
+            **PLACE,
+            iteration=(2, 0),
+            chunk=7,
+            keys=("9f86d081", "", "884c7d65"),
+            hits=(m.CacheHit(index=4, origin=m.CacheOrigin(**PLACE, index=3, iteration=(1,), at=AT)),),
+            warning="some are not cached",
+            admission=4,
+        ),
+        (b'["a"]', b"[null]"),
+    ),
     m.SignalRun: (m.SignalRun(run_id=RUN, name="paid", signal_id="a1b2", admission=4), (b'{"amount": 12}',)),
     m.PublishEvent: (
         m.PublishEvent(

@@ -298,6 +298,10 @@ class Names:
         """String: one page of a large value."""
         return f"{self.prefix}{{{session_id}}}:page:{run_id}:{page}:{key}"
 
+    def cached(self, key: str) -> str:
+        """String: the value of a completed member, by its cache key, which is the hash tag."""
+        return f"{self.prefix}{{{key}}}:cached"
+
     def context(self, session_id: str) -> str:
         """History: the changes of a session's shared context, see `versions`."""
         return f"{self.prefix}{{{session_id}}}:context"

@@ -39,6 +39,7 @@ class Fact(StrEnum):
     WAITS_FOR_ROOM = "waits_for_room"
     WAITS_FOR_LIMIT = "waits_for_limit"
     WAITS_FOR_BUDGET = "waits_for_budget"
+    WAITS_FOR_VALUE = "waits_for_value"
     WAITS_FOR_EXTERNAL_KEY = "waits_for_external_key"
     WAITS_FOR_RUN = "waits_for_run"
     WAITS_FOR_KEY = "waits_for_key"
@@ -120,6 +121,10 @@ MEANINGS: Mapping[Fact, Meaning] = {
     Fact.WAITS_FOR_BUDGET: Meaning(
         "what is left of a budget is reserved for members that are under way",
         "wait until these have ended: what they do not use is given back, and the task fails if it is not enough",
+    ),
+    Fact.WAITS_FOR_VALUE: Meaning(
+        "another member of the run with the same cache key computes the value",
+        "wait: the members get its value, or the next of them runs if it fails",
     ),
     Fact.WAITS_FOR_EXTERNAL_KEY: Meaning(
         "an external system has to SET the key in Redis, and has not done so",

@@ -100,6 +100,14 @@ SPENT_TOKENS = Metric(
     ("agent",),
     ("taskgroup",),
 )
+CACHE_LOOKUPS = Metric(
+    "anabranch.cache.lookups",
+    "counter",
+    "{member}",
+    "Members that were looked up in the cache of results: `hit` if it had a value, else `miss`.",
+    ("outcome",),
+    ("taskgroup",),
+)
 JOIN_LAG = Metric(
     "anabranch.join.lag",
     "histogram",
@@ -254,6 +262,7 @@ METRICS: tuple[Metric, ...] = (
     TASKS_ENDED,
     MEMBERS_ENDED,
     ATTEMPTS,
+    CACHE_LOOKUPS,
     SPENT_USD,
     SPENT_TOKENS,
     JOIN_LAG,

@@ -216,6 +216,7 @@ def order_of(task: PlannedTask, numbers: Numbers) -> TaskOrder:
         priority=spec.priority,
         pool=spec.pool,
         fairness_key=spec.fairness_key,
+        cache=spec.cache,
     )
     return order if FIELDS.isdisjoint(spec.model_fields_set) else _with_flow(order, task)
 

@@ -101,6 +101,10 @@ class Dispatcher:
         await self._router.start()
         self._offers.fit_into(await self._router.record_limit())
 
+    def version_of(self, agent: str) -> str | None:
+        """The version of an agent, None where the worker of this process does not have the agent."""
+        return self._worker.version_of(agent)
+
     # --- offering ----------------------------------------------------------------------------------
 
     async def offer(

@@ -12,6 +12,7 @@ from anabranch.core.telemetry import (
     ATTEMPTS,
     BACKLOG,
     BACKLOG_MEMBERS,
+    CACHE_LOOKUPS,
     CHUNKS_ENDED,
     JOIN_LAG,
     MEMBERS_ENDED,
@@ -23,7 +24,7 @@ from anabranch.core.telemetry import (
 )
 from anabranch.core.tracing import trace_of
 from anabranch.core.wire.events import EventEntry
-from anabranch.core.wire.messages import ChunkLost, ChunkReturned, MembersReported, Message
+from anabranch.core.wire.messages import CacheLooked, ChunkLost, ChunkReturned, MembersReported, Message
 from anabranch.ports import Telemetry
 from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
 from anabranch_taskgroup.session.partition import PartitionState
@@ -60,6 +61,9 @@ def counts_of(turn: Turn, message: Message) -> Iterator[Effect]:
             counted[TASKS_ENDED, (("status", task.state.lower()),)] += 1
             if task.state is TaskState.COMPLETED:
                 yield Lag(JOIN_LAG, turn.at)
+    if isinstance(message, CacheLooked):
+        counted[CACHE_LOOKUPS, (("outcome", "hit"),)] += len(message.hits)
+        counted[CACHE_LOOKUPS, (("outcome", "miss"),)] += len(list(filter(None, message.keys))) - len(message.hits)
     if (outcome := _chunk_outcome(message)) is not None:
         counted[CHUNKS_ENDED, (("outcome", outcome),)] += 1
     for (metric, labels), amount in counted.items():

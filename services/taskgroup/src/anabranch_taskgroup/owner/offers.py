@@ -243,6 +243,18 @@ class Offers:
         document = self._document(run, task, order, arrays)
         return dumps(document.model_dump(mode="json", exclude_defaults=True))
 
+    def document(self, run: Run, task: Task) -> TaskDocument:
+        """The document of a task, without its arrays."""
+        return self._document(run, task, task.order, None)
+
+    async def array_values(self, run: Run, task: Task) -> dict[str, Any]:
+        """The values that a task sees, by key; those that its arrays are in are read from the store.
+
+        Raises:
+            ValueGone: one of them is no longer in the store.
+        """
+        return {key: value.data for key, value in (await self._resolved(run, task)).items()}
+
     def _document(
         self, run: Run, task: Task, order: TaskOrder, arrays: dict[str, list[Any]] | None
     ) -> TaskDocument:

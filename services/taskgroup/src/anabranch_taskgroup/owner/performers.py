@@ -11,13 +11,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from anabranch.core.errors import ExpansionError, ValueGone
+from anabranch.core.errors import AnabranchError, ExpansionError, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ArrayCounted, KeyReduced, Message
 from anabranch.ports import Outgoing, Write
 from anabranch.runtime.ownership.effects import Effect, Expire
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
+from anabranch_taskgroup.owner.cache_lookup import CacheReader
 from anabranch_taskgroup.owner.children import Children
 from anabranch_taskgroup.owner.conditions import answer, judge_stored
 from anabranch_taskgroup.owner.context_store import reduced
@@ -43,6 +44,7 @@ from anabranch_taskgroup.session.turn import (
     Halt,
     ImportOutcomes,
     JudgeConditions,
+    LookUpCache,
     OfferChunk,
     Pause,
     ReadItems,
@@ -85,6 +87,7 @@ class Performers:
         self._watcher = watcher
         self._imports = imports
         children = Children(resources, config.names, life)
+        self._cache = CacheReader(resources.store, config.names, offers, dispatcher.version_of)
         self._loop_items = LoopItemReader(resources.store, config.names)
         self._performers: dict[type[Effect], Performer] = {
             OfferChunk: self._offer,
@@ -92,6 +95,7 @@ class Performers:
             Watch: self._watch,
             Unwatch: self._watch,
             CountArrays: self._count_arrays,
+            LookUpCache: self._look_up_cache,
             RenderWaits: self._render_waits,
             RegisterWaits: self._register_waits,
             RepeatWishes: self._repeat_wishes,
@@ -174,6 +178,23 @@ class Performers:
                     admission=run.admission,
                 )
                 await self._publish(run, message)
+
+    async def _look_up_cache(self, state: PartitionState, effects: Sequence[LookUpCache]) -> None:
+        for effect in effects:
+            run = state.runs.get(effect.run_id)
+            task = run.task(effect.group, effect.task) if run else None
+            chunk = task.looking.get(effect.chunk) if task is not None else None
+            if run is None or task is None or chunk is None:
+                continue
+            try:
+                message, segments = await self._cache.look_up(run, task, chunk)
+            except (ServerUnavailable, StoreRefused):
+                raise
+            except AnabranchError as error:
+                if isinstance(error, ValueGone) and not await self._life.is_restored():
+                    raise
+                message, segments = self._cache.without(run, task, chunk, error)
+            await self._publish(run, message, segments)
 
     async def _counted(self, run: Run, task: Task) -> tuple[int, str | None]:
         """The number of members, or the reason why the arrays cannot be expanded. Raises ValueGone while the store

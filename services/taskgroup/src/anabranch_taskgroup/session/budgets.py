@@ -126,7 +126,7 @@ def _expected(task: Task, kind: int, limiting: list[Budget]) -> int | None:
         return 1
     if estimate is not None and estimate[kind] is not None:
         return estimate[kind]
-    ended = task.priced + task.ended - task.imported_count
+    ended = task.priced + task.ended - task.imported_count - task.cached
     return -(-costs_of(task)[kind] // ended) if ended > 0 else None
 
 

@@ -41,6 +41,9 @@ class Chunk:
     reserved: Amounts = NO_COSTS
     """What its members may still use that have not ended."""
 
+    is_looked: bool = False
+    """The cache has no value for its members."""
+
     def renew(self) -> None:
         """Begin the next delivery: reports of the last one are dropped from now on."""
         self.fence += 1

@@ -13,6 +13,7 @@ from itertools import islice
 from anabranch.core.ranges import Ranges, single_range
 from anabranch.core.wire.messages import Mode
 from anabranch_taskgroup.session.budgets import affordable, reserve
+from anabranch_taskgroup.session.cache import MAX_LOOKING, has_cache, look_up
 from anabranch_taskgroup.session.children import start_children
 from anabranch_taskgroup.session.limits import schedule_limited
 from anabranch_taskgroup.session.raising import watch_deadline
@@ -49,6 +50,9 @@ def schedule(turn: Turn, run: Run, group: Group, task: Task) -> None:
         chunk = _next_chunk(turn, run, group, task)
         if chunk is None:
             return
+        if task.order.cache is not None and _is_to_be_looked_up(group, task, chunk):
+            look_up(turn, run, task, chunk)
+            continue
         task.add_offered(chunk)
         if run.has_budgets:
             reserve(turn, run, group, task, chunk)
@@ -81,21 +85,40 @@ def chunk_size(
 
 
 def _chunk_if_any(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
-    return _next_chunk(turn, run, group, task) if task.cursor < task.total or task.requeued else None
+    while task.cursor < task.total or task.requeued:
+        chunk = _next_chunk(turn, run, group, task)
+        if chunk is None or task.order.cache is None or not _is_to_be_looked_up(group, task, chunk):
+            return chunk
+        look_up(turn, run, task, chunk)
+    return None
+
+
+def _is_next_looked_up(group: Group, task: Task) -> bool:
+    if task.order.cache is None:
+        return False
+    return _is_to_be_looked_up(group, task, task.requeued[0]) if task.requeued else has_cache(group, task)
+
+
+def _is_to_be_looked_up(group: Group, task: Task, chunk: Chunk) -> bool:
+    """True for a chunk of members of which none was called before."""
+    return not (chunk.is_looked or chunk.attempts) and has_cache(group, task)
 
 
 def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
     if run.paused or (run.stopped and not group.is_ending) or task.state is not TaskState.RUNNING:
         return None
-    if not _has_window(turn.config, group, task):
+    if not _has_window(turn.config, group, task) or len(task.looking) >= MAX_LOOKING:
         return None
     limit = concurrency_limit(group, task)
     free = MAX_FREE if limit is None else _free_members(group, task)
     if free <= 0:
         return None
     most = MAX_FREE
-    if run.has_budgets and (most := affordable(turn, run, group, task)) <= 0:
-        return None
+    # Members that are only looked up in the cache need no budget.
+    if run.has_budgets and not _is_next_looked_up(group, task):
+        most = affordable(turn, run, group, task)
+        if most <= 0:
+            return None
     if task.requeued:
         chunk = _part_of(task, most)
         chunk.charge = min(len(chunk.pending), free)
@@ -112,6 +135,7 @@ def _part_of(task: Task, most: int) -> Chunk:
     spans = tuple(Ranges((index, index + 1) for index in indexes))
     part = new_chunk(task, indexes[0], indexes[0] + most, most)
     part.pending, part.mode, part.deliveries = Ranges(spans), chunk.mode, chunk.deliveries
+    part.is_looked = chunk.is_looked
     part.attempts = {index: made for index, made in chunk.attempts.items() if index in part.pending}
     chunk.pending = chunk.pending.without(spans)
     return part

@@ -15,6 +15,7 @@ from anabranch.core.wire.messages import Failure, MemberFailed
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.dead_letter import REASON_BYTES
 from anabranch.runtime.ownership.effects import PublishAfter
+from anabranch_taskgroup.session.cache import note_not_completed
 from anabranch_taskgroup.session.spending import shown
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.task_state import Chunk, Held, Task
@@ -29,6 +30,8 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     """A member has failed for good: count it as ended, or hold it if its task has `on_failure: hold`."""
     index = failed.index
     chunk.remove_member(index)
+    if task.cache_keys:
+        note_not_completed(turn, run, task, index)
     # `clear_suspects` below forgets the deaths that the dead letter names.
     held = Held(failure_of(task, failed, admit_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
     task.clear_suspects(((index, index + 1),))
@@ -47,6 +50,8 @@ def fail_without_attempt(turn: Turn, run: Run, task: Task, failed: MemberFailed,
     """A member that no worker runs has failed, as a wait that timed out; `data` are further fields of its event.
     It is not held: there is nothing to run again."""
     held = Held(failure_of(task, failed, None), 0)
+    if task.cache_keys:
+        note_not_completed(turn, run, task, failed.index)
     count_failed(task, failed.index, held.failure)
     emit_failure(turn, run, task, failed.index, held.failure, **data)
     _write_dead_letter(turn, run, task, failed.index, held)

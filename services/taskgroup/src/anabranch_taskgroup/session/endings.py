@@ -7,6 +7,7 @@ from typing import Any
 from anabranch.core.names import outcome_name
 from anabranch.core.outputs import derived_key
 from anabranch_taskgroup.session.budgets import settle_costs
+from anabranch_taskgroup.session.cache import release_flights
 from anabranch_taskgroup.session.children import command
 from anabranch_taskgroup.session.chunks import schedule_group
 from anabranch_taskgroup.session.context_merge import contribute, producer_ended
@@ -172,6 +173,8 @@ def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
         return_all(turn, run, task)
     # Without its chunks, reports about the step that are read later are stale.
     task.free()
+    if task.cache_keys:
+        release_flights(turn, run, task)
     if run.has_budgets:
         settle_costs(turn, run, run.groups[task.group], task)
     if run.timers.has_work:

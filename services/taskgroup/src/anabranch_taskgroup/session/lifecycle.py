@@ -24,6 +24,7 @@ from anabranch_taskgroup.session.skips import absent_need, other_branch
 from anabranch_taskgroup.session.starving import start_starved
 from anabranch_taskgroup.session.state import Absent, Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState
+from anabranch_taskgroup.session.steps.joins import advance
 from anabranch_taskgroup.session.steps.kind import Step
 from anabranch_taskgroup.session.steps.registry import kind_of
 from anabranch_taskgroup.session.steps.wait_conditions import note_change
@@ -148,6 +149,7 @@ def settle(turn: Turn) -> None:
         or turn.stopping
         or turn.waking
         or turn.exhausted
+        or turn.advancing
     ):
         if turn.undecided:
             # Before any key: the winner of a group cancels the steps that would wait for it.
@@ -162,6 +164,8 @@ def settle(turn: Turn) -> None:
             step = Step(*turn.iterated.pop(0))
             if not step.task.is_over:
                 kind_of(step.task).body_ended(turn, step)
+        elif turn.advancing:
+            advance(turn, *turn.advancing.pop(0))
         elif turn.exhausted:
             _end_waits(turn, *turn.exhausted.pop(0))
         elif turn.waking:

@@ -94,6 +94,7 @@ def split_off(task: Task, chunk: Chunk, members: Ranges) -> Chunk:
         attempts=attempts,
         size=len(members),
         mode=chunk.mode,
+        is_looked=chunk.is_looked,
     )
 
 

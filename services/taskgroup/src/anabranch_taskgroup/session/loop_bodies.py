@@ -57,7 +57,7 @@ def renew_body(run: Run, group: Group, loop: Task, iteration: tuple[int, ...]) -
             repeated=costs_of(old).executions,
             budget=old.budget,
             charged=old.charged,
-            priced=old.priced + old.ended,
+            priced=old.priced + old.ended - old.cached,
         )
         group.tasks[new.name] = new
         if new.order.announces:

@@ -14,6 +14,7 @@ from anabranch.core.retry import counted
 from anabranch.core.tracing import every
 from anabranch.core.wire.messages import MemberRetry, MembersReported
 from anabranch_taskgroup.session.attempt_order import by_attempt, in_order
+from anabranch_taskgroup.session.cache import note_completed
 from anabranch_taskgroup.session.chunks import reoffer_at
 from anabranch_taskgroup.session.dead_letters import fail_member
 from anabranch_taskgroup.session.merge import add_results
@@ -203,6 +204,8 @@ def _note_completed(
     for start, stop in report.completed:
         task.ended += stop - start
     add_results(task, report, segments, report.chunk, report.fence)
+    if task.cache_keys:
+        note_completed(turn, run, task, report, segments)
     for attempt, spans in by_attempt(report.completed, chunk.attempts):
         if chunk.spent:
             for members, used in by_spending(task, chunk, attempt, spans):

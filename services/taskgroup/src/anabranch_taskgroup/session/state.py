@@ -17,6 +17,7 @@ from anabranch.core.snapshots import RunTrail
 from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import Failure, Json, PhaseName, Status, StopReason
 from anabranch_taskgroup.session.budget_state import Budget
+from anabranch_taskgroup.session.cache_state import Flight
 from anabranch_taskgroup.session.phase_table import GROUP_OF, Phase
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task
@@ -229,6 +230,8 @@ class Run:
     """See OpenRun."""
     signals: Signals | None = None
     """None before the first signal, and before the first wait for one."""
+    flights: dict[str, Flight] = field(default_factory=dict)
+    """By cache key: the member that computes its value, and those that wait for it."""
     budget: Budget | None = None
     has_budgets: bool = False
     """The run, a group or a task of it has a budget."""

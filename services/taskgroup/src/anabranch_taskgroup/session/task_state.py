@@ -201,6 +201,12 @@ class Task:
     """What is reserved for it, as its budgets have counted it."""
     priced: int = 0
     """Members that ended in earlier iterations."""
+    looking: dict[int, Chunk] = field(default_factory=dict)
+    """By number: the chunks whose members the shell looks up in the cache."""
+    cache_keys: dict[int, str] = field(default_factory=dict)
+    """By open member: the key under which its value is to be cached."""
+    cached: int = 0
+    """Members that have taken over a cached value, or that of another member."""
     child_limits: dict[int, Limit] = field(default_factory=dict)
     """By member: the budget of its open sub-run."""
 
@@ -227,6 +233,8 @@ class Task:
         if self.children is not None:
             return len(self.children)
         offered = sum(chunk.charge for chunk in self.chunks.values())
+        if self.looking:
+            offered += sum(chunk.charge for chunk in self.looking.values())
         return offered if self.limits is None else offered + self.limits.waiting_members
 
     def add_offered(self, chunk: Chunk) -> None:
@@ -249,6 +257,7 @@ class Task:
         """Free what only a running task needs: it has ended."""
         self.chunks.clear()
         self.waiting.clear()
+        self.looking.clear()
         self.reserved = NO_COSTS
         self.child_limits.clear()
         self.requeued.clear()

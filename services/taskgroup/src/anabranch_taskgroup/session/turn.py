@@ -89,6 +89,16 @@ class CountArrays:
 
 
 @value_object
+class LookUpCache:
+    """Read the cache for the members of a chunk, and append what it has to the log."""
+
+    run_id: str
+    group: str
+    task: str
+    chunk: int
+
+
+@value_object
 class StartChild:
     """Request the sub-run of a member."""
 
@@ -293,6 +303,8 @@ class Turn:
     """Loops with an iteration whose tasks ended in this turn."""
     stopping: list[tuple[Run, Group, Task]] = field(default_factory=list)
     """Loops whose running iteration is to be cancelled."""
+    advancing: list[tuple[Run, Group, Task]] = field(default_factory=list)
+    """Tasks of which members have ended, or may start, by the value of another task's member."""
     waking: list[Run] = field(default_factory=list)
     """Runs of which `lifecycle.settle` asks again whether their budgets let members start."""
     exhausted: list[tuple[Run, Group | None]] = field(default_factory=list)

@@ -263,6 +263,11 @@ class Worker:
         """True if members of an agent can run here."""
         return agent in self._registry
 
+    def version_of(self, agent: str) -> str | None:
+        """The declared version of an agent, None where it has none or cannot run here."""
+        found = self._registry.get(agent)
+        return None if found is None else found.version
+
     async def wait_for_reports(self) -> None:
         """Return once the log has taken most of the reports."""
         await self._outbox.wait_for_space()

@@ -22,6 +22,7 @@ from anabranch.core.json_documents import is_deep
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.budget_fields import Amounts
+from anabranch.core.request.cache_fields import Cache
 from anabranch.core.request.document import Document as Document
 from anabranch.core.request.fields import (
     Agent,
@@ -223,6 +224,8 @@ class TaskSpec(Document):
     """The pool of workers that run its members. Default: that of the request."""
     fairness_key: Key | None = None
     """Tasks of one level share the workers fairly among their keys. Default: that of the request."""
+    cache: Cache | None = None
+    """Members take over the values of completed members with the same key."""
 
     @property
     def kind(self) -> TaskKind:

@@ -91,6 +91,7 @@ class PlannedTask:
             "members": self.members,
             **self._limits(),
             **({} if self.spec.estimate is None else {"estimate": self.spec.estimate.to_document()}),
+            **({} if self.spec.cache is None else {"cache": self.spec.cache.to_document()}),
         }
 
     def _limits(self) -> dict[str, Any]:

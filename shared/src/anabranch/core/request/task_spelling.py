@@ -69,6 +69,9 @@ def _check_kind(data: dict[str, Any]) -> None:
     if given and "agent" not in given and data.get("requires") is not None:
         reason = "has `requires`, and no agent that would use it"
         raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": reason, "hint": "leave it out"})
+    if given and given[0] != "agent" and data.get("cache") is not None:
+        reason = f"has `cache` and `{given[0]}`: only values of agents are cached"
+        raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": reason, "hint": "leave `cache` out"})
     if not given:
         data.setdefault("agent", MISSING)
     for name in _LIMITS if given and "agent" not in given else ():

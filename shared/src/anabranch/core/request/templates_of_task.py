@@ -14,6 +14,8 @@ def templates_of(spec: TaskSpec) -> Iterator[Any]:
     yield spec.inputs
     yield spec.message_template
     yield spec.shared_instructions
+    if spec.cache is not None:
+        yield spec.cache.key
     if spec.wait is not None:
         yield from _of_wait(spec.wait)
     if spec.run is not None:

@@ -21,6 +21,9 @@ from anabranch.core.wire.answer_messages import Fragment as Fragment
 from anabranch.core.wire.answer_messages import PhaseBegan as PhaseBegan
 from anabranch.core.wire.answer_messages import RunOverdue as RunOverdue
 from anabranch.core.wire.answer_messages import RunUnknown as RunUnknown
+from anabranch.core.wire.cache_messages import CacheHit as CacheHit
+from anabranch.core.wire.cache_messages import CacheLooked as CacheLooked
+from anabranch.core.wire.cache_messages import CacheOrigin as CacheOrigin
 from anabranch.core.wire.child_messages import ChildEnded as ChildEnded
 from anabranch.core.wire.child_messages import ChildStarted as ChildStarted
 from anabranch.core.wire.child_messages import ChildValue as ChildValue
@@ -344,6 +347,7 @@ OnGroups = Annotated[
     | CheckGrant
     | ValueFound
     | ArrayCounted
+    | CacheLooked
     | WaitsRendered
     | ConditionJudged
     | LoopItems

@@ -6,6 +6,7 @@ from typing import Literal
 
 from anabranch.core.lanes import Priority
 from anabranch.core.request.budget_fields import Limit
+from anabranch.core.request.cache_fields import Cache
 from anabranch.core.request.flow import Loop, SubRun, Switch, Wait
 from anabranch.core.request.limits import Concurrency, RateLimit
 from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
@@ -87,6 +88,7 @@ class TaskOrder(Message):
     pool: str | None = None
     fairness_key: str | None = None
     """Of its offers; null: those of the run."""
+    cache: Cache | None = None
     undoes: UndoneTask | None = None
     """Of a compensation, whose order the session's owner makes."""
     concurrency: Concurrency | None = None

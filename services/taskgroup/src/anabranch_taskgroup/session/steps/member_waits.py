@@ -12,6 +12,7 @@ from anabranch.core.reasons import Fact, Missing
 from anabranch.core.waiting import lacks_agent, lacks_room, waits_for_limit
 from anabranch.core.wire.messages import Spans
 from anabranch_taskgroup.session.budgets import refused_by
+from anabranch_taskgroup.session.cache import waiting_members
 from anabranch_taskgroup.session.limit_keys import name_of, uses_of
 from anabranch_taskgroup.session.limit_state import TaskLimits
 from anabranch_taskgroup.session.state import Run
@@ -38,6 +39,11 @@ def member_waits(run: Run, task: Task, names: Names) -> Iterator[Wait]:
     for attempts, (due, members) in _retries(task).items():
         retry = replace(base, fact=Fact.WAITS_FOR_RETRY, until=due, attempt=attempts + 1)
         yield Wait(replace(retry, members=_members(task, members)))
+    for chunk in task.looking.values():
+        detail = "the cache has not been read for them"
+        yield Wait(replace(base, fact=Fact.NEVER_PRODUCED, members=_members(task, chunk.pending), detail=detail))
+    if run.flights and (waiting := waiting_members(run, task)):
+        yield Wait(replace(base, fact=Fact.WAITS_FOR_VALUE, members=_members(task, waiting)))
     if task.limits is not None:
         yield from _limited(run, task, task.limits, replace(base, fact=Fact.WAITS_FOR_LIMIT))
     later = replace(base, fact=Fact.PAUSED if run.paused else Fact.WAITS_FOR_ROOM)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from anabranch.core.names import Names
 from anabranch.core.wire.messages import (
     ArrayCounted,
+    CacheLooked,
     ChunkLost,
     ChunkReturned,
     MembersReported,
@@ -24,6 +25,7 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.runtime.ownership.effects import Effect
 from anabranch_taskgroup.session.budgets import hold
+from anabranch_taskgroup.session.cache import cache_looked
 from anabranch_taskgroup.session.chunks import park, release_due, requeue, schedule
 from anabranch_taskgroup.session.endings import fail
 from anabranch_taskgroup.session.merge import page_prefix, spill_if_large
@@ -46,7 +48,7 @@ from anabranch_taskgroup.session.store_keys import stored_of
 from anabranch_taskgroup.session.suspects import chunk_broken, worker_gone
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.timers import TimerKind
-from anabranch_taskgroup.session.turn import CountArrays, Pause, RepeatWishes, Turn
+from anabranch_taskgroup.session.turn import CountArrays, LookUpCache, Pause, RepeatWishes, Turn
 
 
 class TaskKind(StepKind):
@@ -95,11 +97,13 @@ class TaskKind(StepKind):
         # dropped.
         if step.task.state is TaskState.READY:
             yield CountArrays(step.run.run_id, step.group.name, step.task.name)
+        for number in step.task.looking:
+            yield LookUpCache(step.run.run_id, step.group.name, step.task.name, number)
         if step.task.limits is not None:
             yield RepeatWishes(step.run.run_id, step.group.name, step.task.name)
 
     def activity(self, task: Task) -> Activity:
-        if task.chunks or task.parked or task.state is TaskState.READY or task.limits is not None:
+        if task.chunks or task.looking or task.parked or task.state is TaskState.READY or task.limits is not None:
             return Activity.WORKING
         return Activity.RESTING if task.held or task.retries else Activity.WAITING
 
@@ -119,6 +123,11 @@ def _array_counted(turn: Turn, step: Step, message: ArrayCounted, segments: tupl
             run_members(turn, run, task)
     else:
         turn.partition.drop("array counted before")
+
+
+def _cache_looked(turn: Turn, step: Step, message: CacheLooked, segments: tuple[bytes, ...]) -> None:
+    if cache_looked(turn, step.run, step.task, message, segments):
+        advance(turn, step.run, step.group, step.task)
 
 
 def _value_page(turn: Turn, step: Step, message: ValuePage, segments: tuple[bytes, ...]) -> None:
@@ -213,6 +222,7 @@ def _present_chunk(turn: Turn, step: Step, message: ValuePage | ChunkReturned | 
 
 _ON_SIGNAL: dict[type[Any], Callable[[Turn, Step, Any, tuple[bytes, ...]], None]] = {
     ArrayCounted: _array_counted,
+    CacheLooked: _cache_looked,
     ValuePage: _value_page,
     TakenPage: _page_taken,
     MembersTaken: _members_taken,
