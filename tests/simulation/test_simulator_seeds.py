@@ -27,6 +27,7 @@ SEEDS = 200
 BLOCK = 50
 
 KEPT = {
+    LIMITS_FROM + 30: "a place that was given back counted again: its holder was repeated by another owner",
     8: "positions whose commit failed during a log outage were never committed",
     38: "a batch that outlived a rebalance moved the committed position of its group back",
     51: "the claim monitor offered dependents before their dependency was stored",

@@ -24,6 +24,14 @@ WAITER = m.EventWaiter(**PLACE, session_id=SESSION, iteration=(2, 0), admission=
 
 LIMIT = "limit:0e1b6d3e2a2f4a5d9c8b7a6f5e4d3c2b"
 HOLDER = m.GrantHolder(**PLACE, session_id=SESSION, iteration=(2, 0), admission=4)
+GRANTED: Mapping[str, Any] = {
+    **PLACE,
+    "iteration": (2, 0),
+    "admission": 4,
+    "session_id": SESSION,
+    "address": LIMIT,
+}
+RULE = m.LimitRule(kind="rate", project="shop", name="http", limit=10, per=60.0, burst=2, on_full="reject")
 
 Sample = tuple[m.Message, tuple[bytes, ...]]
 
@@ -307,40 +315,16 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         (b'{"amount": 12}',),
     ),
     m.WantGrant: (
-        m.WantGrant(
-            run_id=LIMIT,
-            rule=m.LimitRule(
-                kind="rate", project="shop", name="http", limit=10, per=60.0, burst=2, on_full="reject"
-            ),
-            holder=HOLDER,
-            number=7,
-            amount=12,
-            since=AT,
-            level=4,
-            held=3,
-        ),
+        m.WantGrant(run_id=LIMIT, rule=RULE, holder=HOLDER, number=7, amount=12, since=AT, level=4, held=3),
         (),
     ),
+    m.HoldLimit: (m.HoldLimit(run_id=LIMIT, rule=RULE, until=AT), ()),
     m.ReturnGrant: (m.ReturnGrant(run_id=LIMIT, holder=HOLDER, number=7, left=2), ()),
     m.GrantAnswer: (
-        m.GrantAnswer(
-            **PLACE,
-            iteration=(2, 0),
-            admission=4,
-            session_id=SESSION,
-            address=LIMIT,
-            kind="concurrency",
-            number=7,
-            amount=3,
-            verdict="refused",
-            because="the key is full",
-        ),
+        m.GrantAnswer(**GRANTED, kind="rate", number=7, amount=3, verdict="refused", because="it is full"),
         (),
     ),
-    m.CheckGrant: (
-        m.CheckGrant(**PLACE, iteration=(2, 0), admission=4, session_id=SESSION, address=LIMIT, numbers=(7, 8)),
-        (),
-    ),
+    m.CheckGrant: (m.CheckGrant(**GRANTED, numbers=(7, 8)), ()),
     m.DecideApproval: (
         m.DecideApproval(
             **PLACE,

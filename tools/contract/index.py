@@ -21,7 +21,11 @@ from contract.schemas import wire_type
 EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "run.accepted": ("The run has begun.", "`name`, `labels`, `task_groups`, `tasks`; for a retry `retry_of`"),
     "run.scheduled": ("The run starts later.", "`not_before` in seconds since the epoch"),
-    "run.started": ("A scheduled run starts.", ""),
+    "run.queued": (
+        "The run waits for its `concurrency` key before it starts.",
+        "`key`; `position` in the queue, from 1; `because`: who holds the key",
+    ),
+    "run.started": ("A scheduled or queued run starts.", ""),
     "run.paused": ("No further members start.", "`by`, `reason` of the command"),
     "run.resumed": ("Members start again.", "`by`, `reason` of the command"),
     "run.compensating": ("The run did not complete, and its completed tasks are being undone.", ""),

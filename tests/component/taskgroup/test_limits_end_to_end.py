@@ -13,6 +13,7 @@ from owner_changes import Installation
 
 import anabranch
 from anabranch import Task
+from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System
 
 Start = Callable[..., System]
@@ -222,3 +223,103 @@ def test_a_wait_that_is_replaced_is_cancelled(anabranch_system: Start) -> None:
         s.advance(1)
 
     assert [handle.result(60).status for handle in handles] == ["completed", "cancelled", "completed"]
+
+
+def test_an_agent_may_have_all_members_of_its_key_wait(anabranch_system: Start) -> None:
+    began: list[float] = []
+
+    async def call(task: Task) -> str:
+        began.append(asyncio.get_running_loop().time())
+        if len(began) == 1:
+            raise anabranch.RetryLater(30, "too many requests", scope="key")
+        return "done"
+
+    s = anabranch_system(agents={"a": call})
+    rate = {"key": "provider", "limit": 5, "per": "1s", "burst": 1}
+    handles = [s.submit(request_of(4, rate_limit=rate)) for _ in range(2)]
+
+    assert {handle.result(120).status for handle in handles} == {"completed"}
+    waited = sorted(at - began[0] for at in began)
+    assert len([each for each in waited if each < 29.0]) <= 2, "one more may have been under way"
+    assert waited[-1] < 40.0
+
+
+# --- runs ------------------------------------------------------------------------------------------
+
+
+def run_of(key: str = "k", **places: Any) -> dict[str, Any]:
+    return {**request_of(), "concurrency": {"key": key, **places}}
+
+
+def test_a_run_waits_for_a_place_and_holds_it_to_its_end(anabranch_system: Start) -> None:
+    gauge = Gauge(seconds=5.0)
+    s = anabranch_system(agents={"a": gauge.agent}, concurrency=20)
+    handles = []
+    for _ in range(4):
+        handles.append(s.submit(run_of(limit=2)))
+        s.advance(0.5)
+    waiting = s.wait(load_view(s.embedded.store, s.embedded.names, handles[3].run_id))
+
+    assert waiting is not None
+    assert waiting.status == "queued"
+    assert waiting.queued is not None
+    assert (waiting.queued["key"], waiting.queued["position"]) == ("k", 2)
+    assert handles[0].run_id in waiting.queued["because"]
+    assert {handle.result(60).status for handle in handles} == {"completed"}
+    assert gauge.most[""] == 2
+    s.advance(5)
+    assert limits_of(s) == 0
+
+
+def test_a_queued_run_may_be_cancelled_and_its_key_names_the_context(anabranch_system: Start) -> None:
+    gauge = Gauge(seconds=5.0)
+    s = anabranch_system(agents={"a": gauge.agent})
+    held = s.submit(run_of("{tenant}") | {"context": {"tenant": "x"}})
+    s.advance(1)
+    queued = s.submit(run_of("{tenant}") | {"context": {"tenant": "x"}})
+    other = s.submit(run_of("{tenant}") | {"context": {"tenant": "y"}})
+    s.advance(1)
+    queued.cancel()
+
+    assert queued.result(30).status == "cancelled"
+    assert [held.result(60).status, other.result(60).status] == ["completed", "completed"]
+    assert len(gauge.began) == 2
+    s.advance(5)
+    assert limits_of(s) == 0
+
+
+@pytest.mark.parametrize(
+    ("on_full", "statuses"),
+    [
+        ("queue", ["completed", "completed", "completed"]),
+        ("reject", ["completed", "failed", "failed"]),
+        ("cancel_running", ["cancelled", "cancelled", "completed"]),
+        ("replace_queued", ["completed", "cancelled", "completed"]),
+    ],
+)
+def test_what_a_full_key_does_with_runs(anabranch_system: Start, on_full: str, statuses: list[str]) -> None:
+    gauge = Gauge(seconds=10.0)
+    s = anabranch_system(agents={"a": gauge.agent})
+    handles = []
+    for _ in range(3):
+        handles.append(s.submit(run_of(on_full=on_full)))
+        s.advance(2)
+
+    assert [handle.result(60).status for handle in handles] == statuses
+    assert gauge.most[""] == 1
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_queued_runs_survive_their_owners(anabranch_system: Start, killed: bool) -> None:
+    gauge = Gauge(seconds=30.0)
+    agents = {"a": gauge.agent}
+    s = anabranch_system(agents=agents)
+    handles = [s.submit(run_of()) for _ in range(3)]
+    s.advance(5)
+    parts = Installation(s, agents)
+    parts.end("agency", killed=killed)
+    s.advance(20)
+    parts.start("agency")
+
+    assert {handle.result(300).status for handle in handles} == {"completed"}
+    assert gauge.most[""] == 1

@@ -161,6 +161,18 @@ def test_what_is_held_counts_although_the_address_is_new() -> None:
     assert owner.give_back("a") == ["b 0 1"]
 
 
+def test_what_was_given_back_does_not_count_again() -> None:
+    owner = Owner()
+    owner.want("a")
+    owner.want("b")
+    owner.give_back("a")
+
+    owner.want("a", held=1)
+
+    assert owner.partition.limits[owner.address].held == 1
+    assert owner.give_back("b") == []
+
+
 def test_a_rate_grants_its_burst_and_then_as_time_passes() -> None:
     owner = Owner("rate", 10, per=1.0, burst=3)
 

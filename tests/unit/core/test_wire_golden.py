@@ -125,7 +125,7 @@ def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
     """The codecs of the topics on which the message may stand."""
     if cls is m.Offer:
         return [TASKS]
-    both = {m.TimerDue, m.Snapshot, m.ClaimPartition, m.Fragment}
+    both = {m.TimerDue, m.Snapshot, m.ClaimPartition, m.Fragment, m.GrantAnswer, m.CheckGrant}
     on_runs = {
         m.SubmitRun,
         m.SubmitChild,
@@ -143,6 +143,7 @@ def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
         m.AnswerEvent,
         m.WantGrant,
         m.ReturnGrant,
+        m.HoldLimit,
     } | both
     return [codec for codec, here in ((RUNS, cls in on_runs), (GROUPS, cls not in on_runs - both)) if here]
 

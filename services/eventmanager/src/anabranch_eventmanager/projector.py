@@ -239,7 +239,7 @@ class Projector:
             partition.nudges.remove(document["run_id"])
         elif document["status"] == "scheduled":
             partition.nudges.observe_idle(document["run_id"], now, document.get("not_before"))
-        elif document.get("quiet") and not _has_missed_events(document):
+        elif document["status"] == "queued" or (document.get("quiet") and not _has_missed_events(document)):
             partition.nudges.observe_idle(document["run_id"], now, document.get("deadline"))
         else:
             partition.nudges.observe(document["run_id"], now, document.get("deadline"))

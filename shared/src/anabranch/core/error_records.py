@@ -76,6 +76,8 @@ class ErrorRecord:
     names: tuple[str, ...]
     retry_after: float | None
     error: BaseException
+    holds_key: bool = False
+    """A `RetryLater` asked for a delay of all members that share the limit of the task."""
 
     @property
     def traceback(self) -> str | None:
@@ -90,12 +92,16 @@ def error_record(error: BaseException) -> ErrorRecord:
     count.
     """
     if not isinstance_of(error, BaseExceptionGroup):
-        return ErrorRecord(type_name(error), text_of(error), error_names(error), _retry_after(error), error)
+        after = _retry_after(error)
+        holds_key = after is not None and _holds_key(error)
+        return ErrorRecord(type_name(error), text_of(error), error_names(error), after, error, holds_key)
     leaves = list(_leaves(error))
     names = tuple(dict.fromkeys(name for each in (error, *leaves) for name in error_names(each)))
     delays = [after for each in leaves if (after := _retry_after(each)) is not None]
     kind, message = _said_of_group(error, leaves)
-    return ErrorRecord(kind, message, names, max(delays, default=None), error)
+    return ErrorRecord(
+        kind, message, names, max(delays, default=None), error, any(_holds_key(each) for each in leaves)
+    )
 
 
 def isinstance_of(error: BaseException, kind: type) -> bool:
@@ -150,6 +156,15 @@ def _retry_after(error: BaseException) -> float | None:
     except BaseException:  # noqa: BLE001  # a subclass may define it as a property that raises
         return None
     return after if math.isfinite(after) else None
+
+
+def _holds_key(error: BaseException) -> bool:
+    if not isinstance_of(error, RetryLater):
+        return False
+    try:
+        return bool(error.scope == "key")  # type: ignore[attr-defined]
+    except BaseException:  # noqa: BLE001  # as above
+        return False
 
 
 # --- groups ---------------------------------------------------------------------------------------

@@ -218,15 +218,19 @@ class GiveUp(AnabranchError):
 class RetryLater(AnabranchError):
     """Raised by an agent to request the next attempt after ``after``: seconds, or text such as ``"30s"``.
 
-    The policy's ``max_attempts`` still holds.
+    The policy's ``max_attempts`` still holds. With ``scope="key"``, all members wait that share the limit of the
+    task: its ``rate_limit``, else its ``concurrency`` key.
 
     Raises:
-        ValueError: ``after`` is not a duration.
+        ValueError: ``after`` is not a duration, or ``scope`` is neither ``"member"`` nor ``"key"``.
     """
 
-    def __init__(self, after: float | str, reason: str = "") -> None:
+    def __init__(self, after: float | str, reason: str = "", *, scope: str = "member") -> None:
+        if scope not in ("member", "key"):
+            raise ValueError(f"the scope of RetryLater is 'member' or 'key', not {scope!r}")
         self.after = parse_duration(after)
         self.reason = reason
+        self.scope = scope
         super().__init__(self.after, reason)
 
     def __str__(self) -> str:

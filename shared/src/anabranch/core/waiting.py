@@ -25,6 +25,12 @@ def lacks_agent(agent: str) -> str:
     return f"no live worker has {agent_label(agent)}"
 
 
+def queued_for(queued: Mapping[str, Any]) -> str:
+    """The concurrency key that a run waits for before it starts, from its view or the event."""
+    because = f": {queued['because']}" if queued.get("because") else ""
+    return f"the concurrency key {queued.get('key')!r}, at position {queued.get('position')}{because}"
+
+
 def waits_for_limit(kind: str, name: str) -> str:
     """The limit that members wait for."""
     what = "the rate" if kind == "rate" else "the concurrency key"
@@ -55,6 +61,8 @@ def waits_for(view: RunView, now: float) -> str | None:
         return None
     if view.status == "scheduled":
         return None if view.not_before is None else f"its start at {utc_text(view.not_before)}"
+    if view.status == "queued":
+        return queued_for(view.queued or {})
     if people := people_in(view):
         return people
     agents = [task.lacks_agent for _, _, task in view.tasks()]

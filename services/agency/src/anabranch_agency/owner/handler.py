@@ -51,8 +51,8 @@ from anabranch_agency.run.turn import (
 
 log = logging.getLogger(__name__)
 
-LIMIT_PREFIX = PREFIX.encode()
-"""How the key of each record about a limit begins: nothing of it is in the store."""
+PREFIXES = (ADDRESS_PREFIX, PREFIX.encode())
+"""How the key of each record about events begins, and about a limit, of which the store has nothing."""
 
 
 class RunsHandler:
@@ -97,10 +97,9 @@ class RunsHandler:
             # A snapshot needs nothing from the store: a rebuild would ask about each idle run for it.
             if record.key is None or (state.is_rebuilding and is_snapshot(record)):
                 continue
-            if record.key.startswith(ADDRESS_PREFIX):
-                published.append(record)
-                continue
-            if record.key.startswith(LIMIT_PREFIX):
+            if record.key.startswith(PREFIXES):
+                if record.key.startswith(ADDRESS_PREFIX):
+                    published.append(record)
                 continue
             run_id = record.key.decode("utf-8", "replace")
             if run_id not in state.runs and (run_id not in state.tombstones or state.is_unverified(run_id)):

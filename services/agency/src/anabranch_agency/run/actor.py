@@ -17,12 +17,14 @@ from anabranch.core.request.shape import FreeFields
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.delivered_message import DeliveredMessage as DeliveredMessage
 from anabranch.core.wire.messages import (
+    CheckGrant,
     CheckRun,
     ClaimPartition,
     ControlChild,
     ControlRun,
     FailRun,
     Fragment,
+    GrantAnswer,
     GroupFinished,
     GroupResults,
     Message,
@@ -52,11 +54,13 @@ from anabranch_agency.run.event_state import EventAddress
 from anabranch_agency.run.events import address_due, decide_event, restore_address
 from anabranch_agency.run.final import MAX_SKIPPED, ORIGIN
 from anabranch_agency.run.forwarding import send_signal
-from anabranch_agency.run.held_start import begin, hold_start, keep_signal, open_session, scheduled_fields
+from anabranch_agency.run.grant_answers import check_place, grant_answered
+from anabranch_agency.run.held_start import hold_start, keep_signal, open_session, scheduled_fields
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.limit_state import LimitAddress
 from anabranch_agency.run.limits import LIMIT_MESSAGES, decide_limit, limit_due, restore_limit
 from anabranch_agency.run.phases import begin_phase, note_compensation
+from anabranch_agency.run.run_places import queue_start, start_or_queue
 from anabranch_agency.run.snapshots import STATE_VERSION
 from anabranch_agency.run.state import Address, PartitionState, Run, RunState
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
@@ -281,6 +285,8 @@ def _start(turn: Turn, submit: SubmitRun, planned: PlannedRequest, run: Run) -> 
     held_until = _held_until(turn, planned.free)
     if held_until is not None:
         hold_start(turn, run, submit, held_until)
+    elif planned.plan.concurrency is not None:
+        queue_start(turn, run, submit, planned)
     else:
         open_session(turn, submit, planned, run)
     # Applied after the messages that open the run: the session's owner drops the pause of a run that is not
@@ -342,7 +348,7 @@ def _timer_due(turn: Turn, timer: TimerDue) -> None:
     if due > now:
         return
     if run.held is not None and run.held.until <= now:
-        begin(turn, run)
+        start_or_queue(turn, run)
     elif run.stopping is None and run.phase is None:
         stop(turn, run, "timed_out")
     else:
@@ -471,6 +477,8 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
     RunUnknown: _unknown,
     RunOverdue: _overdue,
     Fragment: _fragment,
+    GrantAnswer: grant_answered,
+    CheckGrant: check_place,
 }
 _CHANGELESS = frozenset((RunUnknown, RunOverdue, Snapshot))
 """Messages that do not change the state of a run: they do not make another snapshot of it necessary."""

@@ -17,6 +17,7 @@ from anabranch.runtime.ownership.effects import StorePut
 from anabranch_agency.run.child_answers import answer_final
 from anabranch_agency.run.control import stop
 from anabranch_agency.run.final import final_body, final_of_lost, final_without_results
+from anabranch_agency.run.run_places import give_place_back
 from anabranch_agency.run.state import Run
 from anabranch_agency.run.turn import Turn
 
@@ -41,6 +42,16 @@ def fail(turn: Turn, run: Run, message: FailRun) -> None:
         finish(turn, run)
     else:
         stop(turn, run, "cancelled")
+
+
+def refuse_start(turn: Turn, run: Run, because: str) -> None:
+    """End a run that found its concurrency key full, before it has started."""
+    if run.held is None:
+        turn.partition.drop("refusal of a run that has started")
+        return
+    run.held, run.place, run.fault = None, None, True
+    note_failure(run, "ConcurrencyLimit", because)
+    finish(turn, run)
 
 
 def end_overdue(turn: Turn, run: Run) -> None:
@@ -102,6 +113,8 @@ def finish(turn: Turn, run: Run) -> None:
     for stored in stored_values:
         turn.effects.append(StorePut(run.session_id, stored.key, stored.value, ttl, fenced=False))
     _end(turn, run.run_id, run.tombstone, body, run.deadline, run.traceparent)
+    if run.place is not None:
+        give_place_back(turn, run, run.place)
     turn.ended.append((run, body["status"]))
 
 

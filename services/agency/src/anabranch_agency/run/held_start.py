@@ -20,9 +20,19 @@ from anabranch_agency.run.turn import Turn
 
 def hold_start(turn: Turn, run: Run, submit: SubmitRun, until: float) -> None:
     """Admit a run that starts later."""
-    run.held = HeldStart(submit, until)
+    hold(run, submit, until)
     turn.partition.arm(run)
     turn.event(run.run_id, run.tombstone, "run.scheduled", not_before=until)
+
+
+def hold(run: Run, submit: SubmitRun, until: float) -> None:
+    """Keep the request of a run that does not start yet."""
+    run.held = HeldStart(submit, until)
+
+
+def note_queued(turn: Turn, run: Run, key: str, ahead: int, held_by: str) -> None:
+    """A run waits for its place under a concurrency key."""
+    turn.event(run.run_id, run.tombstone, "run.queued", key=key, position=ahead + 1, because=held_by)
 
 
 def open_session(turn: Turn, submit: SubmitRun, planned: PlannedRequest, run: Run) -> None:

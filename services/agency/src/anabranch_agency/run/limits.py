@@ -14,6 +14,7 @@ from anabranch.core.wire.delivered_message import DeliveredMessage
 from anabranch.core.wire.messages import (
     CheckGrant,
     GrantAnswer,
+    HoldLimit,
     Message,
     ReturnGrant,
     Snapshot,
@@ -42,9 +43,7 @@ def _wanted(turn: Turn, message: WantGrant) -> None:
     if place in address.holders:
         _repeated(turn, address, place, message)
     elif message.held:
-        # Of an address whose records are lost: what members hold counts, also above the limit.
-        address.hold(place, Holding(message.holder.session_id, message.held, message.since, turn.at))
-        address.withdraw(place)
+        _adopt(turn, address, place, message)
     elif place in address.wishes:
         address.wishes[place].seen = turn.at
         _answer_again(turn, address, place, address.wishes[place].granted)
@@ -53,6 +52,9 @@ def _wanted(turn: Turn, message: WantGrant) -> None:
         _answer_again(turn, address, place, address.ended[place], message.holder.session_id)
     else:
         _want(turn, address, place, message)
+        _settle(turn, address)
+        _say_queued(turn, address, place)
+        return
     _settle(turn, address)
 
 
@@ -62,6 +64,15 @@ def _repeated(turn: Turn, address: LimitAddress, place: Place, message: WantGran
     holding.seen = turn.at
     if not message.held:
         _answer(turn, address, place, holding.session_id, holding.amount)
+
+
+def _adopt(turn: Turn, address: LimitAddress, place: Place, message: WantGrant) -> None:
+    """A holder repeats a grant that is not known: the records of the limit are lost. Or the grant was given back
+    meanwhile, by an owner that was replaced: then it counts no more, also if the address is a new one."""
+    if place in address.ended or address.held + message.held > message.rule.limit:
+        turn.partition.drop("grant that was given back")
+    else:
+        address.hold(place, Holding(message.holder.session_id, message.held, message.since, turn.at))
 
 
 def _want(turn: Turn, address: LimitAddress, place: Place, message: WantGrant) -> None:
@@ -88,6 +99,14 @@ def _want(turn: Turn, address: LimitAddress, place: Place, message: WantGrant) -
     )
     if is_full and rule.on_full == "cancel_running":
         _revoke(turn, address, place, message)
+
+
+def _say_queued(turn: Turn, address: LimitAddress, place: Place) -> None:
+    """Tell a run that it waits, and how many are ahead. Tasks are told nothing: `why` reads it here."""
+    wish = address.wishes.get(place)
+    if wish is not None and not place[2]:
+        ahead = address.queue.index(wish.rank(place))
+        _answer(turn, address, place, wish.session_id, ahead, "queued", _held_by(address))
 
 
 def _is_full(address: LimitAddress, place: Place, message: WantGrant) -> bool:
@@ -131,6 +150,12 @@ def _returned(turn: Turn, message: ReturnGrant) -> None:
             address.withdraw(place)
             if place not in address.ended:  # the wish is on its way, published by another owner
                 address.remember(place, 0)
+    _settle(turn, address)
+
+
+def _held_until(turn: Turn, message: HoldLimit) -> None:
+    address = _opened(turn, message)
+    address.blocked_until = max(address.blocked_until, message.until)
     _settle(turn, address)
 
 
@@ -294,7 +319,7 @@ def _check(turn: Turn, address: LimitAddress) -> None:
         _send(turn, message, group, session_id)
 
 
-def _opened(turn: Turn, message: WantGrant) -> LimitAddress:
+def _opened(turn: Turn, message: WantGrant | HoldLimit) -> LimitAddress:
     known = turn.partition.limit(message.run_id)
     if known is None:
         known = LimitAddress(message.run_id, turn.offset, message.rule, turn.at + LEASE_SECONDS)
@@ -311,6 +336,10 @@ def restore_limit(turn: Turn, snapshot: Snapshot, address: LimitAddress, size: i
     turn.partition.arm_address(address, address.due, again=True)
 
 
-_HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {WantGrant: _wanted, ReturnGrant: _returned}
+_HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
+    WantGrant: _wanted,
+    ReturnGrant: _returned,
+    HoldLimit: _held_until,
+}
 LIMIT_MESSAGES = frozenset(_HANDLERS)
 """The messages that are addressed to a limit."""

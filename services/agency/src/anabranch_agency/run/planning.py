@@ -17,6 +17,7 @@ from anabranch.core.lanes import Priority
 from anabranch.core.names import outcome_name
 from anabranch.core.request.budget_fields import Limit
 from anabranch.core.request.flow_outline import FIELDS
+from anabranch.core.request.limits import Concurrency
 from anabranch.core.request.models import COMPENSATE, FINALLY, TaskGroup
 from anabranch.core.request.planning import Plan, PlannedTask
 from anabranch.core.request.shape import Stencil
@@ -76,6 +77,7 @@ class CompiledPlan:
     group_names: tuple[str, ...]
     """The groups that end before the run does."""
     budget: Limit | None = None
+    concurrency: Concurrency | None = None
 
     @property
     def size(self) -> int:
@@ -119,6 +121,7 @@ def compiled(planned: Plan, *, with_gaps: bool) -> CompiledPlan:
         phases=phases,
         group_names=tuple(by_group) if COMPENSATE not in phases else (*by_group, COMPENSATE),
         budget=planned.request.budget.limit if planned.request.budget is not None else None,
+        concurrency=planned.request.concurrency,
     )
 
 

@@ -18,6 +18,7 @@ from anabranch.core.wire.messages import (
     Counts,
     Failure,
     Json,
+    LimitRule,
     PhaseName,
     SkippedTask,
     Snapshot,
@@ -71,6 +72,16 @@ class HeldStart:
 
 
 @dataclass(slots=True)
+class RunPlace:
+    """The place of a run under a concurrency key, which it waits for since `since`, or holds."""
+
+    address: str
+    rule: LimitRule
+    since: float
+    is_held: bool = False
+
+
+@dataclass(slots=True)
 class Run:
     """An open run. `waiting` are the groups that have not ended; the join completes when it is empty."""
 
@@ -119,6 +130,8 @@ class Run:
     """`topic/partition/offset` of the record on the requests topic."""
     held: HeldStart | None = None
     """Of a run that is admitted and has not started: the owner of its session does not know it yet."""
+    place: RunPlace | None = None
+    """Of a run with a concurrency key, once it was to start."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
     """What the log has of the run: no part of its state."""
     session_id: str = field(init=False)
@@ -260,7 +273,7 @@ class PartitionState:
         self.ended_unrecorded.pop(run.run_id, None)
         self.trail.opened(run, pin, at, self.opened)
         self.arm(run)
-        if len(self.deadlines) > SPARE_DEADLINES + 4 * len(self.opened):
+        if len(self.deadlines) > SPARE_DEADLINES + 4 * (len(self.runs) + len(self.addresses) + len(self.limits)):
             opened = self.opened
             self.deadlines = [entry for entry in self.deadlines if entry[1] in opened]
             heapify(self.deadlines)

@@ -35,18 +35,19 @@ MAX_TRACEBACKS = 1
 RUN_RANKS = {
     "accepted": 1,
     "scheduled": 2,
-    "running": 3,
-    "compensating": 4,
-    "completed": 5,
-    "failed": 5,
-    "cancelled": 5,
-    "timed_out": 5,
+    "queued": 3,
+    "running": 4,
+    "compensating": 5,
+    "completed": 6,
+    "failed": 6,
+    "cancelled": 6,
+    "timed_out": 6,
 }
 GROUP_RANKS = {"waiting": 0, "running": 1, "completed": 2, "failed": 2, "cancelled": 2, "timed_out": 2}
 # "completed" outranks "failed", because a failed task may complete after a redrive.
 TASK_RANKS = {"waiting": 0, "running": 1, "cancelled": 2, "skipped": 2, "failed": 3, "completed": 4}
 
-_NOT_STARTED = ("accepted", "scheduled", "waiting")
+_NOT_STARTED = ("accepted", "scheduled", "queued", "waiting")
 _ONLY_MEMBER = ((0, 1),)
 """The members of a task without an expansion, as spans."""
 _AT_MOST_ONLY_MEMBER: Sequence[list[list[int]]] = ([], [[0, 1]])
@@ -214,7 +215,11 @@ def _apply_to_run(draft: Draft, action: str, entry: EventEntry) -> None:
     elif action == "scheduled":
         if _raise(run, action, RUN_RANKS):
             run["not_before"] = entry.data.get("not_before")
+    elif action == "queued":
+        if _raise(run, action, RUN_RANKS):
+            run["queued"] = {name: entry.data.get(name) for name in ("key", "position", "because")}
     elif action == "started":
+        run.pop("queued", None)
         _start(run, entry.time)
     elif action in ("paused", "resumed"):
         run["paused"] = action == "paused"

@@ -61,6 +61,7 @@ def build_view(run: Document) -> RunView:
         forked_from=run.get("forked_from"),
         costs=_costs(tasks),
         not_before=run.get("not_before"),
+        queued=run.get("queued"),
         share=known_run_share(run["status"], _shares(groups), run.get("tasks_total")),
     )
 

@@ -45,7 +45,7 @@ class RunState:
             project = str(entry.data.get("project") or DEFAULT_PROJECT)
             return replace(self, project=project, name=entry.data.get("name"), is_known=True)
         if kind != "run" or action == "started":
-            return replace(self, status="running") if self.status in ("accepted", "scheduled") else self
+            return replace(self, status="running") if self.status in ("accepted", "scheduled", "queued") else self
         if action in ("paused", "resumed"):
             return replace(self, status="running") if self.status == "accepted" else self
         return replace(self, status=action)

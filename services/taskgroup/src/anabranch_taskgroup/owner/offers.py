@@ -134,6 +134,7 @@ class Offers:
         priority = order.priority or run.priority
         if run.due_at is not None:
             priority = raised(priority, run.due_at - chunk.offered_at)
+        limited = task.limits is not None
         return Offer(
             run_id=run.run_id,
             session_id=run.session_id,
@@ -146,7 +147,7 @@ class Offers:
             attempts=dict(chunk.attempts),
             retrier_attempts=_retrier_attempts(task, chunk) if task.retrier_attempts else {},
             expanded=task.order.expansion is not None,
-            concurrency=None if _is_unlimited(group, task) else chunk.charge,
+            concurrency=chunk.charge if limited or concurrency_limit(group, task) is not None else None,
             document_key=document_key,
             items_key=items_key,
             deadline=deadline,
@@ -156,8 +157,8 @@ class Offers:
             pool=order.pool or run.pool,
             fairness_key=order.fairness_key or run.fairness_key or run.project,
             iteration=task.iteration,
-            limited=task.limits is not None,
             requires=task.order.requires,
+            limited=limited,
         )
 
     async def _store_large_items(
@@ -279,13 +280,6 @@ class Offers:
             project=run.project,
             **(_names_besides(run, task) if order.loop_names or run.outcome is not None else {}),
         )
-
-
-def _is_unlimited(group: Group, task: Task) -> bool:
-    """True if all members of a chunk may run at once."""
-    if task.limits is not None and task.order.concurrency is not None:
-        return False
-    return concurrency_limit(group, task) is None
 
 
 def _retrier_attempts(task: Task, chunk: Chunk) -> dict[int, tuple[int, ...]]:

@@ -14,6 +14,7 @@ from anabranch.core.wire.messages import (
     CheckGrant,
     GrantAnswer,
     GrantHolder,
+    HoldLimit,
     MemberFailed,
     ReturnGrant,
     WantGrant,
@@ -251,6 +252,15 @@ def grant_checked(turn: Turn, message: CheckGrant) -> None:
             turn.publish(turn.config.names.runs, message.address, _held(run, task, number, holding))
         else:
             _return(turn, message, number)
+
+
+def hold_key(turn: Turn, run: Run, task: Task, index: int, until: float) -> None:
+    """Have all wait that share the first limit of a task with a member."""
+    use = uses_of(task)[0]
+    name = name_of(run, task, use, index)
+    address = use.address(run, name)
+    message = HoldLimit(run_id=address, rule=use.rule(run, name), until=until)
+    turn.publish(turn.config.names.runs, address, message)
 
 
 # --- returns -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from anabranch_taskgroup.session.attempt_order import by_attempt, in_order
 from anabranch_taskgroup.session.cache import note_completed
 from anabranch_taskgroup.session.chunks import reoffer_at
 from anabranch_taskgroup.session.dead_letters import fail_member
+from anabranch_taskgroup.session.limits import hold_key
 from anabranch_taskgroup.session.merge import add_results
 from anabranch_taskgroup.session.missing_agents import note_agent_found
 from anabranch_taskgroup.session.spending import by_spending, note_repeated, note_spent, shown
@@ -188,6 +189,8 @@ def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRet
         **data,
     )
     if retry.delay is not None:
+        if retry.holds_key and task.limits is not None:
+            hold_key(turn, run, task, retry.index, turn.at + retry.delay)
         chunk.remove_member(retry.index)
         due = turn.at + retry.delay
         task.schedule_retry(due, retry.index, retry.attempt)

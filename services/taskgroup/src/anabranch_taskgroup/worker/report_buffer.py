@@ -94,10 +94,17 @@ class ReportBuffer:
         self.wake()
 
     def note_retry(
-        self, index: int, attempt: int, delay: float | None, failure: AttemptFailure, retrier: int | None = None
+        self,
+        index: int,
+        attempt: int,
+        delay: float | None,
+        failure: AttemptFailure,
+        retrier: int | None = None,
+        *,
+        holds_key: bool = False,
     ) -> None:
         """An attempt failed and another one follows: after `delay` seconds by the owner, or here without it.
-        `retrier`: see MemberRetry."""
+        `retrier`, `holds_key`: see MemberRetry."""
         self.pending.retried.append(
             MemberRetry(
                 index=index,
@@ -107,6 +114,7 @@ class ReportBuffer:
                 message=failure.message,
                 traceback=failure.traceback,
                 retrier=retrier,
+                holds_key=holds_key,
             )
         )
         self.wake()

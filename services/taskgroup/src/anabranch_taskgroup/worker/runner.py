@@ -453,7 +453,11 @@ class ChunkRun:
             return None
         # A further attempt needs a grant, if the member is under a limit that runs share.
         is_local = delay <= LOCAL_RETRY_SECONDS and not offer.limited
-        self.buffer.note_retry(index, attempt, None if is_local else delay, failure, retrier)
+        holds_key = record.holds_key and offer.limited
+        if holds_key:
+            # The members that have not begun wait as well: the owner gets them back.
+            self.paused = True
+        self.buffer.note_retry(index, attempt, None if is_local else delay, failure, retrier, holds_key=holds_key)
         return LocalRetry(index, member, attempt + 1, delay) if is_local else None
 
     def _times(self, began: float) -> tuple[float, float]:

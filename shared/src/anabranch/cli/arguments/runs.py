@@ -21,6 +21,7 @@ class RunStatus(StrEnum):
 
     ACCEPTED = "accepted"
     SCHEDULED = "scheduled"
+    QUEUED = "queued"
     RUNNING = "running"
     COMPENSATING = "compensating"
     COMPLETED = "completed"

@@ -34,6 +34,7 @@ MAX_FAILURES = 5
 _ENDS = {"run.completed", "run.failed", "run.cancelled", "run.timed_out"}
 _MESSAGES = {
     "run.scheduled": "waits for its time",
+    "run.queued": "waits for a concurrency key",
     "run.started": "starts now",
     "run.paused": "paused",
     "run.resumed": "resumed",

@@ -14,7 +14,7 @@ from anabranch.core.flow_texts import AWAITING, text_of_wait
 from anabranch.core.names import path_in_loops
 from anabranch.core.progress import run_share, task_share
 from anabranch.core.timestamps import utc_text
-from anabranch.core.waiting import decisions_wanted, reason
+from anabranch.core.waiting import decisions_wanted, queued_for, reason
 from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
 
 if TYPE_CHECKING:
@@ -262,6 +262,8 @@ class RunProgress:
     latest: float | None = None
     tasks_total: int | None = None
     not_before: float | None = None
+    queued: str | None = None
+    """What a queued run waits for."""
     _causes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -303,6 +305,8 @@ class RunProgress:
             self.tasks_total = entry.data.get("tasks") or self.tasks_total
             if kind == "scheduled":
                 self.not_before = entry.data.get("not_before")
+            elif kind == "queued":
+                self.queued = queued_for(entry.data)
         elif entry.group is not None and entry.task is None:
             kind = entry.type.removeprefix("group.")
             self.group(entry.group).status = "running" if kind == "started" else kind
@@ -345,6 +349,8 @@ class RunProgress:
         `is_unstarted` was true."""
         if self.status == "scheduled" and self.not_before is not None:
             return f"its start at {utc_text(self.not_before)}"
+        if self.status == "queued":
+            return self.queued
         if self.status not in ("submitted", "running", "compensating"):
             return None
         asked = [

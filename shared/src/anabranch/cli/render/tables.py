@@ -160,6 +160,7 @@ STYLES = {
     "running": "cyan",
     "accepted": "cyan",
     "scheduled": "cyan",
+    "queued": "cyan",
     "compensating": "yellow",
     "cancelled": "yellow",
     "skipped": "yellow",

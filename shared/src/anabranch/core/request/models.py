@@ -327,6 +327,9 @@ class Request(Document):
     fairness_key: Key | None = None
     """Runs of one level share the workers fairly among their keys. Default: that of the parent of a sub-run, else
     the project."""
+    concurrency: Concurrency | None = None
+    """A limit on runs that have started and not ended, shared with all requests of the project that name the same
+    key."""
     task_groups: tuple[TaskGroup, ...] = Field(min_length=1)
     finally_: tuple[TaskSpec, ...] = Field(default=(), alias="finally")
     """Tasks that run once all others have ended, whatever happened."""

@@ -153,6 +153,7 @@ class Plan:
             "bytes": document_bytes,
             **_times_of(self.request),
             "levels": [list(level) for level in self.levels],
+            **({"concurrency": places.to_document()} if (places := self.request.concurrency) else {}),
             "tasks": [
                 task.to_document()
                 | self._order_of(task)

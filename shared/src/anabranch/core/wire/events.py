@@ -23,6 +23,7 @@ Source = Literal["runs", "groups"]
 EVENT_TYPES = (
     "run.accepted",
     "run.scheduled",
+    "run.queued",
     "run.started",
     "run.paused",
     "run.resumed",

@@ -72,6 +72,16 @@ class ReturnGrant(Message):
     """So many members go on."""
 
 
+class HoldLimit(Message):
+    """Nothing is granted before a time: an agent was told to wait by what the limit is for."""
+
+    type: Literal["hold_limit"] = "hold_limit"
+    run_id: str
+    rule: LimitRule
+    until: float
+    """Seconds since the epoch."""
+
+
 class GrantAnswer(Message):
     """What became of a wish, for the holder: on `groups` for a task, on `runs` for a run."""
 
@@ -87,9 +97,9 @@ class GrantAnswer(Message):
     number: int
     amount: int = 0
     """Members that may start, of all answers to the wish together."""
-    verdict: Literal["granted", "refused", "revoked", "replaced"] = "granted"
-    """`refused`: the key is full. `replaced`: a later wish took the place of this one. `revoked`: what is held is
-    to be cancelled, for a later wish."""
+    verdict: Literal["granted", "queued", "refused", "revoked", "replaced"] = "granted"
+    """`queued`: a run waits, with `amount` wishes ahead. `refused`: the key is full. `replaced`: a later wish took
+    the place of this one. `revoked`: what is held is to be cancelled, for a later wish."""
     because: str = ""
 
 

@@ -135,6 +135,8 @@ class MemberRetry(Message):
     """See MemberFailed."""
     retrier: int | None = None
     """Number of the entry of `TaskOrder.retriers` whose budget the attempt counts against; null: of none."""
+    holds_key: bool = False
+    """All members that share the limit of the task wait for the delay."""
 
 
 class LargeValue(Message):

@@ -36,6 +36,7 @@ from anabranch.core.wire.control_message import ControlRun as ControlRun
 from anabranch.core.wire.limit_messages import CheckGrant as CheckGrant
 from anabranch.core.wire.limit_messages import GrantAnswer as GrantAnswer
 from anabranch.core.wire.limit_messages import GrantHolder as GrantHolder
+from anabranch.core.wire.limit_messages import HoldLimit as HoldLimit
 from anabranch.core.wire.limit_messages import LimitRule as LimitRule
 from anabranch.core.wire.limit_messages import ReturnGrant as ReturnGrant
 from anabranch.core.wire.limit_messages import WantGrant as WantGrant
@@ -327,6 +328,9 @@ OnRuns = Annotated[
     | AnswerEvent
     | WantGrant
     | ReturnGrant
+    | HoldLimit
+    | GrantAnswer
+    | CheckGrant
     | TimerDue
     | Snapshot
     | ClaimPartition

@@ -228,6 +228,8 @@ class RunView:
         definition: the definition that the run was admitted with: `{"name", "version", "hash"}`.
         forked_from: the run id of the run that this one is a fork of.
         costs: the sum of the `costs` of its tasks; of a run that has no view of its own, as in its final record.
+        queued: of a queued run, the concurrency key that it waits for: `{"key", "position", "because"}`, with its
+            place in the queue as it entered it, and who held the key.
         not_before: when a scheduled run starts, in seconds since the epoch; None for others.
         extra: fields that this release does not know.
     """
@@ -264,6 +266,7 @@ class RunView:
     forked_from: str | None = None
     costs: dict[str, Any] | None = None
     not_before: float | None = None
+    queued: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -365,6 +368,7 @@ class RunView:
             forked_from=get("forked_from"),
             costs=get("costs"),
             not_before=get("not_before"),
+            queued=get("queued"),
             extra={name: value for name, value in document.items() if name not in _KNOWN},
         )
 
@@ -415,5 +419,6 @@ def _without_time(command: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if command is None else {name: command.get(name) for name in ("action", "by", "reason")}
 
 
-_OPTIONAL = ("executions", "not_before", "duration_seconds", "alive", "paused_by", "stopped_by", "costs", *_ORIGIN)
+_OF_STARTS = ("not_before", "queued")
+_OPTIONAL = ("executions", *_OF_STARTS, "duration_seconds", "alive", "paused_by", "stopped_by", "costs", *_ORIGIN)
 _KNOWN = frozenset(each.name for each in fields(RunView)) - {"extra"}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from anabranch.core.admissions import parts_of
 from anabranch.core.errors import Misconfigured
 from anabranch.core.reasons import Fact, Missing, aggregated, roots_first
+from anabranch.core.waiting import waits_for_limit
 from anabranch.core.wire.codec import GROUPS, RUNS
 from anabranch.core.wire.dead_letters import REASON
 from anabranch.core.wire.messages import GroupFinished, GroupResults, OpenRun, StartGroup
@@ -40,6 +41,7 @@ from anabranch.runtime.reading.run_records import load_run_records
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
     from anabranch_agency.run.limit_state import LimitAddress
+    from anabranch_agency.run.state import RunPlace
     from anabranch_taskgroup.session.steps.kind import Wait
 
 REJECTED = "rejected"
@@ -183,6 +185,10 @@ class _Examination:
         from anabranch_taskgroup.session.pending import may_begin_later, producers_of, waits_of
 
         assert replay.run is not None
+        if replay.run.place is not None and not replay.run.place.is_held:
+            entry = await self._queued(replay.run.place)
+            answer.missing = [*self._partition_problems(runs), _in_partition(entry, runs)]
+            return
         if replay.run.held is not None:
             entry = Missing(
                 Fact.WAITS_FOR_TIME, since=answer.last_at, until=replay.run.held.until, detail="its start"
@@ -205,6 +211,12 @@ class _Examination:
         found += [dead_letter_entry(each) for each in await dead_letters_of(self._sources, {self._run_id})]
         producers = producers_of(session.run) if session.run is not None else {}
         answer.missing = roots_first(aggregated(found), producers)
+
+    async def _queued(self, place: RunPlace) -> Missing:
+        """What a run waits for that has no place under its concurrency key yet."""
+        found = await limits_of(self._sources, self._settings, {place.address})
+        detail = said_of(found[0], self._run_id, None, None) if found else waits_for_limit("", place.rule.name)
+        return Missing(Fact.WAITS_FOR_LIMIT, key=place.rule.name, since=place.since, detail=detail)
 
     async def _replay_session(self, groups: RequiredPartition) -> SessionReplay:
         """The state of the session's owner.

@@ -34,6 +34,8 @@ def has_limits(seed: str) -> bool:
 def add_limits(seed: str, number: int, expected: Expected) -> None:
     """Give most tasks of a request a limit that other requests share."""
     random = Random(f"limits {seed} {number}")
+    if random.random() < 0.4:
+        expected.request["concurrency"] = {"key": "runs", "limit": 1}
     for group in expected.request["task_groups"]:
         for task in group["tasks"]:
             if random.random() < 0.6:

@@ -52,7 +52,7 @@ export function appearanceOf(status) {
 /** All tones. */
 export const TONES = ["idle", "running", "held", "good", "bad", "stopped", "late"];
 
-export const RUN_STATUSES = ["accepted", "scheduled", "running", "compensating", "completed", "failed", "cancelled", "timed_out"];
+export const RUN_STATUSES = ["accepted", "scheduled", "queued", "running", "compensating", "completed", "failed", "cancelled", "timed_out"];
 
 /** True if a run with this status may still change. @param {string | null | undefined} status */
 export const isOpen = (status) => appearanceOf(status).open;
