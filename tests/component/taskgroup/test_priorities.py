@@ -130,3 +130,24 @@ def test_sub_runs_inherit_level_pool_and_key() -> None:
         assert result.status == "completed"
         assert seen == [("inner", "gpu")]
         assert made.records("tasks") == 0
+
+
+def test_the_backlog_has_what_is_left_by_pool_and_level() -> None:
+    with installation(2, AGENTS, concurrency=4) as made:
+        runs = [begin(made, wide(120, priority="high"), 6.0), begin(made, single(pool="gpu"), 6.0)]
+        found = {pool["pool"]: pool for pool in made.wait(made.client.backlog())["pools"]}
+
+        plain, gpu = found["default"], found["gpu"]
+        assert (plain["workers"], plain["slots"], plain["slots_used"], plain["idle"]) == (2, 8, 8, [])
+        [high] = plain["levels"]
+        left = 120 - 8 * 12
+        assert high["level"] == "high"
+        assert left - 24 <= high["members"] <= left + 24  # a card may be two seconds old
+        assert high["seconds"] >= high["members"] * SECOND
+        assert (gpu["workers"], gpu["slots"], gpu["members"]) == (0, 0, 1)
+        assert gpu["levels"] == [{"level": "normal", "members": 1, "seconds": 0.0, "unmeasured": 1}]
+        for run in runs:
+            made.wait(run.cancel())
+        made.wait(asyncio.sleep(10.0))
+        [left] = made.wait(made.client.backlog())["pools"]
+        assert (left["members"], left["seconds"], len(left["idle"])) == (0, 0.0, 2)

@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from functools import partial
 
-from anabranch.core.telemetry import CHUNKS_HELD, SLOTS, SLOTS_USED
+from anabranch.core.telemetry import CHUNKS_HELD, OFFERS_WAITING, SLOTS, SLOTS_USED
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.loss_detector import LossDetector
 from anabranch.runtime.ownership.owner import Owner
@@ -21,6 +21,7 @@ from anabranch_taskgroup.owner.handler import GroupsHandler
 from anabranch_taskgroup.owner.metrics import show_backlog
 from anabranch_taskgroup.owner.offer_router import OfferRouter
 from anabranch_taskgroup.owner.offers import Offers
+from anabranch_taskgroup.session.backlog import backlog_of
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.turn import DecisionConfig
 from anabranch_taskgroup.worker.liveness import BEATS_PER_LEASE
@@ -47,7 +48,12 @@ class TaskGroupService:
         incarnation = resources.ids.incarnation()
         life = StoreIdentityTracker(resources.store, resources.clock, partial(_is_up_to_date, resources))
         self._worker = Worker(
-            registry, resources, life, incarnation=incarnation, is_confirmed=lambda: self._owner.is_confirmed()
+            registry,
+            resources,
+            life,
+            incarnation=incarnation,
+            is_confirmed=lambda: self._owner.is_confirmed(),
+            backlog=lambda: backlog_of(self._owner.states.values(), self._clock.now()),
         )
         self._telemetry = resources.telemetry
         self._offer_consumer = OfferConsumer(self._worker, resources, settings.pool)
@@ -114,7 +120,8 @@ class TaskGroupService:
         self._telemetry.show(SLOTS, {(): self._worker.concurrency})
         self._telemetry.show(SLOTS_USED, {(): self._worker.used})
         self._telemetry.show(CHUNKS_HELD, {(): self._worker.held})
-        show_backlog(self._telemetry, self._owner.states.values())
+        show_backlog(self._telemetry, self._owner.states.values(), self._clock.now())
+        self._telemetry.show(OFFERS_WAITING, dict(self._dispatcher.window.waits()))
 
     async def drain(self) -> None:
         """Read no further offers, and return once all held chunks have ended. Sessions stay owned until `stop`."""

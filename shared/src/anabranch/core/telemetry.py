@@ -123,7 +123,7 @@ BACKLOG = Metric(
     "s",
     "Predicted work: members that have not ended, times the measured mean duration of a member of their task. "
     "Tasks without a measured member are left out.",
-    ("agent",),
+    ("agent", "pool", "level"),
     ("taskgroup",),
 )
 BACKLOG_MEMBERS = Metric(
@@ -131,12 +131,20 @@ BACKLOG_MEMBERS = Metric(
     "gauge",
     "{member}",
     "Members of running tasks that have not ended.",
-    ("agent",),
+    ("agent", "pool", "level"),
     ("taskgroup",),
 )
 
 # --- offers and workers --------------------------------------------------------------------------
 
+OFFERS_WAITING = Metric(
+    "anabranch.offers.waiting",
+    "gauge",
+    "{chunk}",
+    "Chunks of the sessions of a process that no worker has begun: offered on the log, or held back by the owner.",
+    ("pool", "level"),
+    ("taskgroup",),
+)
 OFFERS = Metric(
     "anabranch.offers",
     "counter",
@@ -268,6 +276,7 @@ METRICS: tuple[Metric, ...] = (
     JOIN_LAG,
     BACKLOG,
     BACKLOG_MEMBERS,
+    OFFERS_WAITING,
     OFFERS,
     CHUNKS_ENDED,
     CHUNKS_HELD,

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import orjson
 
+from anabranch.core.backlog import backlog_document
 from anabranch.core.errors import Misconfigured
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.project import project_named
@@ -366,6 +367,14 @@ class Client:
             ServerUnavailable: the store does not answer.
         """
         return [each.to_document() for each in await live_workers(self.store, self.names)]
+
+    async def backlog(self) -> dict[str, Any]:
+        """What is left to do in each pool, by level, with its workers and slots, for an autoscaler.
+
+        Raises:
+            ServerUnavailable: the store does not answer.
+        """
+        return backlog_document(await live_workers(self.store, self.names))
 
     async def agents(self) -> list[dict[str, Any]]:
         """The agents of the live workers: `name`, `version`, `capabilities`, `schema`, `workers` and more, as

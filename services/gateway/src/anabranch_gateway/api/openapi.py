@@ -103,6 +103,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/whoami", "get"): Operation({200: models.Whoami}),
     ("/v1/system", "get"): Operation({200: models.SystemDocument}),
     ("/v1/workers", "get"): Operation({200: worker_models.WorkerList}),
+    ("/v1/backlog", "get"): Operation({200: worker_models.Backlog}),
     ("/v1/agents", "get"): Operation({200: worker_models.AgentList}),
 }
 

@@ -46,6 +46,12 @@ async def workers(context: WithContext, caller: Viewer) -> Response:
     return json_response({"workers": await context.client.workers()})
 
 
+@router.get("/backlog")
+async def backlog(context: WithContext, caller: Viewer) -> Response:
+    """What is left to do in each pool of workers, by level, with its workers and slots: for an autoscaler."""
+    return json_response(await context.client.backlog())
+
+
 @router.get("/agents")
 async def agents(context: WithContext, caller: Viewer) -> Response:
     """The agents of the live workers: capabilities, version, schemas, retry, timeout, and the workers that have

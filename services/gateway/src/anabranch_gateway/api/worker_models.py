@@ -33,6 +33,29 @@ class WorkerList(OpenModel):
     workers: list[WorkerDocument]
 
 
+class LevelBacklog(OpenModel):
+    level: str
+    members: int = Field(description="Members that have not begun")
+    seconds: float = Field(description="Predicted seconds of work of all members that have not ended")
+    unmeasured: int = Field(description="Members of tasks without a measured member, which are not in `seconds`")
+
+
+class PoolBacklog(OpenModel):
+    pool: str
+    workers: int = Field(description="Live workers that take members")
+    draining: int = Field(description="Live workers that take none, because they stop")
+    slots: int = Field(description="Members that may run at once")
+    slots_used: int
+    idle: list[str] = Field(description="Workers that hold no member: stop these first")
+    members: int = Field(description="Members that have not begun")
+    seconds: float = Field(description="Predicted seconds of work of all members that have not ended")
+    levels: list[LevelBacklog]
+
+
+class Backlog(OpenModel):
+    pools: list[PoolBacklog]
+
+
 class AgentSchemas(OpenModel):
     input: dict[str, Any] | None
     output: dict[str, Any] | None

@@ -27,6 +27,7 @@ from anabranch.core.wire.events import EventEntry
 from anabranch.core.wire.messages import CacheLooked, ChunkLost, ChunkReturned, MembersReported, Message
 from anabranch.ports import Telemetry
 from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
+from anabranch_taskgroup.session.levels import pool_of, priority_at
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.spans import span_of_group, span_of_task
 from anabranch_taskgroup.session.state import Run
@@ -104,8 +105,9 @@ def _count_members(counted: _Counted, run: Run, entry: EventEntry) -> None:
 _OUTCOMES = {"task.completed": "completed", "task.failed": "failed", "task.retrying": "retried"}
 
 
-def show_backlog(telemetry: Telemetry, states: Iterable[PartitionState]) -> None:
-    """Set the gauges of the remaining work of the sessions that this process owns."""
+def show_backlog(telemetry: Telemetry, states: Iterable[PartitionState], at: float) -> None:
+    """Set the gauges of the remaining work of the sessions that this process owns. `at` is in seconds since the
+    epoch."""
     seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
     members: Counter[tuple[str, ...]] = Counter()
     runs = 0
@@ -117,9 +119,10 @@ def show_backlog(telemetry: Telemetry, states: Iterable[PartitionState]) -> None
             ):
                 if task.state is TaskState.RUNNING:
                     left = task.total - task.ended
-                    members[(task.order.agent,)] += left
+                    labels = (task.order.agent, pool_of(run, task), priority_at(run, task, at))
+                    members[labels] += left
                     if task.member_seconds is not None:
-                        seconds[(task.order.agent,)] += left * task.member_seconds
+                        seconds[labels] += left * task.member_seconds
     telemetry.show(BACKLOG, seconds)
     telemetry.show(BACKLOG_MEMBERS, members)
     telemetry.show(RUNS_OPEN, {(): runs})

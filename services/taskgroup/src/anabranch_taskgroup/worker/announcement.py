@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import anabranch
 from anabranch.core.requirements import parse_offers
-from anabranch.core.wire.worker_card import AgentCard, Load, WorkerCard, without_large_schemas
+from anabranch.core.wire.worker_card import AgentCard, LaneBacklog, Load, WorkerCard, without_large_schemas
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.agents import AgentDeclaration, Registry
 
@@ -21,6 +21,7 @@ class Announcement:
         used: the amounts of resources that its chunks hold, which change.
         is_draining: True once the worker takes nothing more.
         started_at: seconds since the epoch.
+        backlog: what is left to do for the sessions that the process owns.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class Announcement:
         load: Callable[[], Load],
         used: Mapping[str, int],
         is_draining: Callable[[], bool],
+        backlog: Callable[[], Sequence[LaneBacklog]] = tuple,
     ) -> None:
         self._load = load
         self._used = used
         self._is_draining = is_draining
+        self._backlog = backlog
         self._card = WorkerCard(
             id=incarnation,
             host=socket.gethostname(),
@@ -52,7 +55,8 @@ class Announcement:
     def encode(self) -> bytes:
         """The card with the present load, as a value of the store."""
         used = {name: amount for name, amount in self._used.items() if amount}
-        changing = {"load": self._load(), "used": used, "draining": self._is_draining()}
+        changing: dict[str, object] = {"load": self._load(), "used": used, "draining": self._is_draining()}
+        changing["backlog"] = tuple(self._backlog())
         return self._card.model_copy(update=changing).encode()
 
 

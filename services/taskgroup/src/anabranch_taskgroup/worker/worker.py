@@ -17,7 +17,7 @@ from anabranch.core.lanes import number_of
 from anabranch.core.redaction import redactor
 from anabranch.core.requirements import parse_offers
 from anabranch.core.wire.messages import Offer
-from anabranch.core.wire.worker_card import Load
+from anabranch.core.wire.worker_card import LaneBacklog, Load
 from anabranch.ports import EventLog, Outgoing, StateStore
 from anabranch.runtime.outbound_queue import OutboundQueue
 from anabranch.runtime.process.resources import Resources
@@ -67,6 +67,7 @@ class Worker:
         incarnation: the worker's name, another one in each life of a process.
         life: detects that the store was replaced, and whether its data has been restored.
         is_confirmed: True if the owner in the same process is certain that no other one has its partitions.
+        backlog: what is left to do for the sessions of that owner.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class Worker:
         *,
         incarnation: str,
         is_confirmed: Callable[[], bool] = lambda: False,
+        backlog: Callable[[], Sequence[LaneBacklog]] = tuple,
     ) -> None:
         names, store, notifier, clock = resources.names, resources.store, resources.notifier, resources.clock
         concurrency, lease = resources.settings.concurrency, resources.settings.worker_lease
         self._registry = registry
         self._incarnation = incarnation
         self._is_confirmed = is_confirmed
+        self._backlog = backlog
         self._clock = clock
         self.concurrency = concurrency
         errors_of_task = partial(AttemptErrors, redactor(resources.settings.secrets), incarnation)
@@ -147,6 +150,7 @@ class Worker:
             load=lambda: Load(chunks=self.held, members=self.used),
             used=self._gate.used,
             is_draining=lambda: self._draining,
+            backlog=self._backlog,
         )
 
     def _opener(self, life: StoreIdentityTracker, suspects: SharedLock) -> ChunkOpener:

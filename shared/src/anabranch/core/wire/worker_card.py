@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anabranch.core.json_documents import dumps
-from anabranch.core.lanes import DEFAULT_POOL
+from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY, Priority
 from anabranch.core.names import capability_of
 from anabranch.core.requirements import Offers, offers_of, show_amount
 from anabranch.core.wire.message_parts import Json, Message, empty_object
@@ -56,6 +56,20 @@ class Load(Message):
     """Members that run: slots in use."""
 
 
+class LaneBacklog(Message):
+    """What is left to do of one level and pool, for the sessions of one process."""
+
+    pool: str = DEFAULT_POOL
+    level: Priority = DEFAULT_PRIORITY
+    members: int = 0
+    """Members that have not begun."""
+    seconds: float = 0.0
+    """Predicted seconds of work of all members that have not ended: their number times the measured mean duration
+    of a member of their task."""
+    unmeasured: int = 0
+    """Members that have not ended of tasks without a measured member: they are not in `seconds`."""
+
+
 class WorkerCard(Message):
     """A live worker. `id` is its name in events, and another one in each life of a process."""
 
@@ -77,6 +91,8 @@ class WorkerCard(Message):
     used: dict[str, int] = empty_object()
     """What its chunks hold of that, by resource: of `cpu` and `gpu` in thousandths, else in bytes."""
     agents: tuple[AgentCard, ...] = ()
+    backlog: tuple[LaneBacklog, ...] = ()
+    """What is left to do for the sessions that the process owns, in any pool."""
 
     @property
     def offered(self) -> Offers:
@@ -85,7 +101,7 @@ class WorkerCard(Message):
 
     def to_document(self) -> dict[str, Json]:
         """The worker as `anabranch workers --json` shows it: its agents by name."""
-        found: dict[str, Json] = self.model_dump(mode="json", exclude={"agents"})
+        found: dict[str, Json] = self.model_dump(mode="json", exclude={"agents", "backlog"})
         used = {name: show_amount(name, self.used.get(name, 0)) for name in self.offered.amounts}
         return found | {"used": used, "agents": [each.name for each in self.agents]}
 
