@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wire_order import ORDER
+from wire_schedules import SCHEDULE, SCHEDULE_SAMPLES
 
 from anabranch.core.request.resources import Requires
 from anabranch.core.wire import messages as m
@@ -57,6 +58,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             requested_by="ann",
             budget=(5_000_000_000, None, None, None),
             inherited=m.Inherited(priority="high", pool="gpu", fairness_key="team-a", due_at=AT),
+            schedule=m.ScheduleLink(address=SCHEDULE, id="nightly", at=1_896_058_800.0, source="backfill"),
         ),
         (),
     ),
@@ -300,6 +302,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         ),
         (),
     ),
+    **SCHEDULE_SAMPLES,
     m.DeliverEvent: (
         m.DeliverEvent(
             **PLACE,

@@ -13,6 +13,7 @@ from functools import partial
 from anabranch.core import names
 from anabranch.core.request.definitions import DefinitionRequest
 from anabranch.core.request.models import ControlRecord, Request
+from anabranch.core.schedules.control import ScheduleControl
 from anabranch.core.wire import results
 from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import Message, OnGroups, OnRuns, OnTasks
@@ -58,6 +59,7 @@ SCHEMAS: Mapping[str, Published] = (
             _schema("Request", partial(accepted, Request)),
             _schema("Envelope", handwritten.envelope_schema),
             _schema("ControlRecord", partial(accepted, ControlRecord)),
+            _schema("ScheduleControl", partial(accepted, ScheduleControl)),
             _schema("RequestHeaders", handwritten.request_headers_schema),
             _schema("CloudEventHeaders", handwritten.cloud_event_headers_schema),
             _schema("RunAccepted", partial(promised, results.RunAccepted)),
@@ -117,7 +119,7 @@ TOPICS = (
         "requests",
         "Requests, also in the compatibility envelope, and control records. Read from the earliest offset.",
         "any; use the request id to keep a request and its control records in order",
-        ("Request", "Envelope", "DefinitionRequest", "ControlRecord"),
+        ("Request", "Envelope", "DefinitionRequest", "ControlRecord", "ScheduleControl"),
         writers="you",
         readers="agency",
         receives=True,

@@ -107,6 +107,17 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "iteration.completed": ("Each task of an iteration has ended, none of them badly.", "`started_at`"),
     "iteration.failed": ("Each task of an iteration has ended, and one of them failed.", "`started_at`"),
+    "schedule.fired": (
+        "A schedule has submitted the run `firing`. The run id of the record is the address of the schedule.",
+        "`schedule`, `project`, `at` (seconds since the epoch), `source` (clock, trigger, backfill), `firing`",
+    ),
+    "schedule.missed": (
+        "A firing did not become a run.",
+        "`schedule`, `project`, `at`, `source`, `reason` (overlap, window, buffer, paused, limit); `until`: each "
+        "firing from `at` to this time",
+    ),
+    "schedule.paused": ("A schedule fires no more.", "`schedule`, `project`, `by`, `reason`"),
+    "schedule.resumed": ("A schedule fires again.", "`schedule`, `project`, `by`, `reason`"),
 }
 """Event type -> its meaning, and the fields that only this type has."""
 

@@ -144,6 +144,9 @@ def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
         m.WantGrant,
         m.ReturnGrant,
         m.HoldLimit,
+        m.ControlSchedule,
+        m.FiringStarted,
+        m.FiringEnded,
     } | both
     return [codec for codec, here in ((RUNS, cls in on_runs), (GROUPS, cls not in on_runs - both)) if here]
 

@@ -13,6 +13,7 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.topics import RETENTION_SECONDS, retention_of
 from anabranch.runtime.reading.definitions import DefinitionTable
 from anabranch_agency.intake.children import ChildRequests
+from anabranch_agency.intake.firings import FiringRequests
 from anabranch_agency.intake.forks import ForkRequests
 from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.request_consumer import RequestConsumer
@@ -71,7 +72,9 @@ class AgencyService:
         sessions = Sessions(store, names, RETENTION_SECONDS)
         definitions = DefinitionTable(log, names)
         self._handler.set_intake(
-            ChildRequests(context, log, sessions, definitions), ForkRequests(context, log, sessions)
+            ChildRequests(context, log, sessions, definitions),
+            ForkRequests(context, log, sessions),
+            FiringRequests(context, log, sessions, definitions),
         )
         await self._owner.start()
         self._consumer = RequestConsumer(context, self._resources, sessions, definitions)

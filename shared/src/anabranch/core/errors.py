@@ -103,6 +103,8 @@ class Code(StrEnum):
     """The run to retry is not known, is still open, completed, or its request is no longer on the log."""
     UNKNOWN_DEFINITION = "unknown_definition"
     """The project has no definition with this name, or not this version of it."""
+    UNKNOWN_SCHEDULE = "unknown_schedule"
+    """There is no schedule with this id."""
     DEFINITION_CONFLICT = "definition_conflict"
     """The version of the definition exists with another content."""
     INTERNAL = "internal"

@@ -250,6 +250,8 @@ class Names:
     """Required prefix of channels for forwarded events. Channels of the system and of results do not have it."""
     run_list: str = _built_once("{list}:runs")
     """Sorted set: recent run ids by time, for ``list``."""
+    schedule_list: str = _built_once("{list}:schedules")
+    """Sorted set: the addresses of all schedules."""
     worker_list: str = _built_once("{workers}:live")
     """Sorted set: the ids of workers by their last heartbeat; those of dead workers are still in it."""
 
@@ -374,6 +376,10 @@ class Names:
     def event_seen(self, address: str, event_id: str) -> str:
         """String: position and time of the first publication of an event, for as long as its id counts."""
         return f"{self.prefix}{{{address}}}:event-id:{event_id}"
+
+    def schedule(self, address: str) -> str:
+        """String: the view of a schedule; see `core.schedules.views`."""
+        return f"{self.prefix}{{{address}}}:schedule"
 
     def in_session(self, run_id: str) -> str:
         """String: the session owner's record of a run that is not open there: it ended, or has to stop."""

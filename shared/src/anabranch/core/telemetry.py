@@ -53,6 +53,17 @@ RUNS_ACCEPTED = Metric("anabranch.runs.accepted", "counter", "{run}", "Runs that
 RUNS_ENDED = Metric(
     "anabranch.runs.ended", "counter", "{run}", "Runs that ended, by status.", ("status",), ("agency",)
 )
+SCHEDULE_FIRED = Metric(
+    "anabranch.schedule.fired", "counter", "{firing}", "Firings of schedules that became runs.", (), ("agency",)
+)
+SCHEDULE_MISSED = Metric(
+    "anabranch.schedule.missed",
+    "counter",
+    "{firing}",
+    "Firings of schedules that did not become runs, by reason.",
+    ("reason",),
+    ("agency",),
+)
 RUN_DURATION = Metric(
     "anabranch.run.duration",
     "histogram",
@@ -265,6 +276,8 @@ GATEWAY_DELIVERIES = Metric(
 METRICS: tuple[Metric, ...] = (
     RUNS_ACCEPTED,
     RUNS_ENDED,
+    SCHEDULE_FIRED,
+    SCHEDULE_MISSED,
     RUN_DURATION,
     RUNS_OPEN,
     TASKS_ENDED,

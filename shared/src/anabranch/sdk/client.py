@@ -42,6 +42,7 @@ from anabranch.sdk.control import fork, retry, send_control
 from anabranch.sdk.local_system import LocalSystem, local_system
 from anabranch.sdk.request_file import read_document
 from anabranch.sdk.run import Run
+from anabranch.sdk.schedules import Schedules
 from anabranch.sdk.watch import ResultsWatcher
 
 Control = Literal["cancel", "terminate", "pause", "resume", "redrive", "dismiss", "signal", "approve"]
@@ -258,6 +259,11 @@ class Client:
         if as_run is None and (as_request is not None or not _looks_like_run_id(run_or_request_id)):
             return derived
         return run_or_request_id
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of the installation."""
+        return Schedules(self.links)
 
     async def push_definition(self, document: Any, *, project: str | None = None) -> Definition:
         """Store a version of a definition, which never changes; the same content may be pushed again.

@@ -30,10 +30,13 @@ from anabranch_agency.intake.records import (
     text_of,
 )
 from anabranch_agency.intake.refusals import refuse
+from anabranch_agency.intake.schedule_records import decide_schedule
 
 
 def decide_control(context: RequestContext, record: Incoming, document: Mapping[str, Any]) -> Control | Refuse:
     """Decide whether a control record is forwarded or refused."""
+    if document.get("type") == "schedule":
+        return decide_schedule(context, record, document)
     try:
         control = ControlRecord.model_validate(document)
     except ValidationError as error:

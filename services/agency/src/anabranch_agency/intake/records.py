@@ -18,7 +18,7 @@ from anabranch.core.request.shape import Shape, shape_of
 from anabranch.ports import Incoming, Outgoing
 from anabranch_agency.intake.known_shapes import KnownShapes
 
-CONTROL_TYPES = get_args(ControlType)
+CONTROL_TYPES = (*get_args(ControlType), "schedule")
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def _known(
         fields = FreeFields.model_validate(shape.free)
     except ValidationError:
         return None
-    if is_past_deadline(fields.not_before, fields.deadline):
+    if fields.deadline is not None and is_past_deadline(fields.not_before, fields.deadline):
         return None
     free = fields.to_document()
     body, digest = accepted.document(free, shape), accepted.body_hash(free, shape)

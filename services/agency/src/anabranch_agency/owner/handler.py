@@ -10,8 +10,10 @@ from typing import Any
 
 import orjson
 
+from anabranch.core import limit_addresses
 from anabranch.core.admissions import log_position
-from anabranch.core.limit_addresses import PREFIX
+from anabranch.core.schedules import addresses as schedule_addresses
+from anabranch.core.schedules.views import MAX_LISTED, VIEW_SECONDS
 from anabranch.core.snapshots import PartitionTrail
 from anabranch.core.wire.codec import RUNS, Undecodable, encode
 from anabranch.core.wire.events import EventBatch
@@ -26,6 +28,7 @@ from anabranch.runtime.ownership.handler import Recall
 from anabranch.runtime.ownership.snapshots import delivered, is_snapshot
 from anabranch.runtime.process.resources import Resources
 from anabranch_agency.intake.children import ChildRequests
+from anabranch_agency.intake.firings import FiringRequests
 from anabranch_agency.intake.forks import ForkRequests
 from anabranch_agency.owner.event_ids import ADDRESS_PREFIX, recall_event_ids
 from anabranch_agency.owner.metrics import counts_of, spans_of
@@ -37,7 +40,9 @@ from anabranch_agency.run.actor import decide_delivered
 from anabranch_agency.run.children import AdmitChild
 from anabranch_agency.run.control import early_command
 from anabranch_agency.run.faults import abandon
+from anabranch_agency.run.firings import ListSchedule, SubmitFiring
 from anabranch_agency.run.forks import Fork
+from anabranch_agency.run.schedules import moved
 from anabranch_agency.run.state import PartitionState
 from anabranch_agency.run.turn import (
     SIGNALS,
@@ -51,8 +56,8 @@ from anabranch_agency.run.turn import (
 
 log = logging.getLogger(__name__)
 
-PREFIXES = (ADDRESS_PREFIX, PREFIX.encode())
-"""How the key of each record about events begins, and about a limit, of which the store has nothing."""
+_ADDRESSES = (ADDRESS_PREFIX, limit_addresses.PREFIX.encode(), schedule_addresses.PREFIX.encode())
+"""How the key of each record about an address begins: of events, a limit, or a schedule."""
 
 
 class RunsHandler:
@@ -65,6 +70,8 @@ class RunsHandler:
         self._config = config
         self._children: ChildRequests | None = None
         self._forks: ForkRequests | None = None
+        self._firings: FiringRequests | None = None
+        self._store = resources.store
         self.topic = config.names.runs
         self.group = config.names.agency_runs
         self.snapshots = run_snapshots(self._names)
@@ -73,9 +80,9 @@ class RunsHandler:
         """Set the limits of the log and of the settings. Called before the first decision."""
         self._config = replace(self._config, result_bytes=result_bytes, limits=limits)
 
-    def set_intake(self, children: ChildRequests, forks: ForkRequests) -> None:
-        """Set what validates the requests of sub-runs and forks. Called before the first decision."""
-        self._children, self._forks = children, forks
+    def set_intake(self, children: ChildRequests, forks: ForkRequests, firings: FiringRequests) -> None:
+        """Set what validates the requests of sub-runs, forks and schedules. Called before the first decision."""
+        self._children, self._forks, self._firings = children, forks, firings
 
     def fence_key(self, scope: str) -> str:
         return self._names.run_fence(scope)
@@ -97,7 +104,7 @@ class RunsHandler:
             # A snapshot needs nothing from the store: a rebuild would ask about each idle run for it.
             if record.key is None or (state.is_rebuilding and is_snapshot(record)):
                 continue
-            if record.key.startswith(PREFIXES):
+            if record.key.startswith(_ADDRESSES):
                 if record.key.startswith(ADDRESS_PREFIX):
                     published.append(record)
                 continue
@@ -233,8 +240,10 @@ class RunsHandler:
         return [Outgoing(self._names.runs, message.run_id, encode(message)) for message in messages]
 
     def orphans(self, state: PartitionState) -> Sequence[Outgoing]:
-        """Each run ends as lost."""
-        return [Outgoing(self._names.runs, run_id, encode(RunUnknown(run_id=run_id))) for run_id in state.runs]
+        """Each run ends as lost. A schedule goes on in the new topic."""
+        messages: list[Message] = [RunUnknown(run_id=run_id) for run_id in state.runs]
+        messages += map(moved, state.schedules.values())
+        return [Outgoing(self._names.runs, each.run_id, encode(each)) for each in messages]  # type: ignore[attr-defined]
 
     def is_derived(self, effect: Effect) -> bool:
         return False
@@ -243,7 +252,7 @@ class RunsHandler:
         return False
 
     async def make_durable(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
-        refusals, retries, children, forks = [], [], [], []
+        refusals, retries, children, forks, firings = [], [], [], [], []
         for effect in effects:
             if isinstance(effect, DeadLetterOriginal) and effect.origin:
                 refusals.append(effect)
@@ -253,16 +262,30 @@ class RunsHandler:
                 children.append(effect.message)
             elif isinstance(effect, Fork):
                 forks.append(effect)
+            elif isinstance(effect, SubmitFiring):
+                firings.append(effect)
+            elif isinstance(effect, ListSchedule):
+                await self._list_schedule(effect)
         if refusals:
             await self._dead_letter_originals(refusals)
         if children:
             assert self._children is not None
             await self._children.submit(children)
+        if firings:
+            assert self._firings is not None
+            await self._firings.submit(firings)
         for fork in forks:
             assert self._forks is not None
             await self._forks.submit(state.number, fork)
         for retry in retries:
             await self._log.publish(await resubmitted(self._log, self._names, state.number, retry))
+
+    async def _list_schedule(self, effect: ListSchedule) -> None:
+        index = self._names.schedule_list
+        if effect.is_listed:
+            await self._store.index_add(index, {effect.address: 0.0}, keep=MAX_LISTED, ttl=VIEW_SECONDS)
+        else:
+            await self._store.index_remove(index, [effect.address])
 
     async def _dead_letter_originals(self, refusals: Sequence[DeadLetterOriginal]) -> None:
         """Publish the original records of refused requests as dead letters, without those that are gone."""

@@ -53,6 +53,8 @@ def retry_of(first: SubmitRun, control: ControlRun) -> SubmitRun:
             "request": {name: value for name, value in first.request.items() if name not in TIMES},
             # The parent of a sub-run has taken its first outcome for good.
             "parent": None,
+            # So has the schedule.
+            "schedule": None,
             "by": control.by,
             "reason": control.reason,
             "forked_from": None,

@@ -22,7 +22,10 @@ from anabranch.core.wire.messages import (
     ClaimPartition,
     ControlChild,
     ControlRun,
+    ControlSchedule,
     FailRun,
+    FiringEnded,
+    FiringStarted,
     Fragment,
     GrantAnswer,
     GroupFinished,
@@ -38,6 +41,7 @@ from anabranch.core.wire.messages import (
     TimerDue,
 )
 from anabranch.core.wire.run_record import RunRecord
+from anabranch_agency.run.accepted_event import accepted_data, said
 from anabranch_agency.run.child_answers import answer_cancelled, answer_final, answer_start, link_in, reject_child
 from anabranch_agency.run.children import control_child, is_stopped_early, submit_child
 from anabranch_agency.run.control import control_run, pause, stop
@@ -52,7 +56,8 @@ from anabranch_agency.run.ending import (
 )
 from anabranch_agency.run.event_state import EventAddress
 from anabranch_agency.run.events import address_due, decide_event, restore_address
-from anabranch_agency.run.final import MAX_SKIPPED, ORIGIN
+from anabranch_agency.run.final import MAX_SKIPPED
+from anabranch_agency.run.firing_answers import answer_firing, reject_firing
 from anabranch_agency.run.forwarding import send_signal
 from anabranch_agency.run.grant_answers import check_place, grant_answered
 from anabranch_agency.run.held_start import hold_start, keep_signal, open_session, scheduled_fields
@@ -61,6 +66,14 @@ from anabranch_agency.run.limit_state import LimitAddress
 from anabranch_agency.run.limits import LIMIT_MESSAGES, decide_limit, limit_due, restore_limit
 from anabranch_agency.run.phases import begin_phase, note_compensation
 from anabranch_agency.run.run_places import queue_start, start_or_queue
+from anabranch_agency.run.schedule_state import ScheduleState
+from anabranch_agency.run.schedules import (
+    control_schedule,
+    firing_ended,
+    firing_started,
+    restore_schedule,
+    schedule_due,
+)
 from anabranch_agency.run.snapshots import STATE_VERSION
 from anabranch_agency.run.state import Address, PartitionState, Run, RunState
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
@@ -89,7 +102,10 @@ def decide_delivered(config: DecisionConfig, partition: PartitionState, delivery
     else:
         decide_event(turn, delivery)
     run_id = getattr(message, "run_id", "")
-    run = partition.runs.get(run_id) or partition.addresses.get(run_id) or partition.limits.get(run_id)
+    run: Run | Address | None = partition.runs.get(run_id) or partition.addresses.get(run_id)
+    run = run or partition.limits.get(run_id)
+    if run is None and partition.schedules:
+        run = partition.schedules.get(run_id)
     if run is not None:
         run.trail.last = delivery.offset
         if type(message) not in _CHANGELESS:
@@ -123,6 +139,9 @@ def _restore(turn: Turn, message: Snapshot, state: RunState | Address, size: int
         return
     if isinstance(state, LimitAddress):
         restore_limit(turn, message, state, size)
+        return
+    if isinstance(state, ScheduleState):
+        restore_schedule(turn, message, state, size)
         return
     turn.partition.restore(state, message, turn.at, size)
     run = state.run
@@ -162,6 +181,7 @@ def _submit(turn: Turn, submit: SubmitRun) -> None:
 def _refuse(turn: Turn, submit: SubmitRun, errors: list[Problem]) -> None:
     refuse(turn, submit, errors, submit.warnings)
     reject_child(turn, submit, "; ".join(map(str, errors)))
+    reject_firing(turn, submit, "; ".join(map(str, errors)))
 
 
 def _known(turn: Turn, submit: SubmitRun) -> RunRecord | None:
@@ -194,38 +214,18 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
     # A session that is named after its run belongs to the project in the record of the run.
     if run.session_id != run.run_id:
         turn.store_project(run.session_id, planned.plan.project, run.deadline)
-    turn.event(run.run_id, run.tombstone, "run.accepted", **_accepted_data(run, planned), **_said(submit))
+    turn.event(run.run_id, run.tombstone, "run.accepted", **accepted_data(run, planned), **said(submit))
     _accept(turn, run.run_id, run.tombstone, run.traceparent)
     if submit.parent is not None:
         answer_start(turn, run.run_id, submit.parent)
+    if submit.schedule is not None:
+        answer_firing(turn, run.run_id, run.tombstone)
     _start(turn, submit, planned, run)
-
-
-def _said(submit: SubmitRun) -> dict[str, str]:
-    """Who asked for a retry, and why, where its command says it."""
-    return {name: value for name, value in (("by", submit.by), ("reason", submit.reason)) if value}
-
-
-def _accepted_data(run: Run, planned: PlannedRequest) -> dict[str, Any]:
-    data = {
-        "project": planned.plan.project,
-        "name": run.name,
-        "labels": run.labels,
-        "task_groups": len(planned.plan.groups),
-        "tasks": planned.plan.tasks,
-        "deadline": run.deadline,
-    }
-    if run.retry_of is not None:
-        data["retry_of"] = run.retry_of
-    for name in ORIGIN:
-        if name in run.tombstone.accepted:
-            data[name] = run.tombstone.accepted[name]
-    return data
 
 
 def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
     plan, free = planned.plan, planned.free
-    held_until = _held_until(turn, free)
+    held_until = _held_until(turn, free) if free.not_before is not None else None
     deadline = (held_until or turn.at) + plan.timeout
     if free.deadline is not None:
         deadline = min(deadline, free.deadline)
@@ -249,6 +249,8 @@ def _new_run(turn: Turn, submit: SubmitRun, planned: PlannedRequest) -> Run:
         accepted |= scheduled_fields(held_until)
     if submit.parent is not None:
         accepted["parent"] = submit.parent.model_dump(mode="json")
+    if submit.schedule is not None:
+        accepted["schedule"] = submit.schedule.model_dump(mode="json")
     if submit.forked_from is not None:
         accepted["forked_from"] = submit.forked_from
     if submit.definition is not None:
@@ -282,7 +284,8 @@ def _held_until(turn: Turn, free: FreeFields) -> float | None:
 
 
 def _start(turn: Turn, submit: SubmitRun, planned: PlannedRequest, run: Run) -> None:
-    held_until = _held_until(turn, planned.free)
+    free = planned.free
+    held_until = _held_until(turn, free) if free.not_before is not None else None
     if held_until is not None:
         hold_start(turn, run, submit, held_until)
     elif planned.plan.concurrency is not None:
@@ -323,6 +326,8 @@ def _publish_again(turn: Turn, run_id: str, known: RunRecord, traceparent: str |
     _accept(turn, run_id, known, traceparent)
     if known.final is not None:
         publish_final(turn, run_id, known, traceparent)
+    if "schedule" in known.accepted:
+        answer_firing(turn, run_id, known)
     if "parent" in known.accepted:
         if known.final is not None:
             answer_final(turn, run_id, known)
@@ -361,6 +366,8 @@ def _address_due(turn: Turn, timer: TimerDue) -> None:
         address_due(turn, address, now)
     elif (limit := turn.partition.limits.get(timer.run_id)) is not None:
         limit_due(turn, limit, now)
+    elif (schedule := turn.partition.schedules.get(timer.run_id)) is not None:
+        schedule_due(turn, schedule, now)
     else:
         end_if_lost(turn, timer.run_id)
 
@@ -479,6 +486,9 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
     Fragment: _fragment,
     GrantAnswer: grant_answered,
     CheckGrant: check_place,
+    ControlSchedule: control_schedule,
+    FiringStarted: firing_started,
+    FiringEnded: firing_ended,
 }
 _CHANGELESS = frozenset((RunUnknown, RunOverdue, Snapshot))
 """Messages that do not change the state of a run: they do not make another snapshot of it necessary."""

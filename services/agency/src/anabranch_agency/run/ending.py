@@ -17,6 +17,7 @@ from anabranch.runtime.ownership.effects import StorePut
 from anabranch_agency.run.child_answers import answer_final
 from anabranch_agency.run.control import stop
 from anabranch_agency.run.final import final_body, final_of_lost, final_without_results
+from anabranch_agency.run.firing_answers import answer_firing
 from anabranch_agency.run.run_places import give_place_back
 from anabranch_agency.run.state import Run
 from anabranch_agency.run.turn import Turn
@@ -127,6 +128,8 @@ def _end(
     publish_final(turn, run_id, ended, traceparent)
     if "parent" in ended.accepted:
         answer_final(turn, run_id, ended)
+    if "schedule" in ended.accepted:
+        answer_firing(turn, run_id, ended)
     turn.partition.close(run_id, ended)
 
 

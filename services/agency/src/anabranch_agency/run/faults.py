@@ -10,6 +10,7 @@ from anabranch.core.wire.messages import FailRun, Message, SubmitChild, SubmitRu
 from anabranch.ports import Incoming
 from anabranch_agency.run.child_answers import answer_end, reject_child
 from anabranch_agency.run.ending import fail
+from anabranch_agency.run.firing_answers import reject_firing
 from anabranch_agency.run.state import PartitionState
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
 
@@ -39,6 +40,7 @@ def _refuse(turn: Turn, submit: SubmitRun, why: str) -> None:
     problem = Problem(Code.INTERNAL, "", why[:2_000], "this is a fault of the agency: its log has the traceback")
     refuse(turn, submit, [problem], submit.warnings)
     reject_child(turn, submit, str(problem))
+    reject_firing(turn, submit, str(problem))
 
 
 def _fail(turn: Turn, message: Message, record: Incoming, why: str) -> None:

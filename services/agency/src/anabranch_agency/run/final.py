@@ -178,7 +178,7 @@ def final_of_lost(known: RunRecord, failure: Failure, at: float) -> dict[str, An
     return body | {name: accepted[name] for name in ORIGIN if name in accepted}
 
 
-ORIGIN = ("parent", "definition", "forked_from")
+ORIGIN = ("parent", "definition", "forked_from", "schedule")
 """Fields of a run's records that say where the run is from, and that most runs do not have."""
 
 

@@ -14,11 +14,13 @@ import orjson
 
 from anabranch.core.event_addresses import is_event_address
 from anabranch.core.limit_addresses import is_limit_address
+from anabranch.core.schedules.addresses import is_schedule_address
 from anabranch.core.snapshots import read_snapshot, snapshot_message
 from anabranch.core.state_codec import StateCodec
 from anabranch.core.wire.messages import Snapshot
 from anabranch_agency.run.event_state import EventAddress
 from anabranch_agency.run.limit_state import LimitAddress
+from anabranch_agency.run.schedule_state import ScheduleState
 from anabranch_agency.run.state import Address, PartitionState, Run, RunState
 
 STATE_VERSION = 1
@@ -27,10 +29,13 @@ _NO_STATE = frozenset((EventAddress, name) for name in ("trail", "numbers", "cur
 ADDRESSES: StateCodec[EventAddress] = StateCodec(EventAddress, skipped=_NO_STATE)
 LIMITS: StateCodec[LimitAddress] = StateCodec(LimitAddress, skipped=frozenset(((LimitAddress, "trail"),)))
 
+_NOT_KEPT = frozenset((ScheduleState, name) for name in ("trail", "parsed"))
+SCHEDULES: StateCodec[ScheduleState] = StateCodec(ScheduleState, skipped=_NOT_KEPT)
+
 
 def snapshot_of(partition: PartitionState, run: Run | Address) -> tuple[Snapshot, list[bytes]]:
-    """The snapshot of an open run, or of an address of events or of a limit, with its payload, after all records
-    that the partition's state has."""
+    """The snapshot of an open run, or of an address of events, a limit or a schedule, with its payload, after all
+    records that the partition's state has."""
     message = snapshot_message(
         run, generation=partition.generation, upto=partition.trail.position, version=STATE_VERSION
     )
@@ -38,6 +43,8 @@ def snapshot_of(partition: PartitionState, run: Run | Address) -> tuple[Snapshot
         return message, encode_address(run)
     if isinstance(run, LimitAddress):
         return message, encode_limit(run)
+    if isinstance(run, ScheduleState):
+        return message, encode_schedule(run)
     return message, encode_run(RunState(run, dict(partition.observed.get(run.run_id, {}))))
 
 
@@ -59,6 +66,12 @@ def encode_limit(address: LimitAddress) -> list[bytes]:
     return [orjson.dumps(document), *blobs]
 
 
+def encode_schedule(schedule: ScheduleState) -> list[bytes]:
+    """The payload of a snapshot of a schedule."""
+    document, blobs = SCHEDULES.write(schedule)
+    return [orjson.dumps(document), *blobs]
+
+
 def decode_run(snapshot: Snapshot, payload: Sequence[bytes]) -> RunState | Address:
     """The run, or the address, in a snapshot.
 
@@ -69,4 +82,6 @@ def decode_run(snapshot: Snapshot, payload: Sequence[bytes]) -> RunState | Addre
         return read_snapshot(snapshot, payload, of="address", version=STATE_VERSION, read=ADDRESSES.read)
     if is_limit_address(snapshot.run_id):
         return read_snapshot(snapshot, payload, of="limit", version=STATE_VERSION, read=LIMITS.read)
+    if is_schedule_address(snapshot.run_id):
+        return read_snapshot(snapshot, payload, of="schedule", version=STATE_VERSION, read=SCHEDULES.read)
     return read_snapshot(snapshot, payload, of="run", version=STATE_VERSION, read=CODEC.read)

@@ -30,8 +30,9 @@ from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.early_signals import EarlySignal, EarlySignals
 from anabranch_agency.run.event_state import EventAddress
 from anabranch_agency.run.limit_state import LimitAddress
+from anabranch_agency.run.schedule_state import ScheduleState
 
-Address = EventAddress | LimitAddress
+Address = EventAddress | LimitAddress | ScheduleState
 
 MAX_REMEMBERED = 20_000
 SPARE_DEADLINES = 64
@@ -183,6 +184,8 @@ class PartitionState:
     """The events and waits for them, by address."""
     limits: dict[str, LimitAddress] = field(default_factory=dict)
     """The limits that runs share, by address."""
+    schedules: dict[str, ScheduleState] = field(default_factory=dict)
+    """By address."""
     known_events: OrderedDict[tuple[str, str], tuple[int, float]] = field(default_factory=OrderedDict)
     """By address and id of an event: position of its first publication, and the time in seconds since the epoch.
     The store has all of them."""
@@ -225,7 +228,7 @@ class PartitionState:
                 del self.runs[run.run_id]
                 self.dropped_at_rebuild.add(run.run_id)
                 self.drop("run that had ended, admitted by a repetition")
-        addresses: list[Address] = [*self.addresses.values(), *self.limits.values()]
+        addresses: list[Address] = [*self.addresses.values(), *self.limits.values(), *self.schedules.values()]
         for address in addresses:
             if address.trail.pin < open_from:
                 self.close_address(address)
@@ -280,10 +283,10 @@ class PartitionState:
 
     @property
     def opened(self) -> MutableMapping[str, Any]:
-        """What a replay restores: the open runs, and the addresses of events and of limits."""
-        if not self.addresses and not self.limits:
+        """What a replay restores: the open runs, and the addresses of events, limits and schedules."""
+        if not (self.addresses or self.limits or self.schedules):
             return self.runs
-        return ChainMap[str, Any](self.addresses, self.limits, self.runs)
+        return ChainMap[str, Any](self.addresses, self.limits, self.schedules, self.runs)
 
     # --- addresses ---------------------------------------------------------------------------------------
 
@@ -292,6 +295,8 @@ class PartitionState:
         opened it, or of its snapshot."""
         if isinstance(address, EventAddress):
             self.addresses[address.run_id] = address
+        elif isinstance(address, ScheduleState):
+            self.schedules[address.run_id] = address
         else:
             self.limits[address.run_id] = address
         self.trail.opened(address, pin, at, self.opened)
@@ -300,6 +305,7 @@ class PartitionState:
         """Drop an address that has nothing."""
         self.addresses.pop(address.run_id, None)
         self.limits.pop(address.run_id, None)
+        self.schedules.pop(address.run_id, None)
 
     def limit(self, address: str) -> LimitAddress | None:
         """The limit with an address; None if nothing holds it or waits for it."""
@@ -393,7 +399,8 @@ class PartitionState:
         """When the next run (see `Run.due`) or address is due, in seconds since the epoch."""
         while self.deadlines:
             due, run_id = self.deadlines[0]
-            run = self.runs.get(run_id) or self.addresses.get(run_id) or self.limits.get(run_id)
+            run: Run | Address | None = self.runs.get(run_id) or self.addresses.get(run_id)
+            run = run or self.limits.get(run_id) or self.schedules.get(run_id)
             if run is not None and due == run.due:
                 return due
             # A stale entry: the run has ended, or was scheduled again with a later due time.

@@ -51,7 +51,7 @@ _NOT_STARTED = ("accepted", "scheduled", "queued", "waiting")
 _ONLY_MEMBER = ((0, 1),)
 """The members of a task without an expansion, as spans."""
 _AT_MOST_ONLY_MEMBER: Sequence[list[list[int]]] = ([], [[0, 1]])
-ORIGIN = ("parent", "definition", "forked_from")
+ORIGIN = ("parent", "definition", "forked_from", "schedule")
 """Fields of a run that only some runs have: where it is from."""
 _OF_ONE_ITERATION = ("loop", "reason", "because", "chosen", "ended_by")
 """Optional fields of a task's document that its next iteration does not keep."""

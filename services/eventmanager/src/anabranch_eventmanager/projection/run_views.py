@@ -14,7 +14,7 @@ from anabranch.core.progress import known_run_share, share_in_run, task_share
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.run_view import AttemptView, GroupView, RunView, TaskView
 from anabranch_eventmanager.projection.decisions import has_ended
-from anabranch_eventmanager.projection.documents import Document, known_project
+from anabranch_eventmanager.projection.documents import ORIGIN, Document, known_project
 
 MAX_FAILURES = 50
 MAX_TRACEBACK_BYTES = 100_000
@@ -32,6 +32,7 @@ _SHOWN = (
     "ended_at",
     "last_fact_at",
 )
+_OF_SOME_RUNS = (*ORIGIN, "children", "child_count", "not_before")
 _OPEN = ("waiting", "running")
 
 
@@ -42,6 +43,7 @@ def build_view(run: Document) -> RunView:
     tasks = [task for group in groups.values() for task in group.tasks.values()]
     return RunView(
         **{field: run[field] for field in _SHOWN},
+        **{field: run[field] for field in _OF_SOME_RUNS if field in run},
         paused=bool(run.get("paused")) and not ended,
         paused_by=run.get("paused_by") if run.get("paused") and not ended else None,
         stopped_by=run.get("stopped_by"),
@@ -54,13 +56,7 @@ def build_view(run: Document) -> RunView:
         failures=list(_limit_tracebacks(islice(_failures(run), MAX_FAILURES))),
         # A task that failed as a whole, without a failed member, counts as one failure.
         failure_count=sum([task.failed or task.status == "failed" for task in tasks]) + ("failure" in run),
-        parent=run.get("parent"),
-        children=run.get("children"),
-        child_count=run.get("child_count"),
-        definition=run.get("definition"),
-        forked_from=run.get("forked_from"),
         costs=_costs(tasks),
-        not_before=run.get("not_before"),
         queued=run.get("queued"),
         share=known_run_share(run["status"], _shares(groups), run.get("tasks_total")),
     )

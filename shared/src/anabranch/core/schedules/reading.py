@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from anabranch.core.errors import Code, Problem, RequestRefused
+from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.admission import DEFAULT_LIMITS, Limits, read_request
 from anabranch.core.request.document import Document
 from anabranch.core.request.envelope import json_pointer
+from anabranch.core.request.graph import SessionKeys
 from anabranch.core.request.schema_errors import schema_problems
 from anabranch.core.schedules.cron import Cron, is_cron
 from anabranch.core.schedules.models import CatchUp, Schedule
@@ -84,3 +88,63 @@ def rule_of(schedule: Schedule) -> Rule:
         excepted_moments=frozenset(moments),
         excepted_crons=tuple(crons),
     )
+
+
+def read_schedule(
+    document: Any, *, limits: Limits = DEFAULT_LIMITS, agents: Collection[str] | None = None
+) -> Schedule:
+    """Read a schedule with the request that it submits.
+
+    Raises:
+        RequestRefused: with every problem.
+    """
+    problems: list[Problem] = []
+    schedule = None
+    try:
+        schedule, _ = read_timing(document)
+    except RequestRefused as refused:
+        problems += refused.errors
+    if isinstance(document, Mapping):
+        problems += _content_problems(document, limits, agents)
+    if problems:
+        raise RequestRefused(problems)
+    assert schedule is not None
+    return schedule
+
+
+def _content_problems(
+    document: Mapping[str, Any], limits: Limits, agents: Collection[str] | None
+) -> Iterator[Problem]:
+    request, definition = document.get("request"), document.get("definition")
+    if request is None and definition is None:
+        yield Problem(Code.SCHEMA, "", "`request` is missing", "give the schedule a `request`, or a `definition`")
+    elif request is not None and definition is not None:
+        yield Problem(Code.SCHEMA, "/definition", "`definition` and `request` are both given", "keep one of them")
+    if document.get("input") and definition is None:
+        yield Problem(Code.SCHEMA, "/input", "`input` is of `definition`, which is not given", "leave it out")
+    if isinstance(request, Mapping):
+        yield from _request_problems(request, document.get("project"), limits, agents)
+
+
+def _request_problems(
+    request: Mapping[str, Any], project: Any, limits: Limits, agents: Collection[str] | None
+) -> Iterator[Problem]:
+    for name in ("request_id", "not_before", "deadline"):
+        if request.get(name) is not None:
+            yield Problem(
+                Code.SCHEMA, f"/request/{name}", f"the request of a schedule has no `{name}`", "leave it out"
+            )
+    if request.get("project") not in (None, project or DEFAULT_PROJECT):
+        yield Problem(Code.SCHEMA, "/request/project", "the project is that of the schedule", "leave it out")
+    # Each firing looks the keys of its session up.
+    session_keys: SessionKeys = (lambda _key: True) if request.get("session_id") else ()
+    result = read_request(with_time(request, 0.0), limits=limits, agents=agents, session_keys=session_keys)
+    yield from (replace(each, path=f"/request{each.path}") for each in result.errors)
+
+
+def with_time(request: Mapping[str, Any], at: float) -> dict[str, Any]:
+    """A request with the logical time of its firing in its context."""
+    context = request.get("context") or {}
+    if not isinstance(context, Mapping):
+        return dict(request)
+    return {**request, "context": {**context, SCHEDULED_AT: utc_text(at)}}

@@ -57,9 +57,14 @@ EVENT_TYPES = (
     "iteration.started",
     "iteration.completed",
     "iteration.failed",
+    "schedule.fired",
+    "schedule.missed",
+    "schedule.paused",
+    "schedule.resumed",
 )
 """Every lifecycle event. An expanded task has started, completed, failed and retrying for each member, between one
-expanded and one joined. Those of an iteration name the task that is the loop."""
+expanded and one joined. Those of an iteration name the task that is the loop, and those of a schedule have its
+address in place of a run id."""
 
 BATCH_BYTES = 700_000
 """Maximum bytes of one record, unless a single entry is larger."""

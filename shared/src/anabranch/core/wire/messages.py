@@ -80,6 +80,10 @@ from anabranch.core.wire.retry_messages import MembersTaken as MembersTaken
 from anabranch.core.wire.retry_messages import RunTaken as RunTaken
 from anabranch.core.wire.retry_messages import TakenPage as TakenPage
 from anabranch.core.wire.retry_messages import TaskTaken as TaskTaken
+from anabranch.core.wire.schedule_messages import ControlSchedule as ControlSchedule
+from anabranch.core.wire.schedule_messages import FiringEnded as FiringEnded
+from anabranch.core.wire.schedule_messages import FiringStarted as FiringStarted
+from anabranch.core.wire.schedule_messages import ScheduleLink as ScheduleLink
 from anabranch.core.wire.snapshot_message import Snapshot as Snapshot
 from anabranch.core.wire.task_order import BranchOrder as BranchOrder
 from anabranch.core.wire.task_order import TaskOrder as TaskOrder
@@ -141,6 +145,8 @@ class SubmitRun(Message):
     """Of a sub-run: what its parent lets it use."""
     inherited: Inherited | None = None
     """Of a sub-run, if its parent has any of it."""
+    schedule: ScheduleLink | None = None
+    """Of a firing of a schedule."""
 
 
 class GroupResults(Message):
@@ -331,6 +337,9 @@ OnRuns = Annotated[
     | HoldLimit
     | GrantAnswer
     | CheckGrant
+    | ControlSchedule
+    | FiringStarted
+    | FiringEnded
     | TimerDue
     | Snapshot
     | ClaimPartition

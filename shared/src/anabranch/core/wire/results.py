@@ -15,7 +15,7 @@ from anabranch.core.errors import Problem
 from anabranch.core.names import reference_address, split_reference
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.core.wire.messages import Counts, DefinitionRef, Failure, ParentLink, SkippedTask
+from anabranch.core.wire.messages import Counts, DefinitionRef, Failure, ParentLink, ScheduleLink, SkippedTask
 
 FinalStatus = Literal["completed", "failed", "cancelled", "timed_out"]
 RunStatus = Literal["scheduled", "running", "completed", "failed", "cancelled", "timed_out", "rejected"]
@@ -65,6 +65,8 @@ class RunAccepted(ResultBody):
     """The definition that the run was admitted with."""
     forked_from: str | None = None
     """Run id of the run that this one is a fork of."""
+    schedule: ScheduleLink | None = None
+    """The schedule that submitted the run, and the logical time ``at`` of its firing."""
 
     def to_document(self) -> dict[str, Any]:
         """The body as JSON-able values, without the fields that only some runs have."""
@@ -118,7 +120,7 @@ def _without_absent(document: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None or name not in _OF_SOME_RUNS}
 
 
-_OF_SOME_RUNS = ("not_before", "parent", "definition", "compensation", "forked_from")
+_OF_SOME_RUNS = ("not_before", "schedule", "parent", "definition", "compensation", "forked_from")
 _OF_POLICIES = ("policy", "writers")
 
 
@@ -204,6 +206,8 @@ class RunFinal(ResultBody):
     """The definition that the run was admitted with."""
     forked_from: str | None = None
     """Run id of the run that this one is a fork of."""
+    schedule: ScheduleLink | None = None
+    """The schedule that submitted the run, and the logical time ``at`` of its firing."""
 
     def to_document(self) -> dict[str, Any]:
         """The body as JSON-able values; failures without a traceback have no `traceback` field."""

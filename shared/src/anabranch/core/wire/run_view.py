@@ -230,6 +230,7 @@ class RunView:
         costs: the sum of the `costs` of its tasks; of a run that has no view of its own, as in its final record.
         queued: of a queued run, the concurrency key that it waits for: `{"key", "position", "because"}`, with its
             place in the queue as it entered it, and who held the key.
+        schedule: the schedule that submitted the run: `{"id", "address", "at", "source"}`.
         not_before: when a scheduled run starts, in seconds since the epoch; None for others.
         extra: fields that this release does not know.
     """
@@ -265,6 +266,7 @@ class RunView:
     definition: dict[str, Any] | None = None
     forked_from: str | None = None
     costs: dict[str, Any] | None = None
+    schedule: dict[str, Any] | None = None
     not_before: float | None = None
     queued: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
@@ -367,6 +369,7 @@ class RunView:
             definition=get("definition"),
             forked_from=get("forked_from"),
             costs=get("costs"),
+            schedule=get("schedule"),
             not_before=get("not_before"),
             queued=get("queued"),
             extra={name: value for name, value in document.items() if name not in _KNOWN},
@@ -399,6 +402,7 @@ class RunView:
             definition=record.accepted.get("definition"),
             forked_from=record.accepted.get("forked_from"),
             costs=final.get("costs"),
+            schedule=record.accepted.get("schedule"),
             not_before=_not_before(record),
         )
 
@@ -412,7 +416,7 @@ def _not_before(record: RunRecord) -> float | None:
     return None if found is None else parse_timestamp(found)
 
 
-_ORIGIN = ("parent", "children", "child_count", "definition", "forked_from")
+_ORIGIN = ("parent", "children", "child_count", "definition", "forked_from", "schedule")
 
 
 def _without_time(command: Mapping[str, Any] | None) -> dict[str, Any] | None:

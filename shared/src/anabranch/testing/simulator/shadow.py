@@ -14,6 +14,7 @@ from typing import Any
 from anabranch.core.event_addresses import is_event_address
 from anabranch.core.limit_addresses import is_limit_address
 from anabranch.core.names import Names
+from anabranch.core.schedules.addresses import is_schedule_address
 from anabranch.core.wire.codec import GROUPS, RUNS, Codec, Undecodable
 from anabranch.core.wire.fragments import Assembler
 from anabranch.core.wire.messages import Snapshot
@@ -129,6 +130,8 @@ class _RunsFold(_Fold):
             return self._state.addresses.get(run_id)
         if is_limit_address(run_id):
             return self._state.limits.get(run_id)
+        if is_schedule_address(run_id):
+            return self._state.schedules.get(run_id)
         run = self._state.runs.get(run_id)
         return None if run is None else RunState(run, self._state.observed.get(run_id, {}))
 
