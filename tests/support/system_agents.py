@@ -88,3 +88,12 @@ def spins(task: Task) -> None:
             _note(task, "stopped")
             return
         time.sleep(0.01)
+
+
+@agent("pays", version="1")
+async def pays(task: Task) -> Any:
+    """Spends `inputs.usd` in `inputs.seconds`, then returns the member's index."""
+    _note(task)
+    task.spend(usd=task.inputs["usd"], tokens=1)
+    await asyncio.sleep(task.inputs.get("seconds", 0))
+    return task.index

@@ -26,6 +26,7 @@ from anabranch.testing.simulator.long_runs import prolong
 from anabranch.testing.simulator.lookalikes import add_lookalikes
 from anabranch.testing.simulator.loops import LoopEvaluation, add_loops, has_loops
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, add_shared_key, reduced
+from anabranch.testing.simulator.spending import add_spending, has_spending
 from anabranch.testing.simulator.waiting import add_waits, as_sent, has_waits, wait_outcome
 
 FORMATS = ("merge", "separate", "single", "index")
@@ -129,6 +130,8 @@ def make_agent(started: Callable[[Any], None], kill: Callable[[], None]) -> Call
     async def work(task: Any) -> Any:
         started(task)
         inputs = task.inputs
+        if "usd" in inputs:
+            task.spend(usd=inputs["usd"])
         index = task.index if task.index is not None else 0
         if index in inputs.get("kills", ()):
             # `kill` stops the process at the end of this step; the sleep keeps the agent from returning before.
@@ -172,6 +175,8 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
             adds(edges.seed, number, expected, workload)
         if has_branches(edges.seed):
             add_branches(edges.random, expected)
+        if has_spending(edges.seed):
+            add_spending(edges.seed, number, expected)
         if has_limits(edges.seed):
             add_limits(edges.seed, number, expected)
         if has_children(edges.seed):

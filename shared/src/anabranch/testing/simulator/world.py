@@ -30,6 +30,7 @@ from anabranch.testing.simulator.processes import Process, SimClock, Site
 from anabranch.testing.simulator.revertible_server import RevertibleServer
 from anabranch.testing.simulator.shadow import Shadow
 from anabranch.testing.simulator.sharing import SHARED_FROM
+from anabranch.testing.simulator.spending import SpendingCheck, has_spending
 from anabranch.testing.simulator.workload import Workload, make_agent, make_workload
 from anabranch.testing.systems import registry_of
 
@@ -102,6 +103,7 @@ class World:
         self.server = RevertibleServer(clock, self.observer.accepted, self.edges.snapshot_seconds())
         self.shadow = Shadow(self.settings.names, self.observer.violated)
         self.limits = LimitCheck(self.settings.names, self.observer.violated)
+        self.spending = SpendingCheck(self.settings.names, self.observer.violated, has_spending(f"{seed}"))
         self.broker = ObservedBroker(self._appended, clock.now)
         self.lost_at = -1.0
         """Time of the last restart of the store with more data lost than the loss window allows."""
@@ -258,6 +260,7 @@ class World:
         if self.edges.snapshots is not None:
             self.shadow.appended(record)
         self.limits.appended(record)
+        self.spending.appended(record)
 
     # --- users ---------------------------------------------------------------------------------------
 
@@ -401,6 +404,7 @@ def _settings(random: Any) -> Settings:
 def _registry(world: World, process: Process) -> Registry:
     def started(task: Any) -> None:
         world.observer.started(task)
+        world.spending.called(task)
         if wrong := invariants.unclaimed_call(process, task, world.loop.time()):
             world.observer.violated(wrong)
 
