@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,13 +14,16 @@ from small_requests import array, request, task
 
 from anabranch import Task
 from anabranch.core.errors import Misconfigured
+from anabranch.core.lanes import Lane
 from anabranch.core.names import run_id_for
 from anabranch.core.reasons import MEANINGS, Fact, Missing, aggregated, merged, roots_first, shown
+from anabranch.core.waiting import waits_for
 from anabranch.operations.why.evidence import Evidence, RequiredPartition, WaitingOffer
 from anabranch.operations.why.examination import Answer, examine
 from anabranch.operations.why.observations import Sources
 from anabranch.ports import Committed, Outgoing, Standing, Write
 from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System
 
 Start = Callable[..., System]
@@ -73,6 +77,35 @@ def test_running_waiting_and_unoffered_members_are_separate_entries(anabranch_sy
     claimed = answer.missing[0].to_document()
     assert (claimed["indexes"], claimed["count"], claimed["index"], claimed["alive"]) == ("0-3", 4, None, True)
     assert claimed["topic"] == "anabranch.groups"
+
+
+def test_an_offer_says_behind_how_many_of_which_level_it_is(anabranch_system: Start) -> None:
+    s = anabranch_system(agents={"long": long}, concurrency=1)
+    high = [s.submit(request(task("t", "long"), priority="high")) for _ in range(6)]
+    s.advance(1)
+    low = s.submit(request(task("t", "long"), priority="low"))
+    s.advance(1)
+
+    [found] = why(s, low.run_id).missing
+    assert found.fact is Fact.BEHIND_LAG
+    assert found.topic == s.embedded.names.tasks(Lane(priority="low"))
+    assert found.detail is not None
+    assert re.fullmatch(r"behind \d+ offers of level high(, \d+ offers? of level low)?", found.detail)
+    for run in (*high, low):
+        run.cancel()
+
+
+def test_a_pool_without_workers_is_named(anabranch_system: Start) -> None:
+    s = anabranch_system(agents={"long": long})
+    run = s.submit(request(task("t", "long", pool="gpu")))
+    s.advance(7)
+
+    found = {missing.fact: missing for missing in why(s, run.run_id).missing}
+    assert "no worker of the pool 'gpu' reads offers" in str(found[Fact.NO_OWNER].detail)
+    view = s.wait(load_view(s.embedded.store, s.embedded.names, run.run_id))
+    assert view is not None
+    assert "a worker of the pool 'gpu', which has none, since" in str(waits_for(view, 1e12))
+    run.cancel()
 
 
 def test_a_retry_says_which_attempt_is_due_and_when(anabranch_system: Start) -> None:

@@ -53,6 +53,9 @@ class WaitingOffer:
     partition: int
     offset: int
     lag: int
+    topic: str | None = None
+    ahead: str | None = None
+    """What is before it, in words; None if nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +94,11 @@ class Evidence:
             return replace(
                 missing,
                 fact=Fact.BEHIND_LAG,
-                topic=self.tasks_topic,
+                topic=offer.topic or self.tasks_topic,
                 partition=offer.partition,
                 offset=offer.offset,
                 lag=offer.lag,
+                detail=offer.ahead,
             )
         if self.groups.standing.member is None:
             return replace(missing, fact=Fact.NO_OWNER, lag=self.groups.standing.lag)

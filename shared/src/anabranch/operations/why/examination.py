@@ -7,7 +7,6 @@ be published again are part of the answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +30,10 @@ from anabranch.operations.why.observations import (
     replay_range,
     replay_start,
     unread_request,
-    waiting_offers,
 )
+from anabranch.operations.why.offer_lanes import OfferLanes, detail_of_wait, pools_of
 from anabranch.operations.why.replay import PublishedRecord, RunReplay, SessionReplay
-from anabranch.ports import Outgoing, Standing
+from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.replay import committed_generation
 from anabranch.runtime.reading.run_records import load_run_records
 
@@ -257,18 +256,16 @@ class _Examination:
         self, waits: list[Wait], groups: RequiredPartition, session: SessionReplay
     ) -> list[Missing]:
         claims = [wait.claim for wait in waits if wait.claim is not None]
-        evidence = Evidence(groups, self._names.tasks())
-        standings: Mapping[int, Standing] = {}
-        if claims:
-            tasks = self._names.tasks()
-            standings = await self._log.group_standing(self._names.taskgroup_tasks, tasks, members=True)
-            offers = await waiting_offers(self._sources, self._run_id, standings)
-            evidence = Evidence(
-                groups, tasks, *await holders_of(self._sources, list(dict.fromkeys(claims))), offers
-            )
+        evidence, lanes = Evidence(groups, self._names.tasks()), OfferLanes({}, {})
+        if claims and session.run is not None:
+            lanes = await OfferLanes.of_run(self._sources, self._run_id, pools_of(session.run, waits))
+            holders = await holders_of(self._sources, list(dict.fromkeys(claims)))
+            evidence = Evidence(groups, self._names.tasks(), *holders, lanes.offers)
         waits = await self._with_limits(waits)
         found = [self._with_position(_with_reason(wait, evidence), groups, session) for wait in waits]
-        return [*_without_workers(self._names.tasks(), standings), *found]
+        if session.run is not None:
+            found = [detail_of_wait(session.run, lanes, each) for each in found]
+        return [*lanes.without_workers(), *found]
 
     async def _with_limits(self, waits: list[Wait]) -> list[Wait]:
         """Say of each wait for a limit who holds it, and how many are ahead."""
@@ -297,12 +294,6 @@ def _with_reason(wait: Wait, evidence: Evidence) -> Missing:
     if wait.claim is None or wait.chunk is None:
         return wait.missing
     return evidence.with_reason(wait.missing, wait.claim, wait.chunk, bounced=wait.bounced)
-
-
-def _without_workers(topic: str, standings: Mapping[int, Standing]) -> Iterator[Missing]:
-    if standings and all(standing.member is None for standing in standings.values()):
-        lag = sum(standing.lag for standing in standings.values())
-        yield Missing(Fact.NO_OWNER, topic=topic, lag=lag, detail="no worker reads offers")
 
 
 def _in_partition(missing: Missing, place: RequiredPartition) -> Missing:

@@ -154,20 +154,23 @@ async def holders_of(sources: Sources, claims: Sequence[str]) -> tuple[Mapping[s
     return holders, {worker: value is not None for worker, value in zip(workers, shown, strict=True)}
 
 
+OfferPlace = tuple[str, str, int, int]
+"""Group, task, chunk and fence of an offer."""
+
+
 async def waiting_offers(
-    sources: Sources, run_id: str, standings: Mapping[int, Standing]
-) -> dict[tuple[str, str, int, int], WaitingOffer]:
-    """The offers of a run that no worker has read yet, by group, task, chunk and fence."""
-    found: dict[tuple[str, str, int, int], WaitingOffer] = {}
+    sources: Sources, run_id: str, topic: str, standings: Mapping[int, Standing]
+) -> dict[OfferPlace, WaitingOffer]:
+    """The offers of a run on a topic that no worker has taken yet."""
+    found: dict[OfferPlace, WaitingOffer] = {}
     for partition, standing in standings.items():
         start = max(standing.position, standing.end - TAIL_RECORDS)
-        topic = sources.names.tasks()
         async with aclosing(records_between(sources.log, topic, partition, start, standing.end)) as some:
             async for record in some:
                 offer = _offer_of(record, run_id)
                 if offer is not None:
                     place = (offer.group, offer.task, offer.chunk, offer.fence)
-                    found[place] = WaitingOffer(partition, record.offset, standing.lag)
+                    found[place] = WaitingOffer(partition, record.offset, standing.lag, topic)
     return found
 
 
