@@ -239,3 +239,17 @@ def test_a_shared_limit_and_a_budget_hold_together(s: System) -> None:
 
     assert (result.status, len(started), result.costs["usd"]) == ("failed", 10, 1.0)
     assert "BudgetExceeded" in errors(result)
+
+
+def test_a_fan_out_that_becomes_expensive_is_found_out(s: System) -> None:
+    async def late(task: Task) -> None:
+        started.append(task.index)
+        await asyncio.sleep(0.001)
+        task.spend(usd=0.01 if (task.index or 0) >= 200 else 0)
+
+    with system(agents={"late": late}) as other:
+        task = {"name": "t", "agent": "late", "expansion_config": members(10_000)}
+        result = run(other, group(task), budget={"usd": 0.5})
+
+    assert (result.status, result.costs["usd"] > 0.5) == ("failed", True)
+    assert 250 <= len(started) <= 700

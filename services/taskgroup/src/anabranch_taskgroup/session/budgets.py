@@ -99,15 +99,30 @@ def _allowed(task: Task, budget: Budget, kind: int, share: int | None) -> tuple[
     refusal = Refusal(budget, kind, share or 0, is_final=left <= 0 or reserved <= 0)
     if left <= 0:
         return 0, refusal
+    probing = refusal._replace(is_final=False, is_probe=True)
     if share is None:
-        return (0 if task.in_flight else PROBE), refusal._replace(is_final=False, is_probe=True)
-    if share == 0:
-        return MANY, refusal
-    allowed = max(0, (left - reserved) // share)
+        return (0 if task.in_flight else PROBE), probing
+    most = MANY if _is_estimated(task, kind) else _unproven(task)
+    allowed = max(0, (left - reserved) // share) if share else MANY
+    if most < allowed:
+        return most, probing
     # Less than a mean member is left, and nothing is under way: one more may use the rest.
     if not allowed and reserved <= 0 and not _is_estimated(task, kind):
         return 1, refusal
     return allowed, refusal
+
+
+def _unproven(task: Task) -> int:
+    """How many further members of a task without an estimate may start: no more are under way than have ended, so
+    that the first members that use much are found out before thousands of them have started."""
+    if not task.in_flight:
+        return max(PROBE, _ended(task))
+    return max(0, max(PROBE, _ended(task)) - (task.cursor - task.ended))
+
+
+def _ended(task: Task) -> int:
+    """Members that have ended and were called, in all iterations."""
+    return task.priced + task.ended - task.imported_count - task.cached
 
 
 def _is_estimated(task: Task, kind: int) -> bool:
@@ -126,7 +141,7 @@ def _expected(task: Task, kind: int, limiting: list[Budget]) -> int | None:
         return 1
     if estimate is not None and estimate[kind] is not None:
         return estimate[kind]
-    ended = task.priced + task.ended - task.imported_count - task.cached
+    ended = _ended(task)
     return -(-costs_of(task)[kind] // ended) if ended > 0 else None
 
 
