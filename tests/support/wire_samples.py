@@ -406,6 +406,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             busy=1.5,
             spent=((4, 2, 1_250_000_000, 400),),
             micros=2_500_000,
+            usage=((0, 1, 250_000, 67_108_864),),
             agent="http",
         ),
         (b'["a",null]', b"", b'["a","b"]'),

@@ -55,11 +55,13 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "task.completed": (
         "All result keys have values. Sent for each member.",
         "for a retry `taken_over`: imported, did not run again; for a wait `ended_by` (time, condition, event, "
-        "signal, approval, timeout), and `signal_id` or `event_id`",
+        "signal, approval, timeout), and `signal_id` or `event_id`; of an attempt that took a millisecond "
+        "`cpu_seconds`, `peak_memory_bytes` (in an entry about several members `usage`: a pair of microseconds "
+        "and bytes for each, or null)",
     ),
     "task.failed": (
         "No further attempt follows. Sent for each member, or for the whole task.",
-        "`error_type`, `message`, `traceback`",
+        "`error_type`, `message`, `traceback`; `cpu_seconds`, `peak_memory_bytes`",
     ),
     "task.retrying": (
         "An attempt failed and another follows. Sent for each member.",

@@ -35,6 +35,7 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.process.topics import ensure_topics
+from anabranch.runtime.process.usage import ProcessMeter
 from anabranch.sdk.agents import Registry
 from anabranch.sdk.client import Client
 from anabranch.sdk.client_ports import ClientPorts
@@ -139,6 +140,7 @@ def _maker(
             clock=clock,
             ids=ids,
             supervisor=Supervisor(),
+            meter=ProcessMeter(clock) if isinstance(clock, SystemClock) else None,
         )
         return instrument(resources, telemetry)
 

@@ -63,8 +63,12 @@ class Task:
         "inputs",
         "instructions",
         "message",
+        "thread_seconds",
         "variables",
     )
+
+    thread_seconds: float
+    """For the worker: processor time of the threads that ran a `def` agent and hooks. Not set before."""
 
     def __init__(
         self,

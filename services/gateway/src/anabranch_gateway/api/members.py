@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 
 from anabranch.core.expansion.members import member_name
+from anabranch.core.wire.usage import usage_document
 from anabranch_gateway.access.callers import Viewer
 from anabranch_gateway.api.parameters import RunPath
 from anabranch_gateway.context import GatewayContext, WithContext
@@ -124,4 +125,5 @@ def _row(projection: TaskMembers, task: str, index: int) -> dict[str, Any]:
         "ended_at": projection.ended_at[index] or None,
         "error": None if error is None else {"type": error[0], "message": error[1]},
         "progress": projection.progress.get(index),
+        **usage_document(projection.usage.get(index, {})),
     }

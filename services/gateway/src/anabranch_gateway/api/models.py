@@ -248,6 +248,8 @@ class MemberRow(OpenModel):
     ended_at: Seconds | None
     error: MemberError | None
     progress: dict[str, Any] | None
+    cpu_seconds: float | None = Field(default=None, description="Processor time of the last attempt")
+    peak_memory_bytes: int | None = Field(default=None, description="Peak of its worker's memory meanwhile")
 
 
 class MemberPage(OpenModel):

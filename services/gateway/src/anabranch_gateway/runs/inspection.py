@@ -15,6 +15,7 @@ from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.events import EventEntry
 from anabranch.core.wire.results import is_reference
 from anabranch.core.wire.run_view import RunView
+from anabranch.core.wire.usage import usage_at, usage_document
 from anabranch.runtime.reading import values
 from anabranch.runtime.reading.public_values import PublicValue, classify_value
 from anabranch.sdk.client import Client
@@ -74,7 +75,7 @@ class MemberInspector:
                     del logs[:-MAX_LOGS]
                     lines += 1
                 elif entry.type in ("task.started", "task.completed", "task.failed", "task.retrying"):
-                    attempts.add(entry)
+                    attempts.add(entry, _usage(entry, subject.index))
         left_out = lines - len(logs)
         return {"attempts_log": attempts.documents[-MAX_ATTEMPTS:], "logs": logs, "logs_left_out": left_out}
 
@@ -202,8 +203,8 @@ class _Attempts:
         self._round: dict[int, dict[str, Any]] = {}
         """Attempts by number since the last redrive."""
 
-    def add(self, entry: EventEntry) -> None:
-        """Apply an event of the member."""
+    def add(self, entry: EventEntry, used: Mapping[str, Any]) -> None:
+        """Apply an event of the member; `used` is what its attempt used."""
         if entry.data.get("redriven"):
             self._round = {}
             return
@@ -214,15 +215,29 @@ class _Attempts:
             attempt |= {"started_at": entry.time, "worker": entry.data.get("worker")}
             return
         attempt["ended_at"] = entry.time
+        attempt |= used
         if entry.type != "task.completed":
             attempt["error"] = _error(entry.data)
 
     def _attempt(self, number: int) -> dict[str, Any]:
         if number not in self._round:
             attempt = {"attempt": number, "started_at": None, "ended_at": None, "error": None, "worker": None}
+            attempt |= usage_document({})
             self._round[number] = attempt
             self.documents.append(attempt)
         return self._round[number]
+
+
+def _usage(entry: EventEntry, index: int | None) -> Mapping[str, Any]:
+    """What the attempt of a member used that ended with an event."""
+    if index is None or entry.spans is None:
+        return usage_at(entry.data, 0)
+    place = 0
+    for start, stop in entry.spans:
+        if start <= index < stop:
+            return usage_at(entry.data, place + index - start)
+        place += stop - start
+    return {}
 
 
 def _error(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from anabranch.core.wire.events import EventBatch, EventEntry
+from anabranch.core.wire.usage import USAGE, usage_at
 from anabranch.sdk.run_events import LAST_TYPES
 
 MemberStatus = Literal["waiting", "running", "retrying", "completed", "failed", "held", "cancelled", "skipped"]
@@ -32,6 +33,8 @@ MAX_MEMBERS = 2_000_000
 MAX_ERRORS = 10_000
 """Maximum members of one task whose error is kept: those that failed first."""
 MAX_PROGRESS = 1_000
+MAX_USAGE = 100_000
+"""Maximum members of one task whose processor time and memory are kept."""
 # The largest value of array("H"), which also limits the number of workers.
 MAX_ATTEMPTS = 65_535
 
@@ -57,6 +60,8 @@ class TaskMembers:
         self.workers: list[str] = [""]
         self.errors: dict[int, tuple[str, str]] = {}
         self.progress: dict[int, dict[str, Any]] = {}
+        self.usage: dict[int, dict[str, Any]] = {}
+        """What the last attempt of a member used, of the first `MAX_USAGE` members that were measured."""
         self.final_status: int | None = None
         """Status of all members without an outcome, once the task has ended; None before."""
 
@@ -178,6 +183,8 @@ class TaskMembers:
 
     def _end(self, start: int, stop: int, status: int, entry: EventEntry) -> None:
         self._set(start, stop, status)
+        if USAGE in entry.data or "cpu_seconds" in entry.data:
+            self._set_usage(entry)
         self.ended_at[start:stop] = array("d", (entry.time,)) * (stop - start)
         self._attempt(start, stop, entry)
         if self.progress:
@@ -199,6 +206,12 @@ class TaskMembers:
         for index in range(start, min(stop, start + MAX_ERRORS)):
             if index in self.errors or len(self.errors) < MAX_ERRORS:
                 self.errors[index] = error
+
+    def _set_usage(self, entry: EventEntry) -> None:
+        indexes = (index for start, stop in _spans(entry) or ((0, 1),) for index in range(start, stop))
+        for place, index in enumerate(indexes):
+            if index < len(self.status) and (index in self.usage or len(self.usage) < MAX_USAGE):
+                self.usage[index] = usage_at(entry.data, place)
 
     def _set_progress(self, index: int, entry: EventEntry) -> None:
         # Moved to the end: above the limit the member that reported least recently is dropped.

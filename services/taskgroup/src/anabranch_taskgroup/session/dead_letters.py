@@ -26,8 +26,9 @@ MAX_DEAD_LETTERS = 1_000
 """Dead letters of one task at most. One more, written when the task ends, has the number of further members."""
 
 
-def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFailed) -> None:
-    """A member has failed for good: count it as ended, or hold it if its task has `on_failure: hold`."""
+def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFailed, **data: Any) -> None:
+    """A member has failed for good: count it as ended, or hold it if its task has `on_failure: hold`. `data` are
+    further fields of its event."""
     index = failed.index
     chunk.remove_member(index)
     if task.cache_keys:
@@ -36,7 +37,7 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     held = Held(failure_of(task, failed, admit_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
     task.clear_suspects(((index, index + 1),))
     task.retrier_attempts.pop(index, None)
-    used = shown(task, chunk, index, failed.attempts) if chunk.spent else {}
+    used = data | (shown(task, chunk, index, failed.attempts) if chunk.spent else {})
     if task.order.on_failure == "hold":
         task.held[index] = held
         emit_failure(turn, run, task, index, held.failure, held=True, **used)

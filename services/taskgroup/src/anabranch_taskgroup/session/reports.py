@@ -6,13 +6,15 @@ or a report of a worker that was declared dead, changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
 from anabranch.core.ranges import Ranges
 from anabranch.core.retry import counted
 from anabranch.core.tracing import every
-from anabranch.core.wire.messages import MemberRetry, MembersReported
+from anabranch.core.wire.messages import MemberRetry, MembersReported, Spans
+from anabranch.core.wire.usage import Used, usage_fields
 from anabranch_taskgroup.session.attempt_order import by_attempt, in_order
 from anabranch_taskgroup.session.cache import note_completed
 from anabranch_taskgroup.session.chunks import reoffer_at
@@ -25,6 +27,10 @@ from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import Turn
+
+Measured = Mapping[tuple[int, int], Used]
+"""By index and attempt: what the attempts used that ended with a report."""
+_NOTHING: Measured = {}
 
 
 class ReportStatus(Enum):
@@ -90,12 +96,15 @@ def apply_report(
         _note_logs(turn, run, task, report)
     if report.progress:
         _note_progress(turn, run, task, report)
+    measured = _measured(report) if report.usage else _NOTHING
     if report.retried or report.restarted:
-        _note_retries(turn, run, task, chunk, report)
+        _note_retries(turn, run, task, chunk, report, measured)
     if report.completed:
-        _note_completed(turn, run, task, chunk, report, segments)
+        _note_completed(turn, run, task, chunk, report, segments, measured)
     for failure in report.failed:
-        fail_member(turn, run, task, chunk, failure)
+        span = ((failure.index, failure.index + 1),)
+        used = _usage(task, measured, failure.attempts, span) if measured else {}
+        fail_member(turn, run, task, chunk, failure, **used)
     if report.last or not chunk.pending:
         _close_chunk(task, chunk, report)
 
@@ -145,10 +154,12 @@ def _note_progress(turn: Turn, run: Run, task: Task, report: MembersReported) ->
         turn.event(run, "task.progress", task=task, spans=((index, index + 1),), fraction=fraction, note=note)
 
 
-def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
+def _note_retries(
+    turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported, measured: Measured
+) -> None:
     for change in in_order(report.retried, report.restarted):
         if isinstance(change, MemberRetry):
-            _note_retry(turn, run, task, chunk, change)
+            _note_retry(turn, run, task, chunk, measured, change)
         else:
             index, attempt, at = change
             chosen: dict[str, Any] = {} if report.agent is None else {"agent": report.agent}
@@ -164,7 +175,7 @@ def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
             )
 
 
-def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRetry) -> None:
+def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, measured: Measured, retry: MemberRetry) -> None:
     # A report that is read again must not count an attempt twice.
     if retry.attempt > chunk.attempts.get(retry.index, 0):
         if retry.retrier is not None:
@@ -175,6 +186,8 @@ def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRet
     chunk.attempts[retry.index] = retry.attempt
     is_admitted = task.admit_retry_traceback(retry.traceback)
     data: dict[str, Any] = shown(task, chunk, retry.index, retry.attempt) if chunk.spent else {}
+    if measured:
+        data |= _usage(task, measured, retry.attempt, ((retry.index, retry.index + 1),))
     if is_admitted:
         data["traceback"] = retry.traceback
     turn.event(
@@ -198,7 +211,13 @@ def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRet
 
 
 def _note_completed(
-    turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported, segments: tuple[bytes, ...]
+    turn: Turn,
+    run: Run,
+    task: Task,
+    chunk: Chunk,
+    report: MembersReported,
+    segments: tuple[bytes, ...],
+    measured: Measured,
 ) -> None:
     chunk.pending = chunk.pending.without(report.completed)
     task.clear_suspects(report.completed)
@@ -210,14 +229,24 @@ def _note_completed(
     if task.cache_keys:
         note_completed(turn, run, task, report, segments)
     for attempt, spans in by_attempt(report.completed, chunk.attempts):
-        if chunk.spent:
+        if chunk.spent or measured:
             for members, used in by_spending(task, chunk, attempt, spans):
+                used |= _usage(task, measured, attempt, members) if measured else {}
                 turn.event(run, "task.completed", task=task, spans=members, attempt=attempt, **used)
         else:
             turn.event(run, "task.completed", task=task, spans=spans, attempt=attempt)
         # Spans with a later attempt than the first have a single member, see `by_attempt`.
         if attempt > 1 and spans[0][0] % every(task.total) == 0:
             task.later_attempts[spans[0][0]] = attempt
+
+
+def _measured(report: MembersReported) -> Measured:
+    return {(index, attempt): (micros, memory) for index, attempt, micros, memory in report.usage}
+
+
+def _usage(task: Task, measured: Measured, attempt: int, spans: Spans) -> dict[str, Any]:
+    """What attempts used that ended with a report, as fields of their event."""
+    return usage_fields(spans if task.order.expansion is not None else None, attempt, measured)
 
 
 def _close_chunk(task: Task, chunk: Chunk, report: MembersReported) -> None:

@@ -12,6 +12,7 @@ from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
+from anabranch.runtime.process.usage import ProcessMeter
 from anabranch.sdk.agents import AgentDeclaration
 from anabranch.sdk.hooks import NO_HOOKS, Hooks
 from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
@@ -45,6 +46,7 @@ class ChunkOpener:
         suspects: keeps suspect members apart: careful ones share it, a member alone has it to itself.
         report_due: set when a member has something to report.
         hooks: what runs before and after each attempt.
+        meter: measures attempts; None if they are not measured.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class ChunkOpener:
         memory: TemplateMemory,
         report_due: asyncio.Event,
         hooks: Hooks = NO_HOOKS,
+        meter: ProcessMeter | None = None,
     ) -> None:
         self._documents = documents
         self._reporter = reporter
@@ -73,6 +76,7 @@ class ChunkOpener:
         self._memory = memory
         self._report_due = report_due
         self._hooks = hooks
+        self._meter = meter
         self._executors: dict[str, MemberExecutor] = {}
         """By the name of the agent."""
 
@@ -147,6 +151,7 @@ class ChunkOpener:
         first, last = offer.spans[0][0], offer.spans[-1][1]
         size = last - first if len(offer.spans) == 1 else sum(stop - start for start, stop in offer.spans)
         run = ChunkRun(offer, prepared, members, self._clock, executor, buffer, size, self._share)
+        run.meter = self._meter
         if prepared.weight is not WEIGHTLESS:
             heavy = prepared.weight.of_members(len(segment) or prepared.document_bytes, items or prepared.arrays)
             if heavy:

@@ -88,6 +88,10 @@ class ReportBuffer:
                 self.wake()
         pending.started.append(index)
 
+    def note_usage(self, index: int, attempt: int, cpu: float, memory: int) -> None:
+        """An attempt has ended whose outcome was just noted: what it used, in seconds and bytes."""
+        self.pending.usage[index, attempt] = round(cpu * 1e6), memory
+
     def note_restart(self, index: int, attempt: int) -> None:
         """A further attempt of a member starts."""
         self.pending.restarted.append((index, attempt, self._clock.now()))

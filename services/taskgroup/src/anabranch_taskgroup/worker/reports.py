@@ -71,6 +71,8 @@ class PendingReport:
     """By index and attempt: see `MembersReported.spent`."""
     micros: int = 0
     """See `MembersReported.micros`."""
+    usage: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """By index and attempt: see `MembersReported.usage`."""
     packed: list[Spans] = field(default_factory=list)
     """The completed members that are in a record; set by `pack`."""
 
@@ -154,6 +156,7 @@ def _record_of_one(
         last=last,
         busy=busy,
         micros=pending.micros,
+        usage=_usage_of(pending),
         agent=agent,
     )
     segments = [b"[%b]" % value for value in done.values]
@@ -198,9 +201,14 @@ def _record(
         busy=busy,
         spent=tuple([(*attempt, *used) for attempt, used in batch.spent.items()]) if batch.spent else (),
         micros=pending.micros,
+        usage=_usage_of(batch),
         agent=agent,
     )
     return encode(header, _segments(done, with_identifiers))
+
+
+def _usage_of(pending: PendingReport) -> tuple[tuple[int, int, int, int], ...]:
+    return tuple([(*attempt, *used) for attempt, used in pending.usage.items()]) if pending.usage else ()
 
 
 def pack_failed(offer: Offer, worker: str, failure: AttemptFailure, indexes: Sequence[int] | None) -> list[bytes]:
@@ -277,7 +285,18 @@ def _batches(pending: PendingReport) -> list[PendingReport]:
         batches.fitting(_error_bytes(failure)).failed.append(failure)
     for index, (fraction, note) in pending.progress.items():
         batches.fitting(_text_bytes(note)).progress[index] = (fraction, note)
+    if pending.usage:
+        _add_usage(pending, batches.all)
     return batches.all
+
+
+def _add_usage(pending: PendingReport, batches: Sequence[PendingReport]) -> None:
+    """Put what attempts used into the batch that has their outcome."""
+    ends = {done.index: batch for batch in batches for done in batch.completed}
+    ends |= {failure.index: batch for batch in batches for failure in batch.failed}
+    retries = {(each.index, each.attempt): batch for batch in batches for each in batch.retried}
+    for key, used in pending.usage.items():
+        retries.get(key, ends.get(key[0], batches[0])).usage[key] = used
 
 
 def _bytes_of(completed: Sequence[Completed]) -> int:

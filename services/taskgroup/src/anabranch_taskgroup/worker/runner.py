@@ -22,6 +22,7 @@ from anabranch.core.templates import Scope, member_scope
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch.runtime.process.loops import is_interrupt
+from anabranch.runtime.process.usage import ProcessMeter
 from anabranch.sdk.task import Task
 from anabranch.sdk.task_scope import TaskScope
 from anabranch_taskgroup.worker.executors.coroutine_host import BaseContext, CoroutineHost, Raised
@@ -30,6 +31,7 @@ from anabranch_taskgroup.worker.loop_share import LoopShare
 from anabranch_taskgroup.worker.report_buffer import ReportBuffer
 from anabranch_taskgroup.worker.retries import Retries
 from anabranch_taskgroup.worker.returned_values import completed_of
+from anabranch_taskgroup.worker.stop_flag import StopFlag
 from anabranch_taskgroup.worker.task_documents import Prepared
 from anabranch_taskgroup.worker.tracing import Outcome, TaskTrace, run_within_span
 
@@ -37,25 +39,10 @@ log = logging.getLogger(__name__)
 
 LOCAL_RETRY_SECONDS = 1.0
 """A retry with a longer delay goes back to the owner, so that it holds no slot."""
+METERED_SECONDS = 0.001
+"""What an attempt uses that takes less than this is not measured: it would cost a share of such attempts."""
 SLICE_SECONDS = 0.001
 """How long members that never wait may keep the event loop, and how long a runner keeps its slot at least."""
-
-
-class StopFlag:
-    """Tells an agent to stop: one attempt, or with `parent` the whole chunk too. Safe to read in any thread."""
-
-    __slots__ = ("_is_set", "_parent")
-
-    def __init__(self, parent: StopFlag | None = None) -> None:
-        # A plain attribute: writing it is atomic, and nobody waits for it as for a `threading.Event`.
-        self._is_set = False
-        self._parent = parent
-
-    def set(self) -> None:
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        return self._is_set or (self._parent is not None and self._parent.is_set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +109,10 @@ class ChunkRun:
     """None if no member has a span."""
     scope: TaskScope = field(init=False)
     """What all its members' tasks share."""
+    meter: ProcessMeter | None = None
+    """Measures its attempts; None if they are not measured."""
+    cpu_began: float = 0.0
+    """Processor time of the loop's thread when the members began that run now."""
     retries: Retries | None = None
     """Made at the first failed attempt, because nearly no chunk has any."""
     system_names: Mapping[str, Any] = field(init=False)
@@ -210,6 +201,11 @@ class ChunkRun:
         self, host: CoroutineHost, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
     ) -> WaitingAttempt | LocalRetry | None:
         """Begin members within a host. Returns the first that has not ended; None if all have that were begun."""
+        meter = self.meter
+        if meter is not None:
+            self.cpu_began = meter.cpu()
+            if meter.is_idle:
+                meter.wake()
         attempts = self._attempts(host, members, attempt, until)
         try:
             # A coroutine that ends raises StopIteration with what it returned; one that waits yields a future.
@@ -217,6 +213,8 @@ class ChunkRun:
         except StopIteration as ended:
             retry: LocalRetry | None = ended.value
             return retry
+        if meter is not None:
+            host.cpu_clock, host.cpu = meter.cpu, meter.cpu() - self.cpu_began
         host.take(attempts, waits_for)
         return WaitingAttempt(*host.at)
 
@@ -228,13 +226,12 @@ class ChunkRun:
     async def _attempts(
         self, host: CoroutineHost, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
     ) -> LocalRetry | None:
-        """Make one attempt of each member: its first one on this worker, or the given one.
-
-        Returns at `until`, at a member that is to be retried here, and where the host is spent.
-        """
+        """Make one attempt of each member: its first one on this worker, or the given one. Returns at `until`, at
+        a member that is to be retried here, and where the host is spent."""
         earlier, run, trace, timeout = self.offer.attempts, self.executor.run, self.trace, self.prepared.timeout
         began, stop, deadline, number = self.clock.monotonic(), self.stop, None, attempt or 1
-        buffer, clean, is_cancelling = self.buffer, self.base.context, host.task.cancelling
+        buffer, meter, clean, is_cancelling = self.buffer, self.meter, self.base.context, host.task.cancelling
+        retry = None
         for index, member in members:
             if attempt is None:
                 if self.paused:
@@ -252,6 +249,7 @@ class ChunkRun:
                 if member is not None and member.error is not None:
                     raise ExpansionError(member.error)
                 task = self._task(index, member, number, stop, deadline)
+                host.subject = task
                 if trace is not None and index % trace.every == 0:
                     returned = await run_within_span(trace, index, number, run, task)
                 else:
@@ -265,13 +263,13 @@ class ChunkRun:
                     host.outcome = None, error
                     return None
                 retry = self._failed(index, member, number, began, error)
-                if retry is not None:
-                    host.is_spent = True
-                    buffer.seconds += self.clock.monotonic() - began
-                    return retry
             # The end of one member is the beginning of the next: one reading of the clock serves both.
-            ended = self.clock.monotonic()
-            buffer.seconds += ended - began
+            buffer.seconds += (seconds := (ended := self.clock.monotonic()) - began)
+            if meter is not None and seconds >= METERED_SECONDS:
+                self._note_usage(meter, index, number, began)
+            if retry is not None:
+                host.is_spent = True
+                return retry
             began = ended
             # The next member may run in the same host only if this one left no trace: no context variable that
             # differs from those of a fresh copy, and no cancellation of the task that is under way.
@@ -285,6 +283,13 @@ class ChunkRun:
         if attempt is None:
             self.all_begun = True
         return None
+
+    def _note_usage(self, meter: ProcessMeter, index: int, attempt: int, began: float) -> None:
+        """Measure an attempt that did not wait: the processor time since the last mark is its own, apart from that
+        of members before it, which took less than `METERED_SECONDS` each."""
+        now = meter.cpu()
+        self.buffer.note_usage(index, attempt, now - self.cpu_began, meter.peak_since(began))
+        self.cpu_began = now
 
     async def _run_one_by_one(self, recorded: Callable[[], Awaitable[None]]) -> None:
         for index, member in self.members:
@@ -373,6 +378,10 @@ class ChunkRun:
             self._completed(index, member, number, began, host.result())
         except BaseException as raised:  # noqa: BLE001  # whatever an agent raises is its outcome
             return self._failed(index, member, number, began, raised)
+        finally:
+            if self.meter is not None:
+                cpu = host.cpu + getattr(host.subject, "thread_seconds", 0.0)
+                self.buffer.note_usage(index, number, cpu, self.meter.peak_since(began))
         return None
 
     async def _time_out(self, host: CoroutineHost, attempt: WaitingAttempt, timeout: float) -> BaseException:

@@ -83,6 +83,7 @@ class Worker:
         names, store, notifier, clock = resources.names, resources.store, resources.notifier, resources.clock
         concurrency, lease = resources.settings.concurrency, resources.settings.worker_lease
         self._registry = registry
+        self._meter = resources.meter
         self._incarnation = incarnation
         self._is_confirmed = is_confirmed
         self._backlog = backlog
@@ -166,6 +167,7 @@ class Worker:
             memory=TemplateMemory(),
             report_due=self._report_due,
             hooks=self._registry.hooks,
+            meter=self._meter,
         )
 
     # --- life --------------------------------------------------------------------------------------
@@ -178,6 +180,8 @@ class Worker:
         """
         # Before the first claim: an owner counts a worker as dead that has claims and no liveness key.
         await self._liveness.show()
+        if self._meter is not None:
+            self._meter.start(lambda: self.held > 0)
         await self._stops.start()
         await self._pauses.start()
         self._tasks.spawn(self._liveness.run(), "worker liveness")
@@ -207,6 +211,8 @@ class Worker:
         # Only after `wait_sent`: the loop that publishes the reports is one of these tasks.
         await self._tasks.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._meter is not None:
+            self._meter.stop()
         # Last, when nothing runs here any more: without the key owners offer the chunks of this worker to others.
         await self._liveness.clear()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from anabranch.core.admissions import log_position
 from anabranch.core.json_documents import dumps
 from anabranch.core.wire.message_parts import Spans, empty_object
+from anabranch.core.wire.usage import USAGE, fields_of, split_usage
 
 Source = Literal["runs", "groups"]
 
@@ -165,9 +167,20 @@ def explode(batch: EventBatch, entry: EventEntry) -> Iterator[dict[str, Any]]:
     if entry.spans is None:
         yield base
         return
+    if USAGE in entry.data:
+        yield from _with_usage(base, entry.spans)
+        return
     for start, stop in entry.spans:
         for index in range(start, stop):
             yield {**base, "index": index}
+
+
+def _with_usage(base: dict[str, Any], spans: Spans) -> Iterator[dict[str, Any]]:
+    """The single events of an entry that has numbers for each of its members."""
+    rest, usage = split_usage(base)
+    indexes = [index for start, stop in spans for index in range(start, stop)]
+    for index, used in zip_longest(indexes, usage[: len(indexes)]):
+        yield {**rest, "index": index, **fields_of(used)}
 
 
 def is_wanted(event_type: str, types: Sequence[str]) -> bool:

@@ -76,6 +76,9 @@ class MembersReported(Message):
     and not the difference to the last report, so that a report may be read twice."""
     micros: int = 0
     """Microseconds that all attempts of this delivery took which have ended, together."""
+    usage: tuple[tuple[int, int, int, int], ...] = ()
+    """(index, attempt, microseconds of processor time, peak bytes of memory) of attempts whose outcomes are in
+    this record; those that took less than a millisecond are left out."""
     agent: str | None = None
     """The agent that the worker chose, of a task that names a capability."""
 

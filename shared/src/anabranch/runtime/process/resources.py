@@ -17,6 +17,7 @@ from anabranch.runtime.process.heartbeat import OpenStore
 from anabranch.runtime.process.ids import SystemIds
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
+from anabranch.runtime.process.usage import ProcessMeter
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Resources:
     open_store: OpenStore | None = None
     """Opens another store connection, for the event loop of another thread; None if the store cannot have one."""
     telemetry: Telemetry = NO_TELEMETRY
+    meter: ProcessMeter | None = None
+    """Measures what attempts use; None where time is virtual."""
 
     async def close(self) -> None:
         """Flush and close every connection; the log first, because notifications may follow its last records."""
@@ -73,4 +76,5 @@ async def connect(settings: Settings) -> Resources:
         ids=SystemIds(clock),
         supervisor=Supervisor(),
         open_store=partial(redis_store, settings),
+        meter=ProcessMeter(clock),
     )

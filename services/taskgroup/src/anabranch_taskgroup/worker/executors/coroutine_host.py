@@ -70,9 +70,12 @@ class CoroutineHost:
         "_wake",
         "at",
         "context",
+        "cpu",
+        "cpu_clock",
         "is_spent",
         "is_taken",
         "outcome",
+        "subject",
         "task",
     )
 
@@ -93,6 +96,12 @@ class CoroutineHost:
         """True if the host's task continues a coroutine that waits."""
         self.at: tuple[Any, ...] = ()
         """The attempt that is being made. The host does not read it."""
+        self.cpu_clock: Callable[[], float] | None = None
+        """Measures the steps of a coroutine that was taken; None if it is not measured."""
+        self.cpu = 0.0
+        """Seconds of processor time of these steps, and of those before."""
+        self.subject: Any = None
+        """The member's task of a coroutine that was taken and is measured."""
         self.outcome: tuple[Any, BaseException | None] | None = None
         """Result and error of the agent that waited, set by its coroutine in its last step."""
         # Without `create_task`, because a task factory that an agent's library has set may ignore the context.
@@ -168,7 +177,7 @@ class CoroutineHost:
 
     async def _finish(self, coroutine: Coroutine[Any, Any, Any], cancelled: asyncio.CancelledError | None) -> None:
         try:
-            await _Continuation(coroutine, self._waits_for, cancelled)
+            await _Continuation(coroutine, self._waits_for, cancelled, self)
         finally:
             if self._wake is not None:
                 _set(self._wake)
@@ -193,13 +202,19 @@ class _Continuation:
     Args:
         waits_for: what the coroutine yielded last.
         cancelled: a cancellation of the task before this is awaited.
+        host: notes the processor time of the steps, if it has a clock for that.
     """
 
-    __slots__ = ("_cancelled", "_coroutine", "_waits_for")
+    __slots__ = ("_cancelled", "_coroutine", "_host", "_waits_for")
 
     def __init__(
-        self, coroutine: Coroutine[Any, Any, Any], waits_for: Any, cancelled: asyncio.CancelledError | None
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        waits_for: Any,
+        cancelled: asyncio.CancelledError | None,
+        host: CoroutineHost,
     ) -> None:
+        self._host = host
         self._coroutine = coroutine
         self._waits_for = waits_for
         self._cancelled = cancelled
@@ -213,7 +228,9 @@ class _Continuation:
             error = self._cancelled
         sent: Any = None
         is_first = error is None
+        host, clock = self._host, self._host.cpu_clock
         while True:
+            step_began = 0.0 if clock is None else clock()
             try:
                 if is_first:
                     is_first = False
@@ -223,6 +240,9 @@ class _Continuation:
                     waits_for = coroutine.throw(error)
             except StopIteration as ended:
                 return ended.value
+            finally:
+                if clock is not None:
+                    host.cpu += clock() - step_began
             try:
                 sent, error = (yield waits_for), None
             except GeneratorExit:

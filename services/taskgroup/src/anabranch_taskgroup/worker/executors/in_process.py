@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextvars import copy_context
@@ -75,12 +76,14 @@ async def call_in_thread(threads: Executor, handler: Callable[[Task], Any], task
 def _outcome(run: Callable[..., Any], handler: Callable[[Task], Any], task: Task) -> Any:
     """What a call in a thread returned, or `Raised`: a future cannot carry a `StopIteration`, and a `SystemExit`
     would end the event loop."""
-    process = os.getpid()
+    process, began = os.getpid(), time.thread_time()
     outcome: Any
     try:
         outcome = run(handler, task)
     except BaseException as error:  # noqa: BLE001  # whatever an agent raises is its outcome
         outcome = Raised(error)
+    # Added up: hooks of the member may run in threads of their own.
+    task.thread_seconds = getattr(task, "thread_seconds", 0.0) + time.thread_time() - began
     # An agent that called `os.fork` returns here twice. The child process has no thread of the worker but this
     # one, and would go on as a second worker without a loop. It exits with the code of its `SystemExit`.
     if os.getpid() != process:
