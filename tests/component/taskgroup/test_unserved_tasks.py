@@ -13,6 +13,7 @@ from small_requests import array, request, task
 
 from anabranch import Registry, Task, agent
 from anabranch.cli.render.progress import RunProgress
+from anabranch.core.lanes import DEFAULT_POOL
 from anabranch.core.request.resources import Requires
 from anabranch.core.waiting import waits_for
 from anabranch.core.wire.events import EventBatch
@@ -130,8 +131,11 @@ def test_only_tasks_whose_chunks_all_wait_may_lack_a_worker() -> None:
 def test_a_worker_that_drains_serves_nothing() -> None:
     task_ = Play(None).task
     live = WorkerCard(id="w", agents=(AgentCard(name="a", capabilities=("x",)),))
-    assert lack_of([live], task_.order) is None
-    assert lack_of([live.model_copy(update={"draining": True})], task_.order) == ""
+    assert lack_of([live], task_.order, DEFAULT_POOL) is None
+    assert lack_of([live], task_.order, "gpu") is None, "that is said of the pool"
+    others = [live.model_copy(update={"pool": "gpu"}), live.model_copy(update={"agents": ()})]
+    assert lack_of(others, task_.order, DEFAULT_POOL) == ""
+    assert lack_of([live.model_copy(update={"draining": True})], task_.order, DEFAULT_POOL) == ""
     assert [has_agent(live, each) for each in ("a", "b", "capability/x", "capability/a")] == [
         True,
         False,

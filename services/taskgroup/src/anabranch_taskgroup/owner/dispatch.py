@@ -235,6 +235,8 @@ class Dispatcher:
         lane = LaneKey(task.order.pool or run.pool, priority_at(run, task, chunk.offered_at))
         if not self._router.has_topic(lane.pool):
             self.window.close(lane)
+        elif task.order.requires is not None:
+            return True  # workers keep it until they have room: in the window it would be in the way of others
         key = (run.run_id, group.name, task.name, chunk.number, chunk.fence)
         path = (fairness_key_of(run, task), run.run_id)
         return self.window.admit(key, lane, path, len(chunk.pending), HeldOffer(state, effect))
@@ -408,7 +410,7 @@ class Dispatcher:
         if not (unclaimed and self._has_requirements):
             return unclaimed
         workers = await self._directory.workers()
-        return [each for each in unclaimed if workers is None or _is_placeable(workers, outstanding[each][2])]
+        return [each for each in unclaimed if workers is None or _is_placeable(workers, *outstanding[each][:3])]
 
     async def _report_unserved(self, waiting: Iterable[tuple[Run, Task]]) -> None:
         """Publish which of these tasks no live worker can run."""
@@ -469,9 +471,9 @@ def _parked(state: PartitionState) -> Iterator[tuple[Run, Task]]:
                     yield run, task
 
 
-def _is_placeable(workers: Sequence[WorkerCard], task: Task) -> bool:
+def _is_placeable(workers: Sequence[WorkerCard], run: Run, group: Group, task: Task) -> bool:
     requires = task.order.requires
-    return requires is None or has_room(workers, task.order, requires)
+    return requires is None or has_room(workers, task.order, task.order.pool or run.pool, requires)
 
 
 def _delivery(run: Run, group: Group, task: Task, chunk: Chunk) -> ChunkDelivery:

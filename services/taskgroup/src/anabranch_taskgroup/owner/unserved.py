@@ -52,7 +52,7 @@ class UnservedTasks:
         found = [
             (run, task, lacks)
             for run, task, waited in waiting
-            if (lacks := _lacks(workers, task, waited)) is not None
+            if (lacks := _lacks(workers, run, task, waited)) is not None
         ]
         return [self._record(*each) for each in found if self._is_due(*each[:2], now)]
 
@@ -88,9 +88,9 @@ def waits_since(run: Run, task: Task) -> float:
     )
 
 
-def _lacks(workers: Sequence[WorkerCard], task: Task, waited: float) -> str | None:
+def _lacks(workers: Sequence[WorkerCard], run: Run, task: Task, waited: float) -> str | None:
     """What all workers lack for a task that has waited for so many seconds; None if nothing is to be said."""
-    found = lack_of(workers, task.order)
+    found = lack_of(workers, task.order, task.order.pool or run.pool)
     return None if found and waited < ROOM_SECONDS else found
 
 

@@ -45,15 +45,22 @@ class WorkerDirectory:
         return self._found
 
 
-def able_workers(workers: Sequence[WorkerCard], order: TaskOrder) -> list[WorkerCard]:
-    """The workers that take members of a task as far as agents go: they have its agent, and do not stop."""
-    return [worker for worker in workers if not worker.draining and has_agent(worker, order.agent)]
+def able_workers(workers: Sequence[WorkerCard], order: TaskOrder, pool: str) -> list[WorkerCard]:
+    """The workers of a pool that take members of a task as far as agents go: they have its agent, and do not
+    stop."""
+    return [
+        worker
+        for worker in workers
+        if worker.pool == pool and not worker.draining and has_agent(worker, order.agent)
+    ]
 
 
-def lack_of(workers: Sequence[WorkerCard], order: TaskOrder) -> str | None:
-    """What the workers with the agent of a task lack of what it requires; empty if none has the agent; None if one
-    of them has all of it."""
-    able = able_workers(workers, order)
+def lack_of(workers: Sequence[WorkerCard], order: TaskOrder, pool: str) -> str | None:
+    """What the workers of a pool with the agent of a task lack of what it requires; empty if none has the agent;
+    None if one of them has all of it, or if the pool has no workers at all."""
+    if not any(worker.pool == pool for worker in workers):
+        return None
+    able = able_workers(workers, order, pool)
     if not able:
         return ""
     if order.requires is None or any(fits(order.requires, worker.offered) for worker in able):
@@ -61,6 +68,7 @@ def lack_of(workers: Sequence[WorkerCard], order: TaskOrder) -> str | None:
     return why_nobody_fits(order.requires, [(worker.id, worker.offered) for worker in able])
 
 
-def has_room(workers: Sequence[WorkerCard], order: TaskOrder, requires: Requires) -> bool:
-    """True if one of the workers has the agent of a task, and had room for a member at its last heartbeat."""
-    return any(fits_now(requires, worker.offered, worker.used) for worker in able_workers(workers, order))
+def has_room(workers: Sequence[WorkerCard], order: TaskOrder, pool: str, requires: Requires) -> bool:
+    """True if a worker of the pool has the agent of a task, and had room for a member at its last heartbeat."""
+    able = able_workers(workers, order, pool)
+    return any(fits_now(requires, worker.offered, worker.used) for worker in able)

@@ -1,8 +1,9 @@
-"""Assigns partitions to members: sticky and balanced. Pure."""
+"""Assigns partitions to members: sticky, and balanced within each topic. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from anabranch.adapters.lifecycle import TopicPartition
 
@@ -15,42 +16,41 @@ def balance(
     """Give each partition to a member whose topics include it.
 
     `members` maps a member's name to its topics, in order of joining. A member keeps its partitions in `current`
-    unless it has at least two more than another member that could take one. Partitions of topics without a member
-    are left out.
+    unless it has at least two more of their topic than another member that could take one. Partitions of topics
+    without a member are left out.
     """
-    held: dict[str, list[TopicPartition]] = {member: [] for member in members}
-    unassigned = []
+    by_topic: dict[str, list[TopicPartition]] = {}
     for partition in sorted(partitions):
-        owner = current.get(partition)
-        if owner is not None and partition[0] in members.get(owner, ()):
-            held[owner].append(partition)
-        else:
-            unassigned.append(partition)
+        by_topic.setdefault(partition[0], []).append(partition)
+    totals: Counter[str] = Counter()
+    found: dict[TopicPartition, str] = {}
+    for topic, wanted in by_topic.items():
+        eligible = [member for member, topics in members.items() if topic in topics]
+        for member, owned in _balanced(eligible, wanted, current, totals).items():
+            totals[member] += len(owned)
+            found |= dict.fromkeys(owned, member)
+    return found
+
+
+def _balanced(
+    members: Sequence[str],
+    partitions: Sequence[TopicPartition],
+    current: Mapping[TopicPartition, str],
+    totals: Mapping[str, int],
+) -> dict[str, list[TopicPartition]]:
+    """The partitions of one topic by member. `totals` is what each member has of the topics before."""
+    held: dict[str, list[TopicPartition]] = {member: [] for member in members}
+    if not held:
+        return held
+
+    def load(member: str) -> tuple[int, int]:
+        return len(held[member]), totals[member]
+
+    unassigned: list[TopicPartition] = []
+    for partition in partitions:
+        held.get(current.get(partition, ""), unassigned).append(partition)
     for partition in unassigned:
-        if taker := _least_loaded(partition, members, held):
-            held[taker].append(partition)
-    while move := _next_move(members, held):
-        partition, giver, taker = move
-        held[giver].remove(partition)
-        held[taker].append(partition)
-    return {partition: member for member, owned in held.items() for partition in owned}
-
-
-def _least_loaded(
-    partition: TopicPartition,
-    members: Mapping[str, Collection[str]],
-    held: Mapping[str, list[TopicPartition]],
-) -> str | None:
-    eligible = [member for member, topics in members.items() if partition[0] in topics]
-    return min(eligible, key=lambda member: len(held[member]), default=None)
-
-
-def _next_move(
-    members: Mapping[str, Collection[str]], held: Mapping[str, list[TopicPartition]]
-) -> tuple[TopicPartition, str, str] | None:
-    for giver in sorted(held, key=lambda member: -len(held[member])):
-        for partition in reversed(held[giver]):
-            taker = _least_loaded(partition, members, held)
-            if taker is not None and len(held[giver]) - len(held[taker]) > 1:
-                return partition, giver, taker
-    return None
+        held[min(held, key=load)].append(partition)
+    while len(held[giver := max(held, key=load)]) - len(held[taker := min(held, key=load)]) > 1:
+        held[taker].append(held[giver].pop())
+    return held
