@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from anabranch.core.errors import Code, Problem, RequestRefused
+from anabranch.core.errors import Code, Problem, RequestRefused, ServerUnavailable
 from anabranch.core.json_documents import dumps
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.schedules.addresses import schedule_address
 from anabranch.core.schedules.control import ScheduleControl, read_schedule_control
+from anabranch.core.schedules.reading import read_schedule
 from anabranch.core.schedules.views import shown
 from anabranch.ports import Outgoing
 from anabranch.runtime.reading.schedules import load_schedule, load_schedules
@@ -40,14 +41,17 @@ class Schedules:
             RequestRefused: it is invalid, or its id belongs to another project.
             ServerUnavailable: a server does not answer.
         """
-        control = read_schedule_control({"type": "schedule", "action": "put", "schedule": document, "by": by})
+        # Read by itself first: paths of problems then point into it, and not into a control record.
+        schedule = read_schedule(document).to_document()
+        control = read_schedule_control({"type": "schedule", "action": "put", "schedule": schedule, "by": by})
         await self._check_owner(control)
         await self._send(control)
         view = await self._until(
             control.id, lambda found: found is not None and found["schedule"] == control.schedule
         )
         if view is None:
-            raise _unconfirmed(control)
+            why = f"it has not applied the schedule {control.id!r} within {WAIT_SECONDS:g} s"
+            raise ServerUnavailable("Agency", "topic requests", why, "check that an Agency runs")
         return self._shown(view)
 
     async def act(self, action: str, schedule_id: str, *, project: str | None = None, **more: Any) -> View | None:
@@ -120,8 +124,3 @@ def unknown_schedule(schedule_id: str) -> RequestRefused:
     """The refusal of a schedule that does not exist."""
     hint = "see: anabranch schedules list"
     return RequestRefused([Problem(Code.UNKNOWN_SCHEDULE, "/id", f"there is no schedule {schedule_id!r}", hint)])
-
-
-def _unconfirmed(control: ScheduleControl) -> RequestRefused:
-    message = f"the schedule {control.id!r} was published, and no Agency has applied it within {WAIT_SECONDS:g} s"
-    return RequestRefused([Problem(Code.UNKNOWN_SCHEDULE, "", message, "check that an Agency runs")])

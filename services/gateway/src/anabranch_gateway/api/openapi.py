@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from anabranch.core.request.models import Request as RunRequest
-from anabranch_gateway.api import models, wait_models, worker_models
+from anabranch.core.schedules.models import Schedule
+from anabranch_gateway.api import models, schedule_models, wait_models, worker_models
 from anabranch_gateway.http.problems import MEDIA_TYPE
 
 JSON = "application/json"
@@ -99,6 +100,17 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/definitions", "get"): Operation({200: models.DefinitionList}),
     ("/v1/definitions", "post"): Operation({201: models.DefinitionDocument}, models.DefinitionBody, (409, *_BODY)),
     ("/v1/definitions/{reference}", "get"): Operation({200: models.DefinitionDocument}, None, _RUN),
+    ("/v1/schedules", "get"): Operation({200: schedule_models.ScheduleList}),
+    ("/v1/schedules", "post"): Operation({201: schedule_models.ScheduleDocument}, Schedule, _BODY),
+    ("/v1/schedules/{schedule}", "put"): Operation({200: schedule_models.ScheduleDocument}, Schedule, _BODY),
+    ("/v1/schedules/{schedule}", "get"): Operation({200: schedule_models.ScheduleDocument}, None, _RUN),
+    ("/v1/schedules/{schedule}", "delete"): Operation({200: schedule_models.ScheduleDeleted}, None, _RUN),
+    ("/v1/schedules/{schedule}/{action}", "post"): Operation(
+        {200: schedule_models.ScheduleDocument},
+        schedule_models.ScheduleAction,
+        (*_RUN, *_BODY),
+        is_body_required=False,
+    ),
     ("/v1/audit", "get"): Operation({200: models.AuditPage}),
     ("/v1/whoami", "get"): Operation({200: models.Whoami}),
     ("/v1/system", "get"): Operation({200: models.SystemDocument}),
@@ -133,6 +145,8 @@ _EXAMPLES: Mapping[type[BaseModel], Any] = {
     RunRequest: _REQUEST,
     models.ForkBody: {"from": ["prices"], "set": {"currency": "EUR"}},
     models.DefinitionBody: {"name": "order", "version": "3", "request": _REQUEST},
+    Schedule: {"id": "nightly", "cron": ["30 2 * * *"], "timezone": "Europe/Berlin", "request": _REQUEST},
+    schedule_models.ScheduleAction: {"reason": "the import was late"},
     models.ControlBody: {"reason": "the import is no longer needed"},
     models.RetryBody: {"request_id": "order-4711-again"},
     wait_models.EventBody: {"name": "paid", "key": "order-4711", "id": "payment-1", "data": {"amount": 12}},

@@ -115,6 +115,21 @@ class Installation(Protocol):
     async def definition(self, reference: str) -> Mapping[str, Any]:
         """The document of a definition, by `name` or `name@version`. Raises RequestRefused if there is none."""
 
+    async def put_schedule(self, document: Any, said: Said) -> Mapping[str, Any]:
+        """Store a schedule; returns its view. Raises RequestRefused."""
+
+    async def schedules(self) -> Sequence[Mapping[str, Any]]:
+        """The views of all schedules; see `sdk.schedules`."""
+
+    async def schedule(self, schedule_id: str) -> Mapping[str, Any]:
+        """The view of a schedule. Raises RequestRefused if there is none."""
+
+    async def act_on_schedule(
+        self, action: str, schedule_id: str, said: Said, fields: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """Pause, resume, trigger, backfill or delete a schedule; returns its view, None if it is deleted. `fields`
+        are those of a backfill. Raises RequestRefused."""
+
     async def control(self, action: Control, run: str, said: Said) -> ControlOutcome:
         """Cancel, terminate, pause or resume a run. An unknown run is no error: see `ControlOutcome.known`."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from anabranch.sdk.approvals import REFUSALS, Answerable, Decision, DecisionRefu
 from anabranch.sdk.client import Control
 from anabranch.sdk.control import why_not_retried
 from anabranch.sdk.run_result import RunResult
+from anabranch.sdk.schedules import unknown_schedule
 
 if TYPE_CHECKING:
     from anabranch.operations.why.examination import Answer
@@ -97,6 +98,31 @@ class Gateway:
             if refused.status == 404 and (problem := why_not_retried(run, None)) is not None:
                 raise RequestRefused([problem]) from refused
             raise
+
+    async def put_schedule(self, document: Any, said: Said) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = await self._api.post("v1", "schedules", body=document)
+        return found
+
+    async def schedules(self) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = (await self._api.get("v1", "schedules"))["schedules"]
+        return found
+
+    async def schedule(self, schedule_id: str) -> Mapping[str, Any]:
+        with _known_schedule(schedule_id):
+            found: Mapping[str, Any] = await self._api.get("v1", "schedules", schedule_id)
+        return found
+
+    async def act_on_schedule(
+        self, action: str, schedule_id: str, said: Said, fields: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        with _known_schedule(schedule_id):
+            if action == "delete":
+                await self._api.delete("v1", "schedules", schedule_id)
+                return None
+            body = {"reason": said.reason, **fields}
+            given = {name: value for name, value in body.items() if value is not None}
+            found: Mapping[str, Any] = await self._api.post("v1", "schedules", schedule_id, action, body=given)
+        return found
 
     async def control(self, action: Control, run: str, said: Said) -> ControlOutcome:
         try:
@@ -324,3 +350,14 @@ def _change_of(version: Mapping[str, Any]) -> Change:
 def _reason(said: Said) -> dict[str, str]:
     """The field of a command's body; the gateway itself knows who gives the command."""
     return {} if said.reason is None else {"reason": said.reason}
+
+
+@contextmanager
+def _known_schedule(schedule_id: str) -> Iterator[None]:
+    """Translate the response that there is no such schedule. Raises RequestRefused."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.status == 404:
+            raise unknown_schedule(schedule_id) from refused
+        raise

@@ -64,6 +64,10 @@ class Api:
         data = orjson.dumps({} if body is None else body)
         return await self._call("POST", path, {}, data, {"content-type": "application/json", **(headers or {})})
 
+    async def delete(self, *path: str) -> Any:
+        """Send a DELETE and return its JSON. Raises as `get`."""
+        return await self._call("DELETE", path, {}, None, {})
+
     async def stream(self, *path: str, after: str | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Yield Server-Sent Events until the gateway ends the stream. Raises as `get`."""
         headers = {"accept": "text/event-stream", **({} if after is None else {"last-event-id": after})}

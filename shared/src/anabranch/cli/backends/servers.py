@@ -85,6 +85,20 @@ class Servers:
             raise unknown_definition(DEFAULT_PROJECT, reference)
         return found.to_document()
 
+    async def put_schedule(self, document: Any, said: Said) -> Mapping[str, Any]:
+        return await self._client.schedules.put(document, by=said.by)
+
+    async def schedules(self) -> Sequence[Mapping[str, Any]]:
+        return await self._client.schedules.list()
+
+    async def schedule(self, schedule_id: str) -> Mapping[str, Any]:
+        return await self._client.schedules.show(schedule_id)
+
+    async def act_on_schedule(
+        self, action: str, schedule_id: str, said: Said, fields: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        return await self._client.schedules.act(action, schedule_id, by=said.by, reason=said.reason, **fields)
+
     async def control(self, action: Control, run: str, said: Said) -> ControlOutcome:
         """Publish a control record for an open run, after waiting for a run that was submitted a moment ago."""
         client = self._client

@@ -1,19 +1,27 @@
-"""`schedules next`."""
+"""`schedules next | put | list | show | pause | resume | trigger | backfill | delete`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from anabranch.cli import request_files
+from anabranch.cli.backends.selection import open_installation
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.render.output import print_json, print_text, say
+from anabranch.cli.said import said_by
 from anabranch.core.errors import Misconfigured
 from anabranch.core.schedules.moments import parse_moment
 from anabranch.core.schedules.reading import read_timing
 from anabranch.core.schedules.zones import local_time, zone_of
 from anabranch.core.timestamps import utc_text
 from anabranch.runtime.process.clock import SystemClock
+
+if TYPE_CHECKING:
+    from anabranch.runtime.process.settings import Settings
+
+SHOWN_PAST = 20
 
 
 def print_next(count: int, file: str, from_: str | None, *, json: bool) -> int:
@@ -52,3 +60,98 @@ def _lines(times: list[float], timezone: str) -> Iterator[str]:
         wall = local_time(at, zone)
         local = "" if timezone == "UTC" else f"  {wall:%a %Y-%m-%d %H:%M:%S} {wall.tzname()} {timezone}"
         yield utc_text(at) + local
+
+
+async def put(settings: Settings, file: str, by: str | None, *, json: bool) -> int:
+    """Store the schedule in a file.
+
+    Raises:
+        RequestRefused: it is invalid.
+    """
+    document = request_files.load(file)
+    async with open_installation(settings) as system:
+        view = await system.put_schedule(document, said_by(by, None))
+    if json:
+        print_json(dict(view))
+    else:
+        say(f"Schedule {view['id']}. Next: {_next(view)}.")
+    return COMPLETED
+
+
+async def list_schedules(settings: Settings, *, json: bool) -> int:
+    """Print all schedules."""
+    async with open_installation(settings) as system:
+        found = await system.schedules()
+    if json:
+        print_json({"schedules": [dict(each) for each in found]})
+    for each in () if json else found:
+        state = "paused" if each["paused"] else f"next {_next(each)}"
+        print_text(f"{each['id']}  {state}  {_last(each)}".rstrip())
+    if not found and not json:
+        say("No schedules. Put one with: anabranch schedules put FILE")
+    return COMPLETED
+
+
+async def show(settings: Settings, schedule_id: str, *, json: bool) -> int:
+    """Print a schedule.
+
+    Raises:
+        RequestRefused: there is none.
+    """
+    async with open_installation(settings) as system:
+        view = await system.schedule(schedule_id)
+    if json:
+        print_json(dict(view))
+    else:
+        for line in _description(view):
+            print_text(line)
+    return COMPLETED
+
+
+async def act(
+    settings: Settings,
+    action: str,
+    schedule_id: str,
+    by: str | None,
+    reason: str | None,
+    *,
+    json: bool,
+    **fields: Any,
+) -> int:
+    """Pause, resume, trigger, backfill or delete a schedule.
+
+    Raises:
+        RequestRefused: there is none, or a time is wrong.
+    """
+    async with open_installation(settings) as system:
+        view = await system.act_on_schedule(action, schedule_id, said_by(by, reason), fields)
+    if json:
+        print_json({"id": schedule_id, "action": action} if view is None else dict(view))
+    elif view is None:
+        say(f"Schedule {schedule_id} is deleted.")
+    else:
+        say(f"Schedule {schedule_id}: {action}. Next: {'paused' if view['paused'] else _next(view)}.")
+    return COMPLETED
+
+
+def _next(view: Mapping[str, Any]) -> str:
+    return str(view["next"][0]) if view["next"] else "never"
+
+
+def _last(view: Mapping[str, Any]) -> str:
+    past = next(iter(view["history"]), None)
+    return "" if past is None else f"last {past['at']} {past['status']}"
+
+
+def _description(view: Mapping[str, Any]) -> Iterator[str]:
+    paused = view["paused_by"] or {}
+    said = "".join(f", {name} {paused[name]}" for name in ("by", "reason") if paused.get(name))
+    yield f"{view['id']}: {'paused' + said if view['paused'] else 'active'}, fired {view['fired']} times"
+    if view["missed"]:
+        yield "missed: " + ", ".join(f"{count} by {reason}" for reason, count in view["missed"].items())
+    yield from (f"next     {at}" for at in view["next"])
+    for kind in ("running", "waiting"):
+        yield from (f"{kind}  {each['at']}  {each['source']}" for each in view[kind])
+    for each in view["history"][:SHOWN_PAST]:
+        why = f": {each['reason']}" if each.get("reason") else ""
+        yield f"past     {each['at']}  {each['source']}  {each['status']}{why}"

@@ -15,6 +15,7 @@ import { Runs } from "./runs.js";
 import { SignIn } from "./signin.js";
 import { Submit } from "./submit.js";
 import { System } from "./system.js";
+import { Schedules } from "./schedules.js";
 import { Workers } from "./workers.js";
 
 const SECTIONS = [
@@ -22,6 +23,7 @@ const SECTIONS = [
   { id: "submit", label: "Submit", key: "s" },
   { id: "approvals", label: "Approvals", key: "a" },
   { id: "dead-letters", label: "Dead letters", key: "d" },
+  { id: "schedules", label: "Schedules", key: "c" },
   { id: "workers", label: "Workers", key: "w" },
   { id: "system", label: "System", key: "y" },
 ];
@@ -69,6 +71,7 @@ function View({ route }) {
   if (first === "submit") return html`<${Submit} query=${route.query} />`;
   if (first === "approvals") return html`<${Approvals} />`;
   if (first === "dead-letters") return html`<${DeadLetters} query=${route.query} />`;
+  if (first === "schedules") return html`<${Schedules} />`;
   if (first === "workers") return html`<${Workers} />`;
   if (first === "system") return html`<${System} />`;
   return html`<${Runs} query=${route.query} />`;
