@@ -195,6 +195,10 @@ def with_traceback(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"error": error | {"traceback": last["traceback"]}}
 
 
+_OF_SOME = ("usd", "tokens", "cached_from")
+"""Fields of an attempt that has spent something, or whose value is from the cache of results."""
+
+
 class _Attempts:
     """The attempts of one member in order. A redrive numbers them from 1 again."""
 
@@ -216,6 +220,7 @@ class _Attempts:
             return
         attempt["ended_at"] = entry.time
         attempt |= used
+        attempt |= {name: entry.data[name] for name in _OF_SOME if name in entry.data}
         if entry.type != "task.completed":
             attempt["error"] = _error(entry.data)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from anabranch.cli.render.output import count, failure_location, seconds, short_line
+from anabranch.cli.render.output import count, failure_location, seconds, short_line, used
 from anabranch.cli.render.tables import Column, number, status_style, table_of, timestamp
 from anabranch.cli.render.tree import ASCII, Canvas, Signs, draw
 from anabranch.cli.render.view_progress import progress_of_view
@@ -140,6 +140,8 @@ def _runs(snapshot: Snapshot, rows: Sequence[RunRow], screen: Screen, frame: Fra
     columns = _columns(frame)
     if frame.width >= WIDE and any(row.waits for row in shown):
         columns = (*columns, Column("waits", _waits))
+    if frame.width >= WIDE and any(row.view.costs for row in shown):
+        columns = (*columns, Column("used", _used))
     if frame.height is not None:
         mark = ">" if frame.signs is ASCII else "›"
         columns = (Column("", lambda row: mark if row is rows[selected_index] else " "), *columns)
@@ -189,6 +191,10 @@ CSV_COLUMNS: tuple[Column[RunRow], ...] = (
     Column("rate", lambda row: None if row.rate is None else round(row.rate, 1)),
     Column("request", lambda row: row.request_id),
 )
+
+
+def _used(row: RunRow) -> str:
+    return "" if row.view.costs is None else used(row.view.costs)
 
 
 def _waits(row: RunRow) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict
 
+from anabranch.core.request.budget_fields import Amounts
+from anabranch.core.request.cache_fields import Cache
 from anabranch.core.request.models import Compensation, Expansion, RetryPolicy
 from anabranch.sdk.workflow.steps import Step
 
@@ -47,6 +49,9 @@ class TaskOptions(StepOptions, total=False):
     max_concurrency: int
     max_deliveries: int
     compensate: Compensation | Mapping[str, Any]
+    budget: Amounts | Mapping[str, Any]
+    estimate: Amounts | Mapping[str, Any]
+    cache: Cache | Mapping[str, Any]
 
 
 class RunOptions(StepOptions, total=False):
@@ -55,6 +60,8 @@ class RunOptions(StepOptions, total=False):
     retry: Retry
     timeout: Duration
     max_concurrency: int
+    budget: Amounts | Mapping[str, Any]
+    estimate: Amounts | Mapping[str, Any]
 
 
 class FunctionOptions(TypedDict, total=False):
@@ -72,6 +79,9 @@ class FunctionOptions(TypedDict, total=False):
     on_failure: Literal["fail", "hold"]
     max_concurrency: int
     compensate: Compensation | Mapping[str, Any]
+    budget: Amounts | Mapping[str, Any]
+    estimate: Amounts | Mapping[str, Any]
+    cache: Cache | Mapping[str, Any]
 
 
 class LoopOptions(TypedDict, total=False):
@@ -98,6 +108,7 @@ class GroupOptions(TypedDict, total=False):
     fail_fast: bool
     race: bool
     need: int
+    budget: Amounts | Mapping[str, Any]
 
 
 class RequestOptions(TypedDict, total=False):
@@ -107,6 +118,7 @@ class RequestOptions(TypedDict, total=False):
     context_policies: Mapping[str, Any]
     labels: Mapping[str, str]
     timeout: Duration
+    budget: Amounts | Mapping[str, Any]
     request_id: str
     session_id: str
     project: str

@@ -2,13 +2,14 @@
 /** One member: inputs, result, attempts, errors, logs. */
 
 import { pathOf } from "../../lib/api.js";
-import { bytes, integer } from "../../lib/format.js";
+import { bytes, integer, used } from "../../lib/format.js";
 import { useApp, useLoaded } from "../../lib/hooks.js";
 import { duration } from "../../lib/time.js";
 import { Ago, Details, Failure, Loading, Status, Took } from "../../ui/components.js";
 import { Json } from "../../ui/json.js";
 import { LogLines } from "../../ui/loglines.js";
 import { Traceback } from "../../ui/traceback.js";
+import { format } from "../../lib/router.js";
 import { html } from "../../vendor/index.js";
 
 /** @param {{ id: string, group: string, task: string, index: string, version: string }} properties `version`: the member is loaded again when it changes */
@@ -34,7 +35,7 @@ export function MemberDetails({ id, group, task, index, version }) {
     <${Section} title="Inputs" value=${member.inputs} />
     ${!onlyNull(member.result) && html`<${Section} title="Result" value=${member.result} />`}
     ${attempts.length > 0 && html`<h3>Attempts</h3><ol class="attempts">${attempts.map((/** @type {any} */ each) => html`<li key=${each.attempt}>
-      <span class="attempt-head"><strong>Attempt ${each.attempt}</strong> <${Status} status=${each.error ? "failed" : each.ended_at ? "completed" : "running"} /> ${each.started_at && html`<${Ago} at=${each.started_at} />`} <${Took} from=${each.started_at} to=${each.ended_at} /> ${each.worker && html`<code class="muted">${each.worker}</code>`} ${each.cpu_seconds != null && html`<span class="muted">${duration(each.cpu_seconds)} processor${each.peak_memory_bytes ? `, ${bytes(each.peak_memory_bytes)} memory` : ""}</span>`}</span>
+      <span class="attempt-head"><strong>Attempt ${each.attempt}</strong> <${Status} status=${each.error ? "failed" : each.ended_at ? "completed" : "running"} /> ${each.started_at && html`<${Ago} at=${each.started_at} />`} <${Took} from=${each.started_at} to=${each.ended_at} /> ${each.worker && html`<code class="muted">${each.worker}</code>`} ${each.cpu_seconds != null && html`<span class="muted">${duration(each.cpu_seconds)} processor${each.peak_memory_bytes ? `, ${bytes(each.peak_memory_bytes)} memory` : ""}</span>`} ${each.usd !== undefined && html`<span>used ${used(each)}</span>`} ${each.cached_from && html`<span>value of <a href=${format(["runs", each.cached_from.run_id, "graph"])}>${each.cached_from.group}/${each.cached_from.task}</a>, from the cache</span>`}</span>
       ${each.error && html`<span class="said"><code>${each.error.type}</code> ${each.error.message}</span>${each.error.traceback !== member.error?.traceback && html`<${Traceback} text=${each.error.traceback} />`}`}
     </li>`)}</ol>`}
     <h3>Logs</h3>
