@@ -27,6 +27,7 @@ from anabranch.testing.simulator.loop import OUTSIDE, Deadlock, SimLoop
 from anabranch.testing.simulator.losses import LOSS_STRIKES
 from anabranch.testing.simulator.observer import Observer
 from anabranch.testing.simulator.processes import Process, SimClock, Site
+from anabranch.testing.simulator.required import add_agents, offering, with_partitions
 from anabranch.testing.simulator.revertible_server import RevertibleServer
 from anabranch.testing.simulator.shadow import Shadow
 from anabranch.testing.simulator.sharing import SHARED_FROM
@@ -93,7 +94,7 @@ class World:
             self.edges,
             shares=SHARED_FROM <= seed < EDGES_FROM,
         )
-        self.settings = _settings(random)
+        self.settings = with_partitions(str(seed), _settings(random))
         self.specs = [self.edges.spec(spec) for spec in topic_specs(self.settings)]
         clock = SimClock(self.loop)
         self._over: asyncio.Future[None] = self.loop.create_future()
@@ -115,7 +116,7 @@ class World:
             injector=self.injector,
             broker=self.broker,
             server=self.server,
-            settings=partial(self.edges.settings, self.settings),
+            settings=offering(str(seed), partial(self.edges.settings, self.settings)),
             ids=SeededIds(VirtualClock(self.loop), seed),
             make_registry=lambda process: self._make_registry(self, process),
             report=self.observer.violated,
@@ -408,7 +409,8 @@ def _registry(world: World, process: Process) -> Registry:
         if wrong := invariants.unclaimed_call(process, task, world.loop.time()):
             world.observer.violated(wrong)
 
-    return registry_of({"work": make_agent(started, partial(world.kill, process))})
+    registry = registry_of({"work": make_agent(started, partial(world.kill, process))})
+    return add_agents(str(world.seed), registry, process, world.observer.violated)
 
 
 _STRIKES: dict[str, Callable[[World, Process, Strike], None]] = {
