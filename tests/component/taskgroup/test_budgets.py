@@ -62,7 +62,7 @@ def test_a_budget_with_an_estimate_is_exact(s: System) -> None:
 
     assert (result.status, len(started), result.costs["usd"]) == ("failed", 10, 1.0)
     assert set(errors(result)) == {"BudgetExceeded"}
-    assert "$1 of the budget of the run, $1, is spent" in result.failures[0]["message"]
+    assert "the budget of the run is $1 (spent: $1)" in result.failures[0]["message"]
     assert result.results == {"t": list(range(10))}
 
 

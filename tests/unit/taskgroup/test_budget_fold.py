@@ -134,8 +134,8 @@ def test_a_task_says_that_it_waits_for_a_budget() -> None:
 
     assert [each.fact for each in found][-1] == "waits_for_budget"
     assert found[-1].detail == (
-        "$0 of the budget of the run, $5, is spent, and $5 is reserved for members under way; the next member is "
-        "expected to use $1"
+        "the budget of the run is $5 (spent: $0, reserved for members under way: $5); the next member is expected "
+        "to use $1"
     )
 
 

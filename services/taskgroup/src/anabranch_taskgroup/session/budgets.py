@@ -274,12 +274,12 @@ def why(run: Run, group: Group, task: Task, refusal: Refusal) -> str:
         else "the run"
     )
     limit, spent, reserved = budget.limit[kind] or 0, budget.spent[kind], budget.reserved[kind]
-    text = f"{amount(kind, spent)} of the budget of {whose}, {amount(kind, limit)}, is spent"
+    text = f"the budget of {whose} is {amount(kind, limit)} (spent: {amount(kind, spent)}"
     if spent >= limit:
-        return text
+        return f"{text})"
     if reserved > 0:
-        text += f", and {amount(kind, reserved)} is reserved for members under way"
-    return f"{text}; the next member is expected to use {amount(kind, share)}"
+        text += f", reserved for members under way: {amount(kind, reserved)}"
+    return f"{text}); the next member is expected to use {amount(kind, share)}"
 
 
 def refused_by(run: Run, group: Group, task: Task) -> str | None:

@@ -44,19 +44,18 @@ def costs_of(task: Task) -> Costs:
 def costs_of_group(group: Group) -> tuple[TaskCosts, ...]:
     """What the tasks of a group have used, without those that have used nothing."""
     # As `costs_of`, without a call for each task.
-    return tuple(
-        [
-            (
-                task.order.name,
-                task.nanos,
-                task.tokens,
-                task.micros,
-                task.repeated + (len(task.started) if task.order.kind == "task" else 0),
-            )
-            for task in group.tasks.values()
-            if task.chunk_count or task.repeated
-        ]
-    )
+    found = [
+        (
+            task.order.name,
+            task.nanos,
+            task.tokens,
+            task.micros,
+            task.repeated + (len(task.started) if task.order.kind == "task" else 0),
+        )
+        for task in group.tasks.values()
+        if task.chunk_count or task.repeated
+    ]
+    return tuple([costs for costs in found if any(costs[1:])])
 
 
 def add_costs(task: Task, costs: tuple[int, int, int, int]) -> None:
