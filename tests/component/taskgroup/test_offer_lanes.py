@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from memory_resources import memory_resources
 from waiting import eventually
 
-from anabranch.core.lanes import Lane, Priority
+from anabranch.core.lanes import Lane, Priority, lanes_of
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import Offer, TaskOrder
@@ -97,8 +97,8 @@ async def test_a_worker_runs_the_offers_of_all_levels_and_each_is_committed() ->
     await reader.read(len(wanted))
 
     assert sorted(ran) == sorted(each.offer.task for each in wanted)
-    for topic in NAMES.topics_of_levels():
-        assert sum((await reader.log.group_lag(NAMES.tasks_group(), topic)).values()) == 0
+    for lane in lanes_of("default"):
+        assert sum((await reader.log.group_lag(NAMES.tasks_group(lane), NAMES.tasks(lane))).values()) == 0
 
 
 async def test_where_levels_have_no_topics_their_offers_are_on_that_of_the_usual_level() -> None:
@@ -126,11 +126,12 @@ async def test_an_offer_that_cannot_be_decoded_is_a_dead_letter_and_committed() 
     reader = Reader(NAMES.topics_of_levels())
     await reader.start()
     await reader.log.create_topics([TopicSpec(NAMES.dead_letters, 1)])
-    high = NAMES.tasks(Lane(priority="high"))
+    lane = Lane(priority="high")
+    high = NAMES.tasks(lane)
     good = offered("good", "high")
     await reader.log.publish([Outgoing(high, None, b"no offer", partition=0)])
     await reader.log.publish([Outgoing(high, None, encode(good.offer, good.segments), partition=0)])
     await reader.read(1)
 
     assert sum((await reader.log.group_lag("nobody", NAMES.dead_letters)).values()) == 1
-    assert sum((await reader.log.group_lag(NAMES.tasks_group(), high)).values()) == 0
+    assert sum((await reader.log.group_lag(NAMES.tasks_group(lane), high)).values()) == 0

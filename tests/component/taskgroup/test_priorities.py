@@ -151,3 +151,14 @@ def test_the_backlog_has_what_is_left_by_pool_and_level() -> None:
         made.wait(asyncio.sleep(10.0))
         [left] = made.wait(made.client.backlog())["pools"]
         assert (left["members"], left["seconds"], len(left["idle"])) == (0, 0.0, 2)
+
+
+def test_all_workers_read_some_of_each_level() -> None:
+    """Each topic is spread over all workers: the wide run uses every slot of both."""
+    for priority in ("normal", "urgent"):
+        with installation(2, AGENTS, concurrency=4) as made:
+            run = begin(made, wide(2_000, priority=priority), 10.0)
+            [plain] = made.wait(made.client.backlog())["pools"]
+
+            assert plain["slots_used"] == plain["slots"] == 8
+            made.wait(run.cancel())

@@ -89,14 +89,15 @@ class FairQueue(Generic[T]):
         return self._inner[key].peek() if key in self._inner else self._items[key][0].item
 
     def comes_first(self, path: Path) -> bool:
-        """True if an item that is added now would be served next, or could be as well as the one that is."""
+        """True if an item that is added now would be served next, or could be as well as the one that is. Items
+        with the same path are before it."""
         if not self.size:
             return True
         start, key = self._head()
         mine = max(self._used.get(path[0], 0.0), self._now)
         if path[0] != key:
             return mine <= start
-        return len(path) == 1 or self._inner[key].comes_first(path[1:])
+        return len(path) > 1 and self._inner[key].comes_first(path[1:])
 
     def charge(self, path: Path, cost: float) -> None:
         """Count the use of something that was not in the queue."""

@@ -269,9 +269,10 @@ class Names:
         """The topic of the offers of one lane."""
         return f"{self.prefix}tasks{lane.suffix}"
 
-    def tasks_group(self, pool: str = DEFAULT_POOL) -> str:
-        """The consumer group of the workers of a pool."""
-        return self.taskgroup_tasks if pool == DEFAULT_POOL else f"{self.taskgroup_tasks}.{pool}"
+    def tasks_group(self, lane: Lane = DEFAULT_LANE) -> str:
+        """The consumer group of the workers on the topic of one lane. One group for all topics of a pool would be
+        balanced over all of them together: a worker might get every partition of one topic."""
+        return f"{self.taskgroup_tasks}{lane.suffix}"
 
     def topics_of_levels(self, pool: str = DEFAULT_POOL) -> tuple[str, ...]:
         """The topics of the offers of a pool: first that of the usual level, then those of the others."""

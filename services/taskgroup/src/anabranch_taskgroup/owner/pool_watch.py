@@ -38,7 +38,7 @@ class PoolWatch:
     async def _has_workers(self, pool: str) -> bool:
         topic = self._names.tasks(Lane(pool))
         try:
-            standings = await self._log.group_standing(self._names.tasks_group(pool), topic, members=True)
+            standings = await self._log.group_standing(self._names.tasks_group(Lane(pool)), topic, members=True)
         except Misconfigured:  # no worker of the pool was ever there: the topic does not exist
             return False
         return any(standing.member is not None for standing in standings.values())

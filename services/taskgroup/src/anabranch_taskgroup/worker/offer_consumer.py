@@ -19,7 +19,6 @@ from anabranch.ports import Incoming
 from anabranch.runtime.ownership.bounded_queue import RECORD_BYTES
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.ownership.dead_letter import dead_letter
-from anabranch.runtime.ownership.joint_group import JointGroup
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.worker.offer_queue import OfferQueue, QueuedOffer
@@ -71,22 +70,20 @@ class OfferConsumer:
         return len(self._queue)
 
     async def start(self) -> None:
-        """Join the workers' consumer group with the topics of the pool that exist.
+        """Join the workers' consumer groups on the topics of the pool that exist.
 
         Raises:
             ServerUnavailable: the log does not answer.
         """
         lanes = [lane for lane in lanes_of(self._pool) if await self._exists(lane)]
-        group = JointGroup(self._log, [self._names.tasks(lane) for lane in lanes])
         for lane in lanes:
             self._shares[lane] = queue = _LaneQueue(self._queue, lane, self._filled, self._repeated)
             self._consumers[lane] = consumer = Consumer(
                 self._log,
-                self._names.tasks_group(self._pool),
+                self._names.tasks_group(lane),
                 self._names.tasks(lane),
                 self._supervisor,
                 queue=queue,
-                join=group.join,
                 in_order=False,
             )
             await consumer.start()

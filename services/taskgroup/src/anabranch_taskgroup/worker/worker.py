@@ -304,10 +304,11 @@ class Worker:
         held = self._held.offers
         if self._draining or self.held >= self.concurrency + self._places_for(offer, held):
             return False
-        running = [run for _, run in self._held.running]
-        giving = sum(1 for run in running if run.began and not run.all_begun)
-        waiting = self.held - sum(1 for run in running if run.began)
-        return waiting < giving
+        running = [run for _, run in self._held.running if run.began]
+        giving = sum(1 for run in running if not run.all_begun)
+        # Chunks of runs that have slots do not count: a run without any is served before them.
+        waiting = {each.run_id for each in held}.difference(run.offer.run_id for run in running)
+        return len(waiting) < giving
 
     def _places_for(self, offer: Offer, held: Sequence[Offer]) -> int:
         """How many chunks may be held beyond the slots before this one."""

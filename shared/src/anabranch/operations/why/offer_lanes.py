@@ -71,11 +71,10 @@ class OfferLanes:
 async def _lanes(sources: Sources, pool: str) -> Sequence[LaneStanding]:
     """The lanes of a pool that have a topic."""
     found = []
-    group = sources.names.tasks_group(pool)
     for lane in lanes_of(pool):
         topic = sources.names.tasks(lane)
         try:
-            standings = await sources.log.group_standing(group, topic, members=True)
+            standings = await sources.log.group_standing(sources.names.tasks_group(lane), topic, members=True)
         except Misconfigured:
             continue
         found.append(LaneStanding(lane, topic, standings))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol
 
 from anabranch.core.errors import AnabranchError, ServerUnavailable
-from anabranch.ports import Committed, EventLog, Incoming, Membership, PartitionListener
+from anabranch.ports import Committed, EventLog, Incoming, Membership
 from anabranch.runtime.ownership.bounded_queue import BoundedQueue
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.topic_recreation import POLL_SECONDS, RecreationDetector
@@ -23,9 +23,6 @@ from anabranch.runtime.topic_recreation import POLL_SECONDS, RecreationDetector
 log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 0.5
-
-Join = Callable[[str, Sequence[str], PartitionListener], Awaitable[Membership]]
-"""Joins a consumer group, see `EventLog.join`."""
 
 
 class RecordQueue(Protocol):
@@ -117,7 +114,6 @@ class Consumer:
         supervisor: runs the background tasks; a crash of one ends the process.
         max_queued: number of queued records above which the log is paused.
         queue: in place of a queue that takes so many.
-        join: joins the group, in place of the log; see `JointGroup`.
         in_order: False if records are done in another order than they were delivered in: each of them has to be
             marked.
     """
@@ -131,14 +127,12 @@ class Consumer:
         *,
         max_queued: int = 0,
         queue: RecordQueue | None = None,
-        join: Join | None = None,
         in_order: bool = True,
     ) -> None:
         self._log = eventlog
         self._group = group
         self._topic = topic
         self._queue: RecordQueue = BoundedQueue(max_queued) if queue is None else queue
-        self._join = eventlog.join if join is None else join
         self._assignment = _Assignment if in_order else _UnorderedAssignment
         self._has_records = asyncio.Event()
         self._has_done = asyncio.Event()
@@ -161,7 +155,7 @@ class Consumer:
 
     async def start(self) -> None:
         """Join the group, and commit done records in the background."""
-        self._membership = await self._join(self._group, [self._topic], self)
+        self._membership = await self._log.join(self._group, [self._topic], self)
         for name, work in (("commit", self._commit_loop()), ("watch", self._watch_loop())):
             self._tasks.spawn(work, f"{name} {self._topic}")
 
@@ -246,7 +240,7 @@ class Consumer:
         """Read the new topic from its beginning: the commit is of the deleted one."""
         if self._membership is not None:
             await self._membership.close()
-            self._membership = await self._join(self._group, [self._topic], self)
+            self._membership = await self._log.join(self._group, [self._topic], self)
             self._needs_rejoin = False
 
     # --- PartitionListener -------------------------------------------------------------------------
