@@ -253,3 +253,26 @@ def test_a_fan_out_that_becomes_expensive_is_found_out(s: System) -> None:
 
     assert (result.status, result.costs["usd"] > 0.5) == ("failed", True)
     assert 250 <= len(started) <= 700
+
+
+def test_a_retry_has_the_whole_budget_again(s: System) -> None:
+    task = pay("t", usd=1, expansion_config=members(7), estimate={"usd": 1})
+    handle = s.submit({"task_groups": [group(task)], "budget": {"usd": 3}})
+    found = [handle.result()]
+    for _ in range(2):
+        handle = s.retry(handle)
+        found.append(handle.result())
+
+    assert [each.status for each in found] == ["failed", "failed", "completed"]
+    assert [each.costs["usd"] for each in found] == [3, 3, 1]
+    assert (len(started), found[-1].results) == (7, {"t": list(range(7))})
+
+
+def test_a_cancel_ends_a_run_that_waits_for_its_budget(s: System) -> None:
+    task = pay("t", usd=1, seconds=60, expansion_config=members(7), estimate={"usd": 1})
+    handle = s.submit({"task_groups": [group(task)], "budget": {"usd": 3}})
+    s.advance(5)
+    handle.cancel()
+    result = handle.result()
+
+    assert (result.status, len(started)) == ("cancelled", 3)
