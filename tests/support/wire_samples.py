@@ -8,6 +8,7 @@ from typing import Any
 from wire_order import ORDER
 from wire_schedules import SCHEDULE, SCHEDULE_SAMPLES
 
+from anabranch.core.request.limits import Breaker
 from anabranch.core.request.resources import Requires
 from anabranch.core.wire import messages as m
 
@@ -32,7 +33,9 @@ GRANTED: Mapping[str, Any] = {
     "session_id": SESSION,
     "address": LIMIT,
 }
-RULE = m.LimitRule(kind="rate", project="shop", name="http", limit=10, per=60.0, burst=2, on_full="reject")
+BREAKER = Breaker(failures=5, window="30s", probes=2, on_open="fail")
+RATE: Mapping[str, Any] = {"limit": 10, "per": 60.0, "burst": 2, "on_full": "reject", "breaker": BREAKER}
+RULE = m.LimitRule(kind="rate", project="shop", name="http", **RATE)
 
 Sample = tuple[m.Message, tuple[bytes, ...]]
 
@@ -321,8 +324,9 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         m.WantGrant(run_id=LIMIT, rule=RULE, holder=HOLDER, number=7, amount=12, since=AT, level=4, held=3),
         (),
     ),
+    m.SetBreaker: (m.SetBreaker(run_id=LIMIT, name="http", is_open=True, by="Ada", reason="outage"), ()),
     m.HoldLimit: (m.HoldLimit(run_id=LIMIT, rule=RULE, until=AT), ()),
-    m.ReturnGrant: (m.ReturnGrant(run_id=LIMIT, holder=HOLDER, number=7, left=2), ()),
+    m.ReturnGrant: (m.ReturnGrant(run_id=LIMIT, holder=HOLDER, number=7, left=2, passed=5, failed=1), ()),
     m.GrantAnswer: (
         m.GrantAnswer(**GRANTED, kind="rate", number=7, amount=3, verdict="refused", because="it is full"),
         (),
@@ -411,7 +415,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         ),
         (b'["a",null]', b"", b'["a","b"]'),
     ),
-    m.ChunkReturned: (m.ChunkReturned(**CHUNK, worker="w-1", reason="draining"), ()),
+    m.ChunkReturned: (m.ChunkReturned(**CHUNK, worker="w-1", reason="draining", breaker=BREAKER), ()),
     m.TakenPage: (m.TakenPage(**PLACE, index=4, key="text", page=1), (b'["a\nb",\xc3',)),
     m.MembersTaken: (
         m.MembersTaken(
@@ -450,6 +454,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             claim_ttl=30.0,
             mode="careful",
             limited=True,
+            breaker=5,
             priority="low",
             pool="gpu",
             fairness_key="team-a",

@@ -108,7 +108,8 @@ def gateway(
     _import_gateway()
     from anabranch_gateway.app import build
 
-    return build(resources, agents, partial(_explain, resources.settings), announce)
+    limits = partial(_list_limits, resources.settings)
+    return build(resources, agents, partial(_explain, resources.settings), announce, list_limits=limits)
 
 
 def _import_gateway() -> None:
@@ -121,6 +122,13 @@ async def _explain(settings: Settings, client: Client, run: str, heal: bool) -> 
     from anabranch.operations.why.answer import explain
 
     return await explain(client, settings, run, heal=heal)
+
+
+async def _list_limits(settings: Settings, client: Client) -> list[dict[str, Any]]:
+    """The limits that runs share. Their owners are of another service, as for `_explain`."""
+    from anabranch.operations.limits import listed
+
+    return await listed(client, settings)
 
 
 _IMPORTS: dict[ServiceName, Callable[[], None]] = {

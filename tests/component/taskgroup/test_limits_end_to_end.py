@@ -323,3 +323,66 @@ def test_queued_runs_survive_their_owners(anabranch_system: Start, killed: bool)
 
     assert {handle.result(300).status for handle in handles} == {"completed"}
     assert gauge.most[""] == 1
+
+
+# --- breakers --------------------------------------------------------------------------------------
+
+
+class Flaky:
+    """An agent with a breaker that fails until it is mended."""
+
+    def __init__(self, **breaker: Any) -> None:
+        self.is_broken, self.calls = True, 0
+
+        @anabranch.agent("a", breaker={"failures": 3, "cooldown": "30s", **breaker})
+        async def call(task: Task) -> str:
+            self.calls += 1
+            await asyncio.sleep(0.1)
+            if self.is_broken:
+                raise ValueError("broken")
+            return "done"
+
+        self.agent = call
+
+
+def test_a_breaker_opens_has_members_wait_and_closes(anabranch_system: Start) -> None:
+    flaky = Flaky()
+    s = anabranch_system(agents=[flaky.agent], concurrency=2)
+    handle = s.submit(request_of(40, tolerated_failures=40))
+    s.advance(20)
+    calls = flaky.calls
+    flaky.is_broken = False
+
+    result = handle.result(300)
+
+    assert 3 <= calls <= 8, "no further member was called while it was open"
+    assert result.status == "completed"
+    assert flaky.calls == 40
+    assert 3 <= len(result.failures) <= 8
+
+
+def test_a_breaker_that_fails_members_says_so(anabranch_system: Start) -> None:
+    flaky = Flaky(on_open="fail")
+    s = anabranch_system(agents=[flaky.agent], concurrency=2)
+
+    result = s.run(request_of(20), timeout=60)
+
+    assert result.status == "failed"
+    assert "BreakerOpen" in {failure["error_type"] for failure in result.failures}
+    assert flaky.calls <= 8
+
+
+def test_a_breaker_is_opened_and_closed_by_hand(anabranch_system: Start) -> None:
+    flaky = Flaky()
+    flaky.is_broken = False
+    s = anabranch_system(agents=[flaky.agent])
+    s.wait(s.embedded.client.set_breaker("a", "open"))
+    s.advance(2)
+    handle = s.submit(request_of(3))
+    s.advance(100)
+    assert flaky.calls == 0
+
+    s.wait(s.embedded.client.set_breaker("a", "close"))
+
+    assert handle.result(60).status == "completed"
+    assert flaky.calls == 3

@@ -147,6 +147,7 @@ def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
         m.ControlSchedule,
         m.FiringStarted,
         m.FiringEnded,
+        m.SetBreaker,
     } | both
     return [codec for codec, here in ((RUNS, cls in on_runs), (GROUPS, cls not in on_runs - both)) if here]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 
 from anabranch.core.request.admission import Limits
@@ -17,7 +18,7 @@ from anabranch_gateway.access.audit import AuditLog
 from anabranch_gateway.access.authenticators import authenticator_of
 from anabranch_gateway.access.project_cache import ProjectCache
 from anabranch_gateway.asgi import add_health, add_metrics, create_app
-from anabranch_gateway.context import Examine, GatewayContext
+from anabranch_gateway.context import Examine, GatewayContext, ListLimits
 from anabranch_gateway.events.broadcaster import EventBroadcaster
 from anabranch_gateway.events.run_changes import RunChanges
 from anabranch_gateway.http.parsing import ParsingPool
@@ -43,6 +44,7 @@ def build(
     examine: Examine | None = None,
     announce: Callable[[str], None] | None = None,
     environ: Mapping[str, str] = os.environ,
+    list_limits: ListLimits | None = None,
 ) -> GatewayService:
     """The gateway on any adapters.
 
@@ -50,6 +52,7 @@ def build(
         agents: names that a request may use; None if they are not known here.
         examine: explains why a run does not end; without it `/why` and `/heal` answer 501.
         announce: called with the address once it is served; by default it is printed to standard error.
+        list_limits: lists the limits that runs share; without it `/v1/limits` answers 501.
         environ: its `ANABRANCH_HTTP_ALLOW` says where webhooks may be sent.
 
     Raises:
@@ -57,7 +60,8 @@ def build(
             cannot be read.
     """
     telemetry = resources.telemetry
-    context = _context(resources, agents, examine, AllowList.parse(environ.get("ANABRANCH_HTTP_ALLOW", "")))
+    allow_list = AllowList.parse(environ.get("ANABRANCH_HTTP_ALLOW", ""))
+    context = replace(_context(resources, agents, examine, allow_list), list_limits=list_limits)
     app = create_app(context, telemetry)
     service = GatewayService(app, context, resources.supervisor, announce or _print_address)
     add_health(app, service.health)

@@ -23,6 +23,7 @@ from anabranch_gateway.api import (
     contexts,
     dead_letters,
     definitions,
+    limits,
     logs,
     members,
     published_events,
@@ -85,6 +86,7 @@ def create_app(context: GatewayContext, telemetry: Telemetry) -> FastAPI:
         definitions,
         schedules,
         published_events,
+        limits,
         system,
         waits,
     ):

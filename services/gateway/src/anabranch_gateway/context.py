@@ -32,6 +32,8 @@ from anabranch_gateway.system_status import SystemStatus
 from anabranch_gateway.webhooks.dispatcher import WebhookDispatcher
 from anabranch_gateway.webhooks.subscription_registry import SubscriptionRegistry
 
+ListLimits = Callable[[Client], Awaitable[list[dict[str, Any]]]]
+"""The limits that runs share, as `limits --json` has them."""
 Examine = Callable[[Client, str, bool], Awaitable[dict[str, Any]]]
 """Explains why a run does not end, as the document of `why --json`; with True it also re-sends pending work."""
 
@@ -44,6 +46,7 @@ class GatewayContext:
         allow_list: where webhooks may be sent.
         random_bytes: returns this number of random bytes, for secrets.
         examine: explains open runs; None if this gateway was built without it.
+        list_limits: lists the limits that runs share; None if this gateway was built without it.
     """
 
     client: Client
@@ -67,6 +70,7 @@ class GatewayContext:
     allow_list: AllowList
     random_bytes: Callable[[int], bytes]
     examine: Examine | None = None
+    list_limits: ListLimits | None = None
 
 
 async def _context(connection: HTTPConnection) -> GatewayContext:

@@ -13,6 +13,7 @@ from anabranch.cli.arguments import (
     definitions,
     dlq,
     keys,
+    limits,
     registry,
     requests,
     runs,
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help, because importing rich is slow
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for theme in (system, requests, runs, watching, registry, servers):
+for theme in (system, requests, runs, watching, registry, limits, servers):
     app.add_typer(theme.app)
 app.add_typer(bench.app, name="bench")
 app.add_typer(dlq.app, name="dlq")

@@ -10,9 +10,11 @@ from typing import Literal
 
 import orjson
 
-LimitKind = Literal["concurrency", "run_concurrency", "rate"]
+LimitKind = Literal["concurrency", "run_concurrency", "rate", "breaker"]
 """`concurrency`: places for members of tasks. `run_concurrency`: places for runs, which are other ones, so that a
-run that holds a key does not wait for itself. `rate`: starts of members."""
+run that holds a key does not wait for itself. `rate`: starts of members. `breaker`: the calls of an agent."""
+ALL_PROJECTS = "*"
+"""The project of a limit that all projects share."""
 PREFIX = "limit:"
 MAX_NAME = 500
 """Characters of the name of a limit before its placeholders are replaced."""

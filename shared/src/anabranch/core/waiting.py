@@ -33,7 +33,7 @@ def queued_for(queued: Mapping[str, Any]) -> str:
 
 def waits_for_limit(kind: str, name: str) -> str:
     """The limit that members wait for."""
-    what = "the rate" if kind == "rate" else "the concurrency key"
+    what = {"rate": "the rate", "breaker": "the breaker of the agent"}.get(kind, "the concurrency key")
     return f"{what} {name!r}"
 
 

@@ -18,6 +18,7 @@ from anabranch.runtime.ownership.replay import committed_generation
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
+    from anabranch.sdk.client import Client
     from anabranch_agency.run.limit_state import LimitAddress, Place
 
 MAX_SHOWN = 100
@@ -121,6 +122,8 @@ def document_of(limit: LimitAddress) -> dict[str, Any]:
     }
     if rule.kind == "rate":
         document |= {"per": rule.per, "burst": rule.burst}
+    if limit.breaker is not None:
+        document |= {"state": limit.breaker.phase, "until": limit.breaker.until or None}
     if limit.blocked_until:
         document["blocked_until"] = limit.blocked_until
     return document
@@ -139,9 +142,18 @@ def said_of(limit: LimitAddress, run_id: str, group: str | None, task: str | Non
             break
         ahead += limit.wishes[place].amount - limit.wishes[place].granted
     others = f"{ahead:,} ahead" if ahead else "next in turn"
+    if rule.kind == "breaker":
+        state = limit.breaker.phase.replace("_", " ") if limit.breaker is not None else "closed"
+        return f"the breaker of the agent {rule.name!r}, which is {state}: {others}"
     if rule.kind == "rate":
         return f"the rate {rule.name!r}, {rule.limit:,} in {rule.per:g} s: {others}"
     named = list(dict.fromkeys("/".join(filter(None, (each[0], each[2], each[3]))) for each in limit.holders))
     more = f" and {len(named) - MAX_NAMED:,} more" if len(named) > MAX_NAMED else ""
     held = f"{limit.held:,} of {rule.limit:,} held by {', '.join(named[:MAX_NAMED])}{more}"
     return f"the concurrency key {rule.name!r}: {held}; {others}"
+
+
+async def listed(client: Client, settings: Settings) -> list[dict[str, Any]]:
+    """The documents of all limits, read through a connected client. Raises ServerUnavailable."""
+    sources = Sources(client.log, client.store, client.names)
+    return [document_of(limit) for limit in await limits_of(sources, settings)]

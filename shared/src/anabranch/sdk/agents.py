@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Misconfigured
 from anabranch.core.names import CAPABILITY, name_problem
+from anabranch.core.request.limits import Breaker
 from anabranch.core.request.models import RetryPolicy
 from anabranch.sdk.described import capabilities_of, schema_of, version_of
 from anabranch.sdk.discovery import is_async, is_generator, marked_in, place_of
@@ -56,6 +57,7 @@ class AgentDeclaration:
     capabilities: tuple[str, ...] = ()
     input_schema: Mapping[str, Any] | None = None
     output_schema: Mapping[str, Any] | None = None
+    breaker: Breaker | None = None
 
 
 def agent(
@@ -68,6 +70,7 @@ def agent(
     capabilities: Iterable[str] = (),
     input_schema: Mapping[str, Any] | type[BaseModel] | None = None,
     output_schema: Mapping[str, Any] | type[BaseModel] | None = None,
+    breaker: Breaker | Mapping[str, Any] | None = None,
 ) -> Callable[[F], F]:
     """Mark a function as the agent `name`, and return it unchanged.
 
@@ -83,6 +86,7 @@ def agent(
         capabilities: what the agent can do: a task may name one of them in place of an agent.
         input_schema, output_schema: JSON Schema, or a pydantic model, of the task's `inputs` and of the result.
             They are shown in the list of agents; nothing is checked against them.
+        breaker: stops all calls of the agent for a while after failures, such as `{"failures": 5}`.
 
     Raises:
         TypeError: no name is given, the function is a generator, or a schema is no object.
@@ -100,6 +104,7 @@ def agent(
         capabilities_of(name, capabilities),
         schema_of(name, "input_schema", input_schema),
         schema_of(name, "output_schema", output_schema),
+        _breaker(name, breaker),
     )
     if problem := name_problem(name):
         raise ValueError(f"agent name: {problem}")
@@ -261,6 +266,7 @@ def _declared(mark: AgentMark, handler: Any, source: object) -> AgentDeclaration
         capabilities=mark.capabilities,
         input_schema=mark.input_schema,
         output_schema=mark.output_schema,
+        breaker=mark.breaker,
     )
 
 
@@ -311,6 +317,15 @@ def _policy(name: str, retry: RetryPolicy | Mapping[str, Any] | None) -> RetryPo
         return RetryPolicy.model_validate(retry)
     except ValidationError as error:
         raise ValueError(f"retry of the agent {name!r}: {error}") from error
+
+
+def _breaker(name: str, breaker: Breaker | Mapping[str, Any] | None) -> Breaker | None:
+    if breaker is None or isinstance(breaker, Breaker):
+        return breaker
+    try:
+        return Breaker.model_validate(breaker)
+    except ValidationError as error:
+        raise ValueError(f"breaker of the agent {name!r}: {error}") from error
 
 
 def _timeout(name: str, timeout: float | str | None) -> float | None:

@@ -335,6 +335,19 @@ class Client:
         """
         await send_control(self.links, {"type": action, "run_id": run_id, "request_id": request_id, **more})
 
+    async def set_breaker(
+        self, agent: str, action: Literal["open", "close"], *, by: str | None = None, reason: str | None = None
+    ) -> None:
+        """Open the breaker of an agent until it is closed, or close it. While it is open, members of the agent
+        wait.
+
+        Raises:
+            RequestRefused: the fields are not a valid control record.
+            ServerUnavailable: the record could not be published.
+        """
+        fields = {"type": "breaker", "name": agent, "action": action, "by": by, "reason": reason}
+        await send_control(self.links, fields)
+
     async def publish(
         self,
         name: str,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import FrameType, MethodType, ModuleType
 from typing import Any, Final
 
+from anabranch.core.request.limits import Breaker
 from anabranch.core.request.models import RetryPolicy
 
 MARK: Final = "__anabranch_agents__"
@@ -33,6 +34,7 @@ class AgentMark:
     capabilities: tuple[str, ...] = ()
     input_schema: Mapping[str, Any] | None = None
     output_schema: Mapping[str, Any] | None = None
+    breaker: Breaker | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 
 from anabranch.core.errors import Code, Problem
 from anabranch.core.json_documents import dumps
+from anabranch.core.limit_addresses import ALL_PROJECTS, limit_address
 from anabranch.core.names import request_id_for, run_id_for
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.envelope import json_pointer
 from anabranch.core.request.models import ControlRecord
 from anabranch.core.request.schema_errors import schema_problems
 from anabranch.core.wire.codec import encode
-from anabranch.core.wire.messages import ControlRun
+from anabranch.core.wire.messages import ControlRun, SetBreaker
 from anabranch.ports import Incoming, Outgoing
 from anabranch_agency.intake.event_records import published_event
 from anabranch_agency.intake.records import (
@@ -43,6 +44,8 @@ def decide_control(context: RequestContext, record: Incoming, document: Mapping[
         return _refuse_control(context, record, document, _control_problems(error, document))
     if control.type == "event":
         return Control((published_event(context, record, control),))
+    if control.type == "breaker":
+        return Control((_breaker(context, control),))
     run_id = _run_of(control)
     if control.type == "subscribe" and (problem := _channel_problem(context, control)) is not None:
         return _refuse_control(context, record, document, (problem,))
@@ -123,6 +126,20 @@ def control_run(record: Incoming, control: ControlRecord, run_id: str) -> Contro
         )
     # By the origin, the owner of the run drops a pause that is published again after its resume.
     return ControlRun(run_id=run_id, action=control.type, origin=origin_of(record), **said)
+
+
+def _breaker(context: RequestContext, control: ControlRecord) -> Outgoing:
+    """The command for the owner of an agent's breaker."""
+    name = control.name or ""
+    address = limit_address(ALL_PROJECTS, "breaker", name)
+    message = SetBreaker(
+        run_id=address,
+        name=name,
+        is_open=control.action == "open",
+        by=control.by or "",
+        reason=control.reason or "",
+    )
+    return Outgoing(context.names.runs, address, encode(message))
 
 
 def _control_problems(error: ValidationError, document: Mapping[str, Any]) -> tuple[Problem, ...]:

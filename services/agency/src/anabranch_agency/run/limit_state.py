@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass, field
 from math import inf
+from typing import Literal
 
 from anabranch.core.snapshots import RunTrail
 from anabranch.core.wire.messages import GrantHolder, LimitRule
@@ -55,6 +56,24 @@ class Holding:
     seen: float
     """When it was repeated last."""
     is_revoked: bool = False
+    passed: int = 0
+    """Of a breaker: the attempts that have passed so far, and those that have failed."""
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class BreakerState:
+    """Whether an agent is called: `closed` if it is, `half_open` if a few members try."""
+
+    phase: Literal["closed", "open", "half_open"] = "closed"
+    until: float = 0.0
+    """Of an open one: when members try again, in seconds since the epoch."""
+    outcomes: list[tuple[float, int, int]] = field(default_factory=list)
+    """(time, attempts that passed, attempts that failed) of the last window; of a half-open one since then."""
+
+    def count(self) -> tuple[int, int]:
+        """Attempts that passed, and attempts that failed."""
+        return sum(each[1] for each in self.outcomes), sum(each[2] for each in self.outcomes)
 
 
 @dataclass(slots=True)
@@ -85,6 +104,8 @@ class LimitAddress:
     """In seconds since the epoch."""
     blocked_until: float = 0.0
     """Nothing is granted before, in seconds since the epoch."""
+    breaker: BreakerState | None = None
+    """Of a breaker."""
     due: float = inf
     """When something is to be decided, or earlier; seconds since the epoch."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
@@ -144,6 +165,8 @@ class LimitAddress:
     def is_empty(self, now: float) -> bool:
         """True if the address may be dropped: a new one would decide in the same way."""
         if self.holders or self.wishes or self.blocked_until > now:
+            return False
+        if self.breaker is not None and (self.breaker.phase != "closed" or self.breaker.outcomes):
             return False
         if self.rule.kind != "rate" or self.filled_at == -inf:
             return True

@@ -10,15 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from anabranch.core.limit_addresses import ALL_PROJECTS
 from anabranch.core.wire.delivered_message import DeliveredMessage
 from anabranch.core.wire.messages import (
     CheckGrant,
     GrantAnswer,
     HoldLimit,
+    LimitRule,
     Message,
     ReturnGrant,
+    SetBreaker,
     Snapshot,
     WantGrant,
+)
+from anabranch_agency.run.breakers import (
+    breaker_due,
+    fails_when_open,
+    forget_old,
+    free_calls,
+    note_return,
+    set_breaker,
 )
 from anabranch_agency.run.limit_state import STEP_SECONDS, Holding, LimitAddress, Path, Place, Wish, path_of
 from anabranch_agency.run.turn import Turn
@@ -145,11 +156,22 @@ def _returned(turn: Turn, message: ReturnGrant) -> None:
         return
     path = path_of(message.holder)
     for place in list(_places(address, path)) if message.number is None else [(*path, message.number)]:
+        holding = address.holders.get(place)
+        if holding is not None and address.rule.kind == "breaker":
+            note_return(turn, address, holding, message)
         address.keep(place, message.left)
         if not message.left:
             address.withdraw(place)
             if place not in address.ended:  # the wish is on its way, published by another owner
                 address.remember(place, 0)
+    _settle(turn, address)
+
+
+def _set_breaker(turn: Turn, message: SetBreaker) -> None:
+    rule = LimitRule(kind="breaker", project=ALL_PROJECTS, name=message.name, limit=1)
+    known = turn.partition.limit(message.run_id)
+    address = _address(turn, message.run_id, rule if known is None else known.rule)
+    set_breaker(turn, address, message)
     _settle(turn, address)
 
 
@@ -182,7 +204,12 @@ def _grant(turn: Turn, address: LimitAddress) -> None:
     while address.queue and turn.at >= address.blocked_until:
         place = address.queue[0][-1]
         wish = address.wishes[place]
-        free = _free(address, wish, turn.at)
+        free = _free(turn, address, wish)
+        if free <= 0 and fails_when_open(address, wish):
+            address.withdraw(place)
+            because = f"the breaker of the agent {address.rule.name!r} is open"
+            _answer(turn, address, place, wish.session_id, 0, "refused", because)
+            continue
         if free <= 0:
             return
         amount = min(wish.amount - wish.granted, free)
@@ -198,11 +225,13 @@ def _grant(turn: Turn, address: LimitAddress) -> None:
         _answer(turn, address, place, wish.session_id, wish.granted)
 
 
-def _free(address: LimitAddress, wish: Wish, now: float) -> int:
+def _free(turn: Turn, address: LimitAddress, wish: Wish) -> int:
+    if wish.rule.kind == "breaker":
+        return free_calls(turn, address, wish)
     if wish.rule.kind != "rate":
         return wish.rule.limit - address.held
     address.rule = wish.rule
-    address.fill(now)
+    address.fill(turn.at)
     return int(address.tokens + 1e-9)
 
 
@@ -211,6 +240,8 @@ def _due(address: LimitAddress, now: float) -> float:
     due = address.check_at
     if address.blocked_until > now:
         due = min(due, address.blocked_until)
+    elif (opens := breaker_due(address, now)) is not None:
+        due = min(due, opens)
     elif address.rule.kind == "rate":
         missing = (1.0 if address.wishes else address.capacity) - address.tokens
         due = min(due, now + max(STEP_SECONDS, missing * address.rule.per / address.rule.limit))
@@ -287,6 +318,7 @@ def limit_due(turn: Turn, address: LimitAddress, now: float) -> None:
         return
     if address.check_at <= now:
         address.check_at = now + LEASE_SECONDS
+        forget_old(address, now)
         _check(turn, address)
     _grant(turn, address)
     if address.is_empty(turn.at):
@@ -320,11 +352,15 @@ def _check(turn: Turn, address: LimitAddress) -> None:
 
 
 def _opened(turn: Turn, message: WantGrant | HoldLimit) -> LimitAddress:
-    known = turn.partition.limit(message.run_id)
+    return _address(turn, message.run_id, message.rule)
+
+
+def _address(turn: Turn, run_id: str, rule: LimitRule) -> LimitAddress:
+    known = turn.partition.limit(run_id)
     if known is None:
-        known = LimitAddress(message.run_id, turn.offset, message.rule, turn.at + LEASE_SECONDS)
+        known = LimitAddress(run_id, turn.offset, rule, turn.at + LEASE_SECONDS)
         turn.partition.open_address(known, turn.offset, turn.at)
-    known.rule = message.rule
+    known.rule = rule
     return known
 
 
@@ -340,6 +376,7 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
     WantGrant: _wanted,
     ReturnGrant: _returned,
     HoldLimit: _held_until,
+    SetBreaker: _set_breaker,
 }
 LIMIT_MESSAGES = frozenset(_HANDLERS)
 """The messages that are addressed to a limit."""

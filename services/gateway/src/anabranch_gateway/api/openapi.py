@@ -117,6 +117,10 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/workers", "get"): Operation({200: worker_models.WorkerList}),
     ("/v1/backlog", "get"): Operation({200: worker_models.Backlog}),
     ("/v1/agents", "get"): Operation({200: worker_models.AgentList}),
+    ("/v1/limits", "get"): Operation({200: worker_models.LimitList}, None, (501,)),
+    ("/v1/breakers/{agent}/{action}", "post"): Operation(
+        {202: worker_models.BreakerDocument}, models.ControlBody, _BODY, is_body_required=False
+    ),
 }
 
 _PROBLEM_DESCRIPTIONS = {

@@ -56,6 +56,26 @@ class Backlog(OpenModel):
     pools: list[PoolBacklog]
 
 
+class LimitDocument(OpenModel):
+    kind: str = Field(description="`concurrency`, `run_concurrency`, `rate` or `breaker`")
+    project: str
+    key: str = Field(description="Of a breaker the name of the agent")
+    limit: int
+    held: int = Field(description="Members, or runs, that hold it")
+    waiting: int = Field(description="Members, or runs, that wait for it")
+    holders: list[dict[str, Any]]
+    queue: list[dict[str, Any]] = Field(description="Those that wait, the next one first")
+
+
+class LimitList(OpenModel):
+    limits: list[LimitDocument]
+
+
+class BreakerDocument(OpenModel):
+    agent: str
+    action: str
+
+
 class AgentSchemas(OpenModel):
     input: dict[str, Any] | None
     output: dict[str, Any] | None

@@ -159,6 +159,7 @@ class Offers:
             iteration=task.iteration,
             requires=task.order.requires,
             limited=limited,
+            breaker=_tolerated(run, task) if run.breakers else 0,
         )
 
     async def _store_large_items(
@@ -280,6 +281,12 @@ class Offers:
             project=run.project,
             **(_names_besides(run, task) if order.loop_names or run.outcome is not None else {}),
         )
+
+
+def _tolerated(run: Run, task: Task) -> int:
+    """Failed attempts after which the breaker of a task's agent may open; 0 without one."""
+    breaker = run.breakers.get(task.order.agent)
+    return 0 if breaker is None or task.limits is None else breaker.failures or breaker.fewest_calls
 
 
 def _retrier_attempts(task: Task, chunk: Chunk) -> dict[int, tuple[int, ...]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from anabranch.core.expansion.members import expand
-from anabranch.core.limit_addresses import LimitKind, limit_address
-from anabranch.core.request.limits import OnFull
+from anabranch.core.limit_addresses import ALL_PROJECTS, LimitKind, limit_address
+from anabranch.core.request.limits import Breaker, OnFull
 from anabranch.core.request.models import Expansion
 from anabranch.core.templates import compile_template, member_scope, placeholders
 from anabranch.core.wire.messages import LimitRule
@@ -34,34 +34,37 @@ class LimitUse:
     per: float = 0.0
     burst: int = 0
     on_full: OnFull = "queue"
+    breaker: Breaker | None = None
 
     def rule(self, run: Run, name: str) -> LimitRule:
         """The limit with a rendered name, for its owner."""
         return LimitRule(
             kind=self.kind,
-            project=run.project,
+            project=self.project(run),
             name=name[:MAX_SHOWN_NAME],
             limit=self.limit,
             per=self.per,
             burst=self.burst,
             on_full=self.on_full,
+            breaker=self.breaker,
         )
 
     def address(self, run: Run, name: str) -> str:
-        return limit_address(run.project, self.kind, name)
+        return limit_address(self.project(run), self.kind, name)
+
+    def project(self, run: Run) -> str:
+        """The project whose runs share the limit: of a breaker all."""
+        return run.project if self.breaker is None else ALL_PROJECTS
 
 
-def has_limits(task: Task) -> bool:
-    """True if members of a task need grants."""
-    return task.order.concurrency is not None or task.order.rate_limit is not None
-
-
-def uses_of(task: Task) -> tuple[LimitUse, ...]:
+def uses_of(run: Run, task: Task) -> tuple[LimitUse, ...]:
     """The limits of a task."""
     order, found = task.order, []
     if (rate := order.rate_limit) is not None:
         key = order.agent if rate.key is None else rate.key
         found.append(LimitUse("rate", key, rate.limit, rate.per, rate.most_at_once))
+    if (breaker := run.breakers.get(order.agent)) is not None:
+        found.append(LimitUse("breaker", order.agent, 1, breaker=breaker))
     if (places := order.concurrency) is not None:
         found.append(LimitUse("concurrency", places.key, places.limit, on_full=places.on_full))
     return tuple(found)
@@ -69,7 +72,7 @@ def uses_of(task: Task) -> tuple[LimitUse, ...]:
 
 def name_of(run: Run, task: Task, use: LimitUse, index: int) -> str:
     """The name of a limit for a member."""
-    named = placeholders(use.key)
+    named = _named(use)
     if not named:
         return use.key
     shown = None if task.order.expansion is None else index
@@ -80,11 +83,16 @@ def name_of(run: Run, task: Task, use: LimitUse, index: int) -> str:
 
 def names_in(run: Run, task: Task, use: LimitUse, start: int, stop: int) -> Iterator[str]:
     """The names of a limit for the members from `start` to `stop`."""
-    if not _is_of_member(task, placeholders(use.key)):
+    if not _is_of_member(task, _named(use)):
         name = name_of(run, task, use, start)
         yield from (name for _ in range(start, stop))
         return
     yield from (name_of(run, task, use, index) for index in range(start, stop))
+
+
+def _named(use: LimitUse) -> frozenset[str]:
+    """The placeholders of a key; the name of an agent has none."""
+    return placeholders(use.key) if use.breaker is None else frozenset()
 
 
 def _is_of_member(task: Task, named: frozenset[str]) -> bool:
@@ -131,8 +139,8 @@ def _values(run: Run, task: Task) -> dict[str, Any]:
 
 def key_problem(run: Run, task: Task) -> str | None:
     """Why the keys of a task's limits cannot be made; None if they can."""
-    for use in uses_of(task):
-        if _is_of_member(task, placeholders(use.key)) and has_large_array(run, task):
+    for use in uses_of(run, task):
+        if _is_of_member(task, _named(use)) and has_large_array(run, task):
             return (
                 f"the key {use.key!r} of a limit names variables of members, whose array is too large to be in "
                 "the records of the run: write a key that is the same for all members, or a smaller array"

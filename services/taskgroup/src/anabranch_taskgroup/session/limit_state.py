@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from anabranch.core.limit_addresses import LimitKind
 from anabranch_taskgroup.session.chunk_state import Chunk
 
 
@@ -32,6 +33,12 @@ class LimitHolding:
     chunk: int
     fence: int
     since: float
+    kind: LimitKind = "concurrency"
+    passed: int = 0
+    """Of a breaker: the attempts under the grant that have passed so far, and those that have failed."""
+    failed: int = 0
+    has_news: bool = False
+    """Its owner does not know all of them."""
 
 
 @dataclass(slots=True)

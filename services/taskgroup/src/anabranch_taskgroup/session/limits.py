@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from anabranch.core.ranges import Ranges
+from anabranch.core.request.limits import Breaker
 from anabranch.core.wire.messages import (
     CheckGrant,
     GrantAnswer,
@@ -36,6 +37,8 @@ SHARES = 8
 """A chunk asks for at most such a part of the places of a key, so that several workers share them."""
 REFUSED = "ConcurrencyLimit"
 """The error type of members that found their key full."""
+BREAKER_OPEN = "BreakerOpen"
+"""That of members that found the breaker of their agent open, if it says `on_open: fail`."""
 
 
 def schedule_limited(turn: Turn, run: Run, task: Task, cut: Callable[[], Chunk | None]) -> None:
@@ -46,7 +49,7 @@ def schedule_limited(turn: Turn, run: Run, task: Task, cut: Callable[[], Chunk |
     """
     assert task.limits is not None
     _give_back(turn, run, task, task.limits)
-    uses = uses_of(task)
+    uses = uses_of(run, task)
     while task.state is TaskState.RUNNING and _may_ask(task.limits, uses[-1]):
         chunk = cut()
         if chunk is None:
@@ -63,7 +66,7 @@ def _may_ask(limits: TaskLimits, last: LimitUse) -> bool:
         return False
     if last.kind != "concurrency":
         return True
-    held = sum(each.amount for each in limits.holdings.values())
+    held = sum(each.amount for each in limits.holdings.values() if each.kind == "concurrency")
     return held + limits.waiting_members < last.limit
 
 
@@ -105,7 +108,7 @@ def split_off(task: Task, chunk: Chunk, members: Ranges) -> Chunk:
 def _ask(turn: Turn, run: Run, task: Task, chunk: Chunk, stage: int, since: float) -> None:
     """Ask for a chunk's next grant, or offer it if it has all of them."""
     assert task.limits is not None
-    uses = uses_of(task)
+    uses = uses_of(run, task)
     if stage == len(uses):
         group = run.groups[task.group]
         if run.has_budgets and affordable(turn, run, group, task) < len(chunk.pending):
@@ -130,7 +133,7 @@ def _ask(turn: Turn, run: Run, task: Task, chunk: Chunk, stage: int, since: floa
 
 
 def _wanted(run: Run, task: Task, number: int, wish: LimitWish) -> WantGrant:
-    use = uses_of(task)[wish.stage]
+    use = uses_of(run, task)[wish.stage]
     return WantGrant(
         run_id=wish.address,
         rule=use.rule(run, name_of(run, task, use, next(wish.chunk.pending.indexes()))),
@@ -152,7 +155,7 @@ def repetitions(run: Run, task: Task) -> Iterator[WantGrant]:
 
 
 def _held(run: Run, task: Task, number: int, holding: LimitHolding) -> WantGrant:
-    use = next(each for each in uses_of(task) if each.kind == "concurrency")
+    use = next(each for each in uses_of(run, task) if each.kind == holding.kind)
     chunk = task.chunks.get(holding.chunk)
     index = next(chunk.pending.indexes(), 0) if chunk is not None else 0
     return WantGrant(
@@ -189,7 +192,7 @@ def grant_received(turn: Turn, message: GrantAnswer) -> tuple[Run, Group, Task] 
         return None
     if message.verdict == "refused":
         del task.limits.wishes[message.number]
-        _refuse(turn, run, task, wish.chunk, message.because)
+        _refuse(turn, run, task, wish.chunk, message)
         return found
     count = message.amount - wish.granted
     if count <= 0:
@@ -211,16 +214,21 @@ def _task_of(turn: Turn, message: GrantAnswer | CheckGrant) -> tuple[Run, Group,
 def _take(turn: Turn, run: Run, task: Task, message: GrantAnswer, wish: LimitWish, count: int) -> None:
     limits, number = task.limits, message.number
     assert limits is not None
-    if message.kind == "rate" and count < len(wish.chunk.pending):
+    if message.kind != "concurrency" and count < len(wish.chunk.pending):
         indexes = wish.chunk.pending.indexes()
         part = split_off(task, wish.chunk, Ranges((i, i + 1) for i, _ in zip(indexes, range(count), strict=False)))
         wish.granted += count
+        if message.kind == "breaker":  # each grant ends its wish
+            del limits.wishes[number]
+            task.requeued.insert(0, wish.chunk)
     else:
         part = wish.chunk
         del limits.wishes[number]
     if message.kind == "concurrency":
         part.charge = min(part.charge, count)
-        limits.holdings[number] = LimitHolding(wish.address, count, part.number, part.fence, turn.at)
+    if message.kind != "rate":
+        held = LimitHolding(wish.address, count, part.number, part.fence, turn.at, message.kind)
+        limits.holdings[number] = held
     if run.paused:
         # The place is given back, as the chunk is not offered; it asks again once the run is resumed.
         task.requeued.insert(0, part)
@@ -228,11 +236,11 @@ def _take(turn: Turn, run: Run, task: Task, message: GrantAnswer, wish: LimitWis
         _ask(turn, run, task, part, wish.stage + 1, wish.since)
 
 
-def _refuse(turn: Turn, run: Run, task: Task, chunk: Chunk, because: str) -> None:
+def _refuse(turn: Turn, run: Run, task: Task, chunk: Chunk, message: GrantAnswer) -> None:
+    error_type = BREAKER_OPEN if message.kind == "breaker" else REFUSED
     for index in chunk.pending.indexes():
-        failed = MemberFailed(
-            index=index, error_type=REFUSED, message=because, attempts=chunk.attempts.get(index, 0)
-        )
+        attempts = chunk.attempts.get(index, 0)
+        failed = MemberFailed(index=index, error_type=error_type, message=message.because, attempts=attempts)
         fail_without_attempt(turn, run, task, failed)
 
 
@@ -256,7 +264,7 @@ def grant_checked(turn: Turn, message: CheckGrant) -> None:
 
 def hold_key(turn: Turn, run: Run, task: Task, index: int, until: float) -> None:
     """Have all wait that share the first limit of a task with a member."""
-    use = uses_of(task)[0]
+    use = uses_of(run, task)[0]
     name = name_of(run, task, use, index)
     address = use.address(run, name)
     message = HoldLimit(run_id=address, rule=use.rule(run, name), until=until)
@@ -268,15 +276,48 @@ def hold_key(turn: Turn, run: Run, task: Task, index: int, until: float) -> None
 
 def _give_back(turn: Turn, run: Run, task: Task, limits: TaskLimits) -> None:
     for number, holding in list(limits.holdings.items()):
-        chunk = task.chunks.get(holding.chunk)
-        needed = len(chunk.pending) if chunk is not None and chunk.fence == holding.fence else 0
-        if needed >= holding.amount:
+        chunk = _holding_chunk(task, limits, holding)
+        needed = 0 if chunk is None else min(holding.amount, len(chunk.pending))
+        if needed == holding.amount and not holding.has_news:
             continue
-        holding.amount = needed
+        holding.amount, holding.has_news = needed, False
         if not needed:
             del limits.holdings[number]
-        message = ReturnGrant(run_id=holding.address, holder=holder_of(run, task), number=number, left=needed)
+        message = ReturnGrant(
+            run_id=holding.address,
+            holder=holder_of(run, task),
+            number=number,
+            left=needed,
+            passed=holding.passed,
+            failed=holding.failed,
+        )
         turn.publish(turn.config.names.runs, holding.address, message)
+
+
+def _holding_chunk(task: Task, limits: TaskLimits, holding: LimitHolding) -> Chunk | None:
+    """The chunk that holds a grant: it is under way, or waits for a further one."""
+    waiting = (wish.chunk for wish in limits.wishes.values() if wish.chunk.number == holding.chunk)
+    chunk = task.chunks.get(holding.chunk) or next(waiting, None)
+    return chunk if chunk is not None and chunk.fence == holding.fence else None
+
+
+def note_outcomes(task: Task, chunk: Chunk, passed: int, failed: int) -> None:
+    """Count attempts of an agent with a breaker."""
+    assert task.limits is not None
+    for holding in task.limits.holdings.values():
+        if holding.kind == "breaker" and (holding.chunk, holding.fence) == (chunk.number, chunk.fence):
+            holding.passed += passed
+            holding.failed += failed
+            holding.has_news = holding.has_news or failed > 0
+
+
+def learn_breaker(run: Run, agent: str, breaker: Breaker) -> None:
+    """A worker has returned members of an agent that declares a breaker: all of its members ask it from now on."""
+    run.breakers[agent] = breaker
+    for group in run.groups.values():
+        for task in group.tasks.values():
+            if task.order.agent == agent and task.limits is None and task.state is TaskState.RUNNING:
+                task.limits = TaskLimits()
 
 
 def _return(turn: Turn, message: GrantAnswer | CheckGrant, number: int | None = None) -> None:

@@ -19,7 +19,7 @@ from anabranch_taskgroup.session.attempt_order import by_attempt, in_order
 from anabranch_taskgroup.session.cache import note_completed
 from anabranch_taskgroup.session.chunks import reoffer_at
 from anabranch_taskgroup.session.dead_letters import fail_member
-from anabranch_taskgroup.session.limits import hold_key
+from anabranch_taskgroup.session.limits import hold_key, note_outcomes
 from anabranch_taskgroup.session.merge import add_results
 from anabranch_taskgroup.session.missing_agents import note_agent_found
 from anabranch_taskgroup.session.spending import by_spending, note_repeated, note_spent, shown
@@ -105,6 +105,9 @@ def apply_report(
         span = ((failure.index, failure.index + 1),)
         used = _usage(task, measured, failure.attempts, span) if measured else {}
         fail_member(turn, run, task, chunk, failure, **used)
+    if run.breakers and task.limits is not None:
+        passed = sum(stop - start for start, stop in report.completed)
+        note_outcomes(task, chunk, passed, len(report.failed) + len(report.retried))
     if report.last or not chunk.pending:
         _close_chunk(task, chunk, report)
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY, Priority
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.limits import Breaker
 from anabranch.core.snapshots import RunTrail
 from anabranch.core.value_objects import value_object
 from anabranch.core.wire.messages import Failure, Json, PhaseName, Status, StopReason
@@ -238,6 +239,8 @@ class Run:
     starved: dict[tuple[str, str], float] = field(default_factory=dict)
     """By (group, task) of the tasks with members that a budget does not let start: since when, in seconds since
     the epoch."""
+    breakers: dict[str, Breaker] = field(default_factory=dict)
+    """By agent: the breaker that it declares, once a worker has said so."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
     """What the log has of the run: no part of its state."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
+from anabranch.core.names import Names
+from anabranch.core.request.limits import Breaker
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch.runtime.until_available import until_available
@@ -25,6 +27,8 @@ from anabranch_taskgroup.worker.shared_lock import SharedLock
 from anabranch_taskgroup.worker.slot_runners import SlotRunners
 
 log = logging.getLogger(__name__)
+
+paused_agent = Names.paused_agent
 
 
 class ChunkLifecycle:
@@ -50,7 +54,9 @@ class ChunkLifecycle:
         claims: Claims,
         is_confirmed: Callable[[], bool],
         give_back: Callable[[ChunkKey], None],
+        breakers: Mapping[str, Breaker],
     ) -> None:
+        self._breakers = breakers
         self._give_back = give_back
         self._held = held
         self._opener = opener
@@ -68,6 +74,11 @@ class ChunkLifecycle:
     def start(self, key: ChunkKey, offered: Offered) -> None:
         """Start a chunk that is held: in the next turn of the event loop, if it has to wait for nothing; else in a
         task of its own, which waits for its claim first if it has none."""
+        if self._breakers and not offered.offer.breaker and offered.offer.agent in self._breakers:
+            # The owner has not asked the breaker of the agent, as it does not know that there is one.
+            self._reporter.hand_back(offered.offer, "draining", self._breakers[offered.offer.agent])
+            self._held.finish(key)
+            return
         try:
             run = self._quick_run(offered)
         except Exception as error:  # noqa: BLE001  # logged and reported, whatever it is
@@ -82,7 +93,8 @@ class ChunkLifecycle:
 
     def _quick_run(self, offered: Offered) -> ChunkRun | None:
         """The run of a chunk that can begin at once; None if it cannot."""
-        if offered.offer.run_id in self._pauses or offered.offer.requires is not None:
+        offer = offered.offer
+        if offer.run_id in self._pauses or offer.requires is not None or offer.breaker:
             return None
         run = self._opener.at_hand(offered)
         # `recorded`: its templates are so large that it has to wait for memory.
@@ -176,7 +188,11 @@ class ChunkLifecycle:
     async def _is_paused(self, offer: Offer) -> bool:
         """True if no member of an offer may start: a message said that its run is paused, and the flag agrees."""
 
+        agent = paused_agent(offer.agent) if offer.breaker else ""
+
         async def is_paused() -> bool:
+            if agent in self._pauses and await self._pauses.is_paused(agent, agent):
+                return True
             return offer.run_id in self._pauses and await self._pauses.is_paused(offer.run_id, offer.session_id)
 
         return await until_available(is_paused, f"check whether run {offer.run_id} is paused")
@@ -185,6 +201,8 @@ class ChunkLifecycle:
         """Run the members of an open chunk that have not begun. `first` runs one that has begun."""
         # A pause that arrived while the chunk was being opened found no run to stop.
         run.paused = run.paused or run.offer.run_id in self._pauses
+        if run.offer.breaker and paused_agent(run.offer.agent) in self._pauses:
+            run.paused = True
         begun = [] if first is None else [first]
         try:
             with run.prepared.trace.around():
@@ -249,9 +267,10 @@ class ChunkLifecycle:
                 self._abandon(key, run)
 
     def pause_run(self, run_id: str) -> None:
-        """Start no further member of a run. Running members continue; the last report returns the others."""
+        """Start no further member of a run, or of an agent (`Names.paused_agent`). Running members continue; the
+        last report returns the others."""
         for _, run in self._held.running:
-            if run.offer.run_id == run_id:
+            if run.offer.run_id == run_id or (run.offer.breaker and paused_agent(run.offer.agent) == run_id):
                 run.paused = True
 
     def hand_back_all(self) -> None:

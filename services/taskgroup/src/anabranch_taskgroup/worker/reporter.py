@@ -8,6 +8,7 @@ from typing import Literal
 from anabranch.core.costs import MICROS
 from anabranch.core.error_records import error_record
 from anabranch.core.names import Names
+from anabranch.core.request.limits import Breaker
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ChunkReturned, Offer
 from anabranch.ports import Clock, Outgoing
@@ -78,9 +79,10 @@ class Reporter:
         failure = self._errors.failure_of(error_record(error), self._clock.monotonic())
         self._send(offer, pack_failed(offer, self._incarnation, failure, indexes))
 
-    def hand_back(self, offer: Offer, reason: ReturnReason) -> None:
-        """Return the members of a chunk that have not ended to its owner, who offers them again."""
-        message = ChunkReturned(**delivery_of(offer), worker=self._incarnation, reason=reason)
+    def hand_back(self, offer: Offer, reason: ReturnReason, breaker: Breaker | None = None) -> None:
+        """Return the members of a chunk that have not ended to its owner, who offers them again. `breaker`: see
+        ChunkReturned."""
+        message = ChunkReturned(**delivery_of(offer), worker=self._incarnation, reason=reason, breaker=breaker)
         self._send(offer, [encode(message)])
 
     def _send(self, offer: Offer, records: Sequence[bytes]) -> None:

@@ -97,6 +97,8 @@ class ChunkRun:
     """False once the worker no longer holds the chunk: nothing of it is reported any more."""
     all_begun: bool = False
     """True if every member has started."""
+    failed_attempts: int = 0
+    """Of an agent with a breaker."""
     runners: list[asyncio.Task[None]] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     recorded: Callable[[], Awaitable[None]] | None = None
@@ -448,6 +450,10 @@ class ChunkRun:
             raise error
         self.buffer.note_left_out(index, attempt)
         offer, record = self.offer, error_record(error)
+        if offer.breaker:
+            self.failed_attempts += 1
+            # Its breaker is about to open: the owner gets the members back that have not begun.
+            self.paused = self.paused or self.failed_attempts >= offer.breaker
         if self.retries is None:
             self.retries = Retries(offer, self.prepared.retry, self.prepared.retriers)
         delay, retrier = self.retries.decide(index, attempt, record)

@@ -14,6 +14,7 @@ from functools import partial
 from operator import attrgetter
 
 from anabranch.core.lanes import number_of
+from anabranch.core.names import Names
 from anabranch.core.redaction import redactor
 from anabranch.core.requirements import parse_offers
 from anabranch.core.wire.messages import Offer
@@ -121,6 +122,7 @@ class Worker:
             self._claims,
             is_confirmed,
             self._give_back,
+            {each.name: each.breaker for each in registry if each.breaker is not None},
         )
         self._draining = False
 
@@ -435,7 +437,10 @@ class Worker:
         await self._stops.poll(run.offer for _, run in self._held.running)
 
     async def _poll_pauses(self) -> None:
-        await self._pauses.poll({run.offer.run_id: run.offer.session_id for _, run in self._held.running})
+        offers = [run.offer for _, run in self._held.running]
+        agents = [Names.paused_agent(offer.agent) for offer in offers if offer.breaker]
+        sessions = {offer.run_id: offer.session_id for offer in offers}
+        await self._pauses.poll(sessions | {agent: agent for agent in agents})
 
     async def _drop_documents(self) -> None:
         self._documents.keep_only(self._held.keys)

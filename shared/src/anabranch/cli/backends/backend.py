@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from anabranch.cli.said import Said
 from anabranch.core.wire.events import EventBatch
@@ -149,6 +149,12 @@ class Installation(Protocol):
 
     async def agents(self) -> Sequence[Mapping[str, Any]]:
         """The agents of the live workers, as `agents --json` shows them."""
+
+    async def limits(self) -> Sequence[Mapping[str, Any]]:
+        """The limits that are held or waited for, as `limits --json` shows them."""
+
+    async def set_breaker(self, agent: str, action: Literal["open", "close"], said: Said) -> None:
+        """Open or close the breaker of an agent."""
 
     async def views(self, limit: int) -> Sequence[RunView]:
         """The views of the latest runs, the latest first."""

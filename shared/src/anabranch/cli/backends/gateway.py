@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from anabranch.cli.backends.backend import (
     ControlOutcome,
@@ -184,6 +184,13 @@ class Gateway:
     async def agents(self) -> Sequence[Mapping[str, Any]]:
         found: Sequence[Mapping[str, Any]] = (await self._api.get("v1", "agents"))["agents"]
         return found
+
+    async def limits(self) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = (await self._api.get("v1", "limits"))["limits"]
+        return found
+
+    async def set_breaker(self, agent: str, action: Literal["open", "close"], said: Said) -> None:
+        await self._api.post("v1", "breakers", agent, action, body=_reason(said) or None)
 
     async def views(self, limit: int) -> Sequence[RunView]:
         found: list[RunView] = []

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from anabranch.cli.backends.backend import (
     ControlOutcome,
@@ -149,6 +149,14 @@ class Servers:
 
     async def agents(self) -> Sequence[Mapping[str, Any]]:
         return await self._client.agents()
+
+    async def limits(self) -> Sequence[Mapping[str, Any]]:
+        from anabranch.operations.limits import listed
+
+        return await listed(self._client, self._settings)
+
+    async def set_breaker(self, agent: str, action: Literal["open", "close"], said: Said) -> None:
+        await self._client.set_breaker(agent, action, by=said.by, reason=said.reason)
 
     async def views(self, limit: int) -> Sequence[RunView]:
         index = ViewIndex(self._client.store, self._client.names)

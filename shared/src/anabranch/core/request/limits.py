@@ -5,13 +5,14 @@ Structure only. Each limit has an owner, who decides what may start; see docs/sh
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from anabranch.core.limit_addresses import MAX_NAME
 from anabranch.core.request.document import Document
 from anabranch.core.request.fields import Count, Timeout, text_of_number
+from anabranch.core.request.flow import refusal
 
 OnFull = Literal["queue", "reject", "cancel_running", "replace_queued"]
 """What happens while all places of a concurrency key are held. ``queue``: wait. ``reject``: fail.
@@ -56,3 +57,28 @@ class RateLimit(Document):
     def most_at_once(self) -> int:
         """The burst, with its default."""
         return self.limit if self.burst is None else self.burst
+
+
+class Breaker(Document):
+    """Stops the calls of an agent that fails: after ``failures`` failed attempts, or a share ``rate`` of them, in
+    the last ``window``. After ``cooldown``, ``probes`` members try again."""
+
+    failures: Count | None = None
+    rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    window: Timeout = 60.0
+    min_calls: Count | None = None
+    """Attempts in the window before it may open. Default: 1, with ``rate`` 10."""
+    cooldown: Timeout = 30.0
+    probes: Count = 1
+    on_open: Literal["wait", "fail"] = "wait"
+
+    @model_validator(mode="after")
+    def _opens(self) -> Self:
+        if (self.failures is None) == (self.rate is None):
+            raise refusal("has not exactly one of `failures` and `rate`", "say how many attempts may fail")
+        return self
+
+    @property
+    def fewest_calls(self) -> int:
+        """``min_calls``, with its default."""
+        return self.min_calls or (1 if self.rate is None else 10)

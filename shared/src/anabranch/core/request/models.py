@@ -371,6 +371,7 @@ ControlType = Literal[
     "signal",
     "event",
     "approve",
+    "breaker",
     "subscribe",
     "unsubscribe",
 ]
@@ -428,6 +429,8 @@ class ControlRecord(Document):
     """Of ``approve``: what was filled into the form of the task. Of ``event``: its data."""
     key: CorrelationKey = ""
     """Of ``event``: the correlation key; tasks that wait for it get the event."""
+    action: Literal["open", "close"] | None = None
+    """Of ``breaker``: what becomes of the breaker of the agent ``name``."""
     id: Key | None = None
     """Of ``event``: a repeated id is the same event, for seven days. Default: the record's position on the log."""
     ttl: Timeout = DEFAULT_TTL
@@ -451,6 +454,12 @@ class ControlRecord(Document):
     def _has_subject(self) -> Self:
         if self.type == "event":
             self._check_event()
+            return self
+        if self.type == "breaker":
+            if self.name is None or self.action is None:
+                raise PydanticCustomError(
+                    Code.SCHEMA.value, "name or action is missing: the agent, and open or close"
+                )
             return self
         subscribes = self.type in ("subscribe", "unsubscribe")
         if not (self.run_id or self.request_id or (subscribes and self.session_id)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from anabranch.core.limit_addresses import LimitKind
-from anabranch.core.request.limits import OnFull
+from anabranch.core.request.limits import Breaker, OnFull
 from anabranch.core.wire.message_parts import Message
 
 
@@ -26,6 +26,8 @@ class LimitRule(Message):
     burst: int = 0
     """Of a rate: members that may start at once."""
     on_full: OnFull = "queue"
+    breaker: Breaker | None = None
+    """Of a breaker, whose `limit` says nothing."""
 
 
 class GrantHolder(Message):
@@ -70,6 +72,9 @@ class ReturnGrant(Message):
     """Null: all of the holder."""
     left: int = 0
     """So many members go on."""
+    passed: int = 0
+    """Of a breaker: attempts under the wish that have passed so far, and those that have `failed`."""
+    failed: int = 0
 
 
 class HoldLimit(Message):
@@ -80,6 +85,18 @@ class HoldLimit(Message):
     rule: LimitRule
     until: float
     """Seconds since the epoch."""
+
+
+class SetBreaker(Message):
+    """A person opens a breaker until it is closed, or closes it."""
+
+    type: Literal["set_breaker"] = "set_breaker"
+    run_id: str
+    name: str
+    """Of the agent."""
+    is_open: bool
+    by: str = ""
+    reason: str = ""
 
 
 class GrantAnswer(Message):

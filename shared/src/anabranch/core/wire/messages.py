@@ -39,6 +39,7 @@ from anabranch.core.wire.limit_messages import GrantHolder as GrantHolder
 from anabranch.core.wire.limit_messages import HoldLimit as HoldLimit
 from anabranch.core.wire.limit_messages import LimitRule as LimitRule
 from anabranch.core.wire.limit_messages import ReturnGrant as ReturnGrant
+from anabranch.core.wire.limit_messages import SetBreaker as SetBreaker
 from anabranch.core.wire.limit_messages import WantGrant as WantGrant
 from anabranch.core.wire.loop_messages import LoopItems as LoopItems
 from anabranch.core.wire.message_parts import Counts as Counts
@@ -335,6 +336,7 @@ OnRuns = Annotated[
     | WantGrant
     | ReturnGrant
     | HoldLimit
+    | SetBreaker
     | GrantAnswer
     | CheckGrant
     | ControlSchedule

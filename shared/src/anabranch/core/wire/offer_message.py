@@ -44,6 +44,9 @@ class Offer(Message):
     fairness_key: str = DEFAULT_PROJECT
     iteration: tuple[int, ...] = ()
     """Numbers of the iterations that the members belong to, from 0, that of the outermost loop first."""
+    breaker: int = 0
+    """Of an agent with a breaker that was asked: failed attempts after which a worker starts no further member of
+    the chunk, at least 1."""
     limited: bool = False
     """A limit that runs share was granted for this attempt of the members: each further one is made by the
     owner."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from anabranch.core.request.limits import Breaker
 from anabranch.core.wire.message_parts import (
     Json,
     LargeValue,
@@ -95,6 +96,8 @@ class ChunkReturned(Message):
     fence: int
     worker: str
     reason: Literal["draining", "no_agent", "no_room", "no_document", "stopped", "paused"]
+    breaker: Breaker | None = None
+    """The agent declares it, and the owner has not asked it."""
 
 
 class ChunkLost(Message):

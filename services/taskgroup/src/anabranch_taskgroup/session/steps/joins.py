@@ -22,7 +22,7 @@ def run_members(turn: Turn, run: Run, task: Task) -> None:
     """The number of members is known: offer those that a retry has not taken over."""
     task.state = next_state(task.state, TaskEvent.EXPANDED)
     order = task.order
-    if order.concurrency is not None or order.rate_limit is not None:
+    if order.concurrency is not None or order.rate_limit is not None or order.agent in run.breakers:
         task.limits = TaskLimits()
         if (problem := key_problem(run, task)) is not None:
             fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", problem)

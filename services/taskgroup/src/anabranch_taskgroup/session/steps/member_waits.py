@@ -54,7 +54,7 @@ def member_waits(run: Run, task: Task, names: Names) -> Iterator[Wait]:
 
 
 def _limited(run: Run, task: Task, limits: TaskLimits, base: Missing) -> Iterator[Wait]:
-    uses = uses_of(task)
+    uses = uses_of(run, task)
     for wish in limits.wishes.values():
         use = uses[wish.stage]
         name = name_of(run, task, use, next(wish.chunk.pending.indexes()))

@@ -28,6 +28,7 @@ from anabranch_taskgroup.session.budgets import hold
 from anabranch_taskgroup.session.cache import cache_looked
 from anabranch_taskgroup.session.chunks import park, release_due, requeue, schedule
 from anabranch_taskgroup.session.endings import fail
+from anabranch_taskgroup.session.limits import learn_breaker
 from anabranch_taskgroup.session.merge import page_prefix, spill_if_large
 from anabranch_taskgroup.session.missing_agents import (
     note_missing_agent,
@@ -165,13 +166,15 @@ def _chunk_returned(turn: Turn, step: Step, message: ChunkReturned, segments: tu
     if chunk is None:
         return
     run, group, task = step
+    if message.breaker is not None:
+        learn_breaker(run, task.order.agent, message.breaker)
     if message.reason == "no_agent":
         park(turn, run, task, chunk)
         note_missing_agent(turn, run, task)
     elif message.reason == "no_room":
         park(turn, run, task, chunk)
         note_missing_room(turn, task)
-    elif message.reason == "paused" and not run.paused:
+    elif message.reason == "paused" and not run.paused and task.order.agent not in run.breakers:
         # The worker saw a flag that should be gone: without this the chunk would be returned without end.
         turn.effects.append(Pause(run.run_id, run.session_id, False, run.deadline))
         park(turn, run, task, chunk)
