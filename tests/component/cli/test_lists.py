@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from embedded_commands import system_after_a_run
 from rich.console import Console
+from waiting import eventually_true
 
 from anabranch import Task, agent
 from anabranch.cli import completion
@@ -32,11 +33,12 @@ from anabranch.cli.top.keys import decode_keys
 from anabranch.cli.top.screen import Screen, after_key
 from anabranch.cli.top.snapshot import Snapshot, Sort, row_of
 from anabranch.core.errors import Misconfigured
+from anabranch.core.waiting import WITHOUT_WORKERS
 from anabranch.core.wire.run_view import RunView
 from anabranch.embedded import Embedded
 from anabranch.ports import TopicSpec
 from anabranch.runtime.process.settings import Settings
-from anabranch.runtime.reading.views import list_views
+from anabranch.runtime.reading.views import list_views, load_view
 
 REQUEST: dict[str, Any] = {
     "request_id": "talk-1",
@@ -119,6 +121,25 @@ async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out:
     assert json.loads(outputs["top", Form.JSON])["dead_letters"]["open"] == 1
     assert [row["name"] for row in rows(outputs["agents", Form.CSV])][-1] == "talk"
     assert rows(outputs["workers", Form.CSV])[0]["state"] == "live"
+
+
+async def test_a_run_without_any_worker_says_so(system: Embedded, out: Output) -> None:
+    wait = {"name": "t", "agent": "sleep", "inputs": {"seconds": 60}}
+    run = await system.client.submit({"request_id": "left-1", "task_groups": [{"name": "g", "tasks": [wait]}]})
+
+    async def is_running() -> bool:
+        view = await load_view(system.store, system.names, run.run_id)
+        return view is not None and any(task.started for _, _, task in view.tasks())
+
+    await eventually_true(is_running)
+    await show_status(Settings(), "left-1", form=Form.JSON)
+    assert json.loads(out())["waits_for"] is None
+
+    [worker] = await system.client.workers()
+    await system.store.delete([system.names.worker(worker["id"])])
+    await show_status(Settings(), "left-1", form=Form.JSON)
+    assert json.loads(out())["waits_for"] == WITHOUT_WORKERS
+    await run.cancel()
 
 
 async def test_status_and_a_dead_letter_show_the_traceback_of_the_agent(

@@ -51,6 +51,16 @@ def lacks_workers(pool: str, since: float | None) -> str:
 UNSTARTED = "no TaskGroup service has started it: check that one runs (anabranch taskgroup)"
 
 
+WITHOUT_WORKERS = "no worker runs: start one (anabranch taskgroup)"
+
+
+def may_lack_workers(view: RunView) -> bool:
+    """True if an open run has a task that only a worker, or the owner beside it, can bring forward."""
+    if view.status in (*_ENDED, "scheduled", "queued") or view.has_ended:
+        return False
+    return any(task.status in ("waiting", "running") and not task.waits for _, _, task in view.tasks())
+
+
 def waits_for(view: RunView, now: float) -> str | None:
     """The person, the missing worker or the missing agent that an open run waits for; None if it waits for none.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,23 +25,25 @@ from anabranch.cli.render.tracebacks import Tracebacks
 from anabranch.core.errors import Misconfigured
 from anabranch.core.flow_texts import shown_status, text_of_loop, text_of_wait
 from anabranch.core.progress import percent, share_of_run
-from anabranch.core.waiting import waits_for
+from anabranch.core.waiting import WITHOUT_WORKERS, may_lack_workers, waits_for
 from anabranch.core.wire.run_view import RunView, TaskView
 from anabranch.runtime.process.clock import SystemClock
 
 if TYPE_CHECKING:
+    from anabranch.cli.backends.backend import Installation
     from anabranch.runtime.process.settings import Settings
 
 
 async def list_runs(settings: Settings, *, limit: int, status: str | None, form: Form) -> int:
     """Print recent runs, the latest first."""
     async with open_installation(settings) as system:
-        views = await system.views(limit)
-    now = SystemClock().now()
-    shown = [ListedRun(view, waits_for(view, now)) for view in views if status in (None, view.status)]
+        every = await system.views(limit)
+        views = [view for view in every if status in (None, view.status)]
+        waits = await _waits(system, views)
+    shown = [ListedRun(view, waits) for view, waits in zip(views, waits, strict=True)]
     nothing = "No runs. Submit one with: anabranch run FILE"
-    if views and not shown:
-        nothing = f"None of the latest {count(len(views), 'run')} is {status}; search more runs with --limit."
+    if every and not shown:
+        nothing = f"None of the latest {count(len(every), 'run')} is {status}; search more runs with --limit."
     # The last column, `waits for`, is omitted from the table if it is empty; CSV has fixed columns.
     columns = RUN_COLUMNS if form is not Form.TABLE or any(row.waits for row in shown) else RUN_COLUMNS[:-1]
     document = {"runs": [row.to_document() for row in shown]} if form is Form.JSON else {}
@@ -53,7 +55,7 @@ async def show_status(settings: Settings, run: str, *, form: Form) -> int:
     """Print the view of a run. Without a view (just submitted, or expired), print what its run record has."""
     async with open_installation(settings) as system:
         view = await system.status(run)
-    waits = waits_for(view, SystemClock().now())
+        [waits] = await _waits(system, [view])
     if form is Form.JSON:
         print_json(ListedRun(view, waits).to_document())
     elif form is Form.CSV:
@@ -61,6 +63,16 @@ async def show_status(settings: Settings, run: str, *, form: Form) -> int:
     else:
         _show_view(view, waits)
     return COMPLETED
+
+
+async def _waits(system: Installation, views: Sequence[RunView]) -> list[str | None]:
+    """What each run waits for. Reads the list of workers if one of them may lack any worker."""
+    now = SystemClock().now()
+    found = [waits_for(view, now) for view in views]
+    lacking = [each is None and may_lack_workers(view) for view, each in zip(views, found, strict=True)]
+    if not any(lacking) or await system.workers():
+        return found
+    return [WITHOUT_WORKERS if lacks else each for lacks, each in zip(lacking, found, strict=True)]
 
 
 async def show_result(settings: Settings, run: str, key: str | None, *, timeout: float | None, json: bool) -> int:
