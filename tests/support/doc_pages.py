@@ -20,12 +20,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from cluster import await_true
 from doc_blocks import Block, missing_lines
 
 from anabranch.core.request.admission import read_request
 from anabranch.core.request.models import ControlRecord, ControlType
+from anabranch.core.yaml_documents import load_yaml
 from anabranch.runtime.process.settings import Settings
 from anabranch.testing.plugin import anabranch_system
 
@@ -206,7 +206,7 @@ def _document(block: Block, text: str) -> None:
         for line in text.splitlines():
             _document(block, line)
         return
-    document = yaml.safe_load(text)
+    document = load_yaml(text.encode())
     if block.title and block.title.startswith("anabranch."):
         assert document
         Settings.load(environ={}, overrides=document)
