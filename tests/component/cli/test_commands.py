@@ -13,6 +13,7 @@ import pytest
 
 from anabranch import ServerUnavailable
 from anabranch.cli.main import main
+from anabranch.core.costs import no_costs
 from anabranch.runtime.process.settings import Settings
 
 REQUEST: dict[str, Any] = {
@@ -163,12 +164,12 @@ def test_a_file_that_is_no_request_exits_with_2_and_a_document(
 
 
 def test_a_refused_request_is_a_rejected_run(command: Command) -> None:
-    done = command("run", wrong(priority=3), "--json", "--embedded")
+    done = command("run", wrong(colour=3), "--json", "--embedded")
 
     assert done.code == 2
     document = done.document
     assert document.pop("run_id")
-    assert [error.pop("code") for error in document.pop("errors")] == ["not_supported"]
+    assert [error.pop("code") for error in document.pop("errors")] == ["unknown_field"]
     assert document == {
         "request_id": "r 1",
         "session_id": document["session_id"],
@@ -177,6 +178,7 @@ def test_a_refused_request_is_a_rejected_run(command: Command) -> None:
         "failures": [],
         "handled_failures": 0,
         "executions": {"total": 0, "completed": 0, "failed": 0, "skipped": 0},
+        "costs": no_costs(),
         "skipped": [],
         "warnings": [],
         "duration_seconds": 0.0,
