@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from anabranch import RequestRefused
 from anabranch.core.quantities import parse_quantity, show_bytes, show_thousandths, thousandths, whole
 from anabranch.core.request.admission import read_request
+from anabranch.core.request.planning import plan
 from anabranch.core.request.resources import Requires
 from anabranch.core.requirements import (
     NO_OFFERS,
@@ -114,7 +115,12 @@ def test_requirements_have_one_spelling() -> None:
     one = Requires(cpu=0.5, memory="1024Mi", labels=["ssd", "zone=eu"])
     other = Requires(cpu="500m", memory=2**30, labels={"zone": "eu", "ssd": True})
     assert one == other
-    assert one.to_document() == {"cpu": "500m", "memory": "1Gi", "labels": {"ssd": "true", "zone": "eu"}}
+    spelled = {"cpu": "500m", "memory": "1Gi", "labels": {"ssd": "true", "zone": "eu"}}
+    assert one.to_document() == spelled
+    tasks = [{"name": "t", "agent": "a", "requires": one.to_document()}, {"name": "u", "agent": "a"}]
+    planned = plan(read_request({"task_groups": [{"name": "g", "tasks": tasks}]}).required())
+    shown = planned.to_document(document_bytes=1)["tasks"]
+    assert [task.get("requires") for task in shown] == [spelled, None]
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ class PlannedTask:
             **self._limits(),
             **({} if self.spec.estimate is None else {"estimate": self.spec.estimate.to_document()}),
             **({} if self.spec.cache is None else {"cache": self.spec.cache.to_document()}),
+            **({} if self.spec.requires is None else {"requires": self.spec.requires.to_document()}),
         }
 
     def _limits(self) -> dict[str, Any]:
