@@ -54,7 +54,8 @@ async def effect(task: Task) -> Any:
 
 
 def _note_effect(task: Task, what: str) -> None:
-    note = {"mark": task.inputs["mark"], "key": task.idempotency_key, "what": what, "at": time.time()}
+    about = {"mark": task.inputs["mark"], "key": task.idempotency_key, "pid": os.getpid()}
+    note = {**about, "what": what, "at": time.time()}
     with Path(os.environ["ANABRANCH_TEST_TRACE"]).with_name("effects.jsonl").open("a") as trace:
         trace.write(json.dumps(note) + "\n")
 
