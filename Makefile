@@ -131,6 +131,12 @@ FLOW_ARGUMENTS ?= waits
 bench-flow: $(VENV)/.dev ## Measure 10,000 open waits, or a loop of 100,000 iterations (FLOW_ARGUMENTS=loop)
 	PYTHONPATH=tests/support:benchmarks python -m control_flow $(FLOW_ARGUMENTS)
 
+FAIRNESS_ARGUMENTS ?=
+
+.PHONY: bench-fairness
+bench-fairness: $(VENV)/.dev ## Measure single tasks behind a million members: other keys, levels and pools
+	PYTHONPATH=tests/support:benchmarks python -m fairness $(FAIRNESS_ARGUMENTS)
+
 .PHONY: bench-dashboard
 bench-dashboard: $(VENV)/.dev ## Measure first paint and frames a second of the dashboard on a graph of 2,122 tasks
 	PYTHONPATH=tests/support:benchmarks python -m dashboard $(DASHBOARD_ARGUMENTS)

@@ -18,6 +18,8 @@ from anabranch.testing.simulator.limited import LIMITS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
+from anabranch.testing.simulator.ordered import ORDERED_FROM
+from anabranch.testing.simulator.ordered_mutations import BROKEN as BROKEN_ORDER
 from anabranch.testing.simulator.required import REQUIRED_FROM
 from anabranch.testing.simulator.required_mutations import BROKEN as BROKEN_REQUIRED
 from anabranch.testing.simulator.spending import SPENDING_FROM
@@ -45,6 +47,7 @@ BEGIN = {
     **dict.fromkeys(BROKEN_LIMITS, LIMITS_FROM),
     **dict.fromkeys(BROKEN_SPENDING, SPENDING_FROM),
     **dict.fromkeys(BROKEN_REQUIRED, REQUIRED_FROM),
+    **dict.fromkeys(BROKEN_ORDER, ORDERED_FROM + 20),
     "iteration-again": LOOPS_FROM,
     "iteration-values": LOOPS_FROM,
     "iteration-chunks": LOOPS_FROM,

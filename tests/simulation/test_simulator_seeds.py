@@ -19,6 +19,7 @@ from anabranch.testing.simulator.event_waits import EVENTS_FROM
 from anabranch.testing.simulator.limited import LIMITS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.loops import LOOPS_FROM
+from anabranch.testing.simulator.ordered import ORDERED_FROM
 from anabranch.testing.simulator.required import REQUIRED_FROM
 from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch.testing.simulator.spending import SPENDING_FROM
@@ -117,6 +118,7 @@ def _no_collections() -> Iterator[None]:
         LIMITS_FROM,
         SPENDING_FROM,
         REQUIRED_FROM,
+        ORDERED_FROM,
     ],
 )
 def test_every_promise_is_kept_under_every_fault(first: int) -> None:

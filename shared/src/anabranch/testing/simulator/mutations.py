@@ -29,6 +29,7 @@ from anabranch.testing.simulator import (
     event_mutations,
     limit_mutations,
     loop_mutations,
+    ordered_mutations,
     required_mutations,
     spending_mutations,
     waiting_mutations,
@@ -480,6 +481,7 @@ MUTATIONS = {
     **{name: Mutation(*broken, ("kill",)) for name, broken in limit_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ("kill",)) for name, broken in spending_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ("kill",)) for name, broken in required_mutations.BROKEN.items()},
+    **{name: Mutation(*broken, ()) for name, broken in ordered_mutations.BROKEN.items()},
     "cut-short": Mutation(
         "claimed chunks are not started if their partition is lost meanwhile",
         dispatch,

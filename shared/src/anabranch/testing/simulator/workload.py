@@ -25,6 +25,7 @@ from anabranch.testing.simulator.limited import add_limits, has_limits
 from anabranch.testing.simulator.long_runs import prolong
 from anabranch.testing.simulator.lookalikes import add_lookalikes
 from anabranch.testing.simulator.loops import LoopEvaluation, add_loops, has_loops
+from anabranch.testing.simulator.ordered import add_order, is_ordered
 from anabranch.testing.simulator.required import add_requirements, has_requirements
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, add_shared_key, reduced
 from anabranch.testing.simulator.spending import add_spending, has_spending
@@ -184,6 +185,8 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
             add_requirements(edges.seed, number, expected)
         if has_children(edges.seed):
             add_children(edges.random, expected, workload)
+        if is_ordered(edges.seed):
+            add_order(edges.random, expected.request)
         evaluate(expected, _outside_of(workload, number))
         workload.runs.append(expected)
         if waits:

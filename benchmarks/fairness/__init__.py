@@ -1,0 +1,1 @@
+"""Measures how long single tasks wait behind much other work: of other keys, levels and pools."""

@@ -1,0 +1,31 @@
+"""Breaks the order of work on purpose: see `mutations`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anabranch.core.lanes import Lane
+from anabranch_taskgroup.worker import offer_consumer
+from anabranch_taskgroup.worker.offer_queue import OfferQueue
+
+
+def _only_usual(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A worker reads only the topic of the usual level."""
+    return lambda pool: [Lane(pool)]
+
+
+def _takes_all_as_repeated(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Each offer of another level than the usual one counts as a repetition of one in the queue."""
+
+    def push(self: Any, queued: Any) -> bool:
+        return queued.lane.priority == "normal" and bool(original(self, queued))
+
+    return push
+
+
+BROKEN: Mapping[str, tuple[str, Any, str, Callable[..., Any]]] = {
+    "level-unread": ("workers read only the topic of the usual level", offer_consumer, "lanes_of", _only_usual),
+    "level-dropped": ("workers drop the offers of other levels", OfferQueue, "push", _takes_all_as_repeated),
+}
+"""By name: what is broken, and the function that is replaced."""
