@@ -77,6 +77,24 @@ def test_members_of_several_runs_share_the_places_of_a_key(anabranch_system: Sta
     assert limits_of(s) == 0
 
 
+def test_a_higher_level_gets_the_next_place(anabranch_system: Start) -> None:
+    order: list[str] = []
+
+    async def call(task: Task) -> None:
+        order.append(task.inputs)
+        await asyncio.sleep(2)
+
+    s = anabranch_system(agents={"a": call})
+    handles = []
+    for name, level in (("first", "normal"), ("low", "low"), ("normal", "normal"), ("urgent", "urgent")):
+        request = request_of(inputs=name, concurrency={"key": "k"}) | {"priority": level}
+        handles.append(s.submit(request))
+        s.advance(0.2)
+
+    assert {handle.result(60).status for handle in handles} == {"completed"}
+    assert order == ["first", "urgent", "normal", "low"]
+
+
 def test_each_key_has_places_of_its_own(anabranch_system: Start) -> None:
     gauge = Gauge()
     s = anabranch_system(agents={"a": gauge.agent}, concurrency=20)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from anabranch.core.lanes import number_of
 from anabranch.core.ranges import Ranges
 from anabranch.core.request.limits import Breaker
 from anabranch.core.wire.messages import (
@@ -141,6 +142,7 @@ def _wanted(run: Run, task: Task, number: int, wish: LimitWish) -> WantGrant:
         number=number,
         amount=wish.amount,
         since=wish.since,
+        level=number_of(task.order.priority or run.priority),
     )
 
 
