@@ -22,6 +22,8 @@ from anabranch.testing.simulator.ordered import ORDERED_FROM
 from anabranch.testing.simulator.ordered_mutations import BROKEN as BROKEN_ORDER
 from anabranch.testing.simulator.required import REQUIRED_FROM
 from anabranch.testing.simulator.required_mutations import BROKEN as BROKEN_REQUIRED
+from anabranch.testing.simulator.schedule_mutations import BROKEN as BROKEN_SCHEDULES
+from anabranch.testing.simulator.scheduled import SCHEDULES_FROM
 from anabranch.testing.simulator.spending import SPENDING_FROM
 from anabranch.testing.simulator.spending_mutations import BROKEN as BROKEN_SPENDING
 from anabranch.testing.simulator.waiting import WAITS_FROM
@@ -48,6 +50,7 @@ BEGIN = {
     **dict.fromkeys(BROKEN_SPENDING, SPENDING_FROM),
     **dict.fromkeys(BROKEN_REQUIRED, REQUIRED_FROM),
     **dict.fromkeys(BROKEN_ORDER, ORDERED_FROM + 20),
+    **dict.fromkeys(BROKEN_SCHEDULES, SCHEDULES_FROM),
     "iteration-again": LOOPS_FROM,
     "iteration-values": LOOPS_FROM,
     "iteration-chunks": LOOPS_FROM,

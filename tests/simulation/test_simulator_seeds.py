@@ -21,6 +21,7 @@ from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.ordered import ORDERED_FROM
 from anabranch.testing.simulator.required import REQUIRED_FROM
+from anabranch.testing.simulator.scheduled import SCHEDULES_FROM
 from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch.testing.simulator.spending import SPENDING_FROM
 from anabranch.testing.simulator.waiting import WAITS_FROM
@@ -119,6 +120,7 @@ def _no_collections() -> Iterator[None]:
         SPENDING_FROM,
         REQUIRED_FROM,
         ORDERED_FROM,
+        SCHEDULES_FROM,
     ],
 )
 def test_every_promise_is_kept_under_every_fault(first: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from anabranch.core.errors import RequestRefused
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.schedules.addresses import schedule_address
 from anabranch.core.schedules.control import message_of, read_schedule_control
@@ -219,6 +220,14 @@ def test_a_backfill_fires_one_after_another_or_all_at_once() -> None:
     assert len(fired(many)) == 100
     assert owner.state.due <= 500 * HOUR
     assert len(fired(owner.tick(500 * HOUR))) >= 100
+
+
+def test_a_backfill_of_a_range_that_ends_before_it_begins_is_refused() -> None:
+    times = {"from": "1970-01-01T03:00Z", "to": "1970-01-01T01:00Z"}
+    with pytest.raises(RequestRefused, match="`to` is before `from`"):
+        Owner(overlap="skip").control("backfill", **times)
+    with pytest.raises(RequestRefused, match="`from` is missing"):
+        Owner(overlap="skip").control("backfill")
 
 
 def test_a_control_record_that_is_published_again_counts_once() -> None:

@@ -81,6 +81,10 @@ def read_schedule_control(
     if control.action == "backfill" and control.from_ is None:
         problem = Problem(Code.SCHEMA, "", "`from` is missing", "say from which time firings are made up for")
         raise RequestRefused([problem])
+    if control.from_ is not None and control.to is not None:
+        start, end = (parse_moment(each, zone_of("UTC")) for each in (control.from_, control.to))
+        if end < start:
+            raise RequestRefused([Problem(Code.SCHEMA, "/to", "`to` is before `from`", "give a later time")])
     return control
 
 

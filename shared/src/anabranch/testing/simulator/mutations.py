@@ -31,6 +31,7 @@ from anabranch.testing.simulator import (
     loop_mutations,
     ordered_mutations,
     required_mutations,
+    schedule_mutations,
     spending_mutations,
     waiting_mutations,
 )
@@ -478,6 +479,7 @@ MUTATIONS = {
         for name, broken in child_mutations.BROKEN.items()
     },
     **{name: Mutation(*broken, ()) for name, broken in event_mutations.BROKEN.items()},
+    **{name: Mutation(*broken, ()) for name, broken in schedule_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ("kill",)) for name, broken in limit_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ("kill",)) for name, broken in spending_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ("kill",)) for name, broken in required_mutations.BROKEN.items()},

@@ -22,6 +22,7 @@ from anabranch.testing.simulator.branches import ChoiceOrder
 from anabranch.testing.simulator.children import ChildOrder
 from anabranch.testing.simulator.endings import COMPENSATE, EndingOrder
 from anabranch.testing.simulator.loops import IterationOrder
+from anabranch.testing.simulator.scheduled import FiringCheck
 from anabranch.testing.simulator.sharing import SHARED
 from anabranch.testing.simulator.workload import Expected
 
@@ -49,6 +50,7 @@ class Observer:
         self._events: set[tuple[str, str]] = set()
         self.endings: dict[str, EndingOrder] = {}
         self.children = ChildOrder()
+        self._firings = FiringCheck(names, self.violated)
         self._iterations: dict[str, IterationOrder] = {}
         self._choices: dict[str, ChoiceOrder] = {}
         self._by_topic = {
@@ -99,6 +101,7 @@ class Observer:
         if self.history is not None:
             shown = record.value[:300].decode("utf-8", "replace")
             self.history.append(f"{self._now():9.4f} {record.topic}/{record.partition}/{record.offset} {shown}")
+        self._firings.appended(record)
         handler = self._by_topic.get(record.topic)
         if handler is not None:
             handler(self._whole(record))

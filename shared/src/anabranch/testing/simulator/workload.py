@@ -27,6 +27,7 @@ from anabranch.testing.simulator.lookalikes import add_lookalikes
 from anabranch.testing.simulator.loops import LoopEvaluation, add_loops, has_loops
 from anabranch.testing.simulator.ordered import add_order, is_ordered
 from anabranch.testing.simulator.required import add_requirements, has_requirements
+from anabranch.testing.simulator.scheduled import add_schedules, has_schedules
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, add_shared_key, reduced
 from anabranch.testing.simulator.spending import add_spending, has_spending
 from anabranch.testing.simulator.waiting import add_waits, as_sent, has_waits, wait_outcome
@@ -193,8 +194,17 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
             workload.sent = [(at, as_sent(record)) for at, record in workload.sent]
             continue
         _send_again(edges, expected, number, workload)
+    if has_schedules(edges.seed) and not edges.may_repeat:
+        add_schedules(edges.seed, workload, _request, _evaluated)
     workload.sent.sort(key=lambda each: each[0])
     return workload
+
+
+def _evaluated(request: dict[str, Any]) -> Expected:
+    """The expected outcome of a request that nothing from outside concerns."""
+    expected = Expected(request)
+    evaluate(expected, {})
+    return expected
 
 
 def _outside_of(workload: Workload, number: int) -> dict[str, Any]:
