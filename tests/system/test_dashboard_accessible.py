@@ -60,6 +60,7 @@ PLACES = {
     "/runs?q=nothing-is-called-so": ".empty",
     "/submit": ".editor",
     "/dead-letters": ".letter-group",
+    "/schedules": "section[aria-label=hourly] table",
     "/workers": "table.rows",
     "/system": "table.rows",
     "/runs/no-such-run": ".empty",
@@ -70,6 +71,9 @@ PLACES = {
 def run(dev: DevSystem) -> Iterator[str]:
     """An open run with every kind of content."""
     started = dev.submit(REQUEST)
+    hourly = {"task_groups": [{"name": "g", "tasks": [{"name": "t", "agent": "echo"}]}]}
+    dev.post("v1/schedules", {"id": "hourly", "every": "1h", "request": hourly})
+    dev.post("v1/schedules/hourly/trigger", {})
     yield started
     dev.post(f"v1/runs/{started}/cancel", {})
 
