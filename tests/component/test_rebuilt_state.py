@@ -162,7 +162,8 @@ def test_a_lost_run_ends_after_the_rebuild_once_its_end_is_published() -> None:
 
 
 def test_a_new_owner_begins_with_a_rebuild() -> None:
-    handler = RunsHandler(SimpleNamespace(log=None, telemetry=None), RunRules(NAMES))  # type: ignore[arg-type]
+    resources: Any = SimpleNamespace(log=None, store=None, telemetry=None)
+    handler = RunsHandler(resources, RunRules(NAMES))
     state = handler.new_state(0, 0)
 
     assert state.is_rebuilding

@@ -138,7 +138,7 @@ def test_a_query_ends_runs_of_a_deleted_topic_unless_the_new_topic_opens_them(
     opened_again: bool,
 ) -> None:
     partition, _ = runs_owner(submit())
-    resources: Any = SimpleNamespace(log=None, telemetry=None)
+    resources: Any = SimpleNamespace(log=None, store=None, telemetry=None)
     [orphan] = RunsHandler(resources, AgencyRules(NAMES)).orphans(partition)
     after = Runs(0, generation=1)
     if opened_again:
