@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import orjson
 import pytest
@@ -31,7 +32,9 @@ from anabranch.runtime.process.supervision import Supervisor
 from anabranch_agency.owner.handler import RunsHandler
 from anabranch_agency.run.turn import DeadLetterOriginal
 from anabranch_agency.run.turn import DecisionConfig as RunRules
+from anabranch_taskgroup.owner.dispatch import Dispatcher
 from anabranch_taskgroup.owner.handler import GroupsHandler
+from anabranch_taskgroup.owner.offer_window import OfferWindow
 from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 
 NAMES = Names("t.")
@@ -90,7 +93,10 @@ class World:
 
 
 def groups(resources: Any) -> GroupsHandler:
-    return GroupsHandler(resources, GroupRules(NAMES), Any, Any, Any)  # type: ignore[arg-type]
+    # No work starts: a decision only looks at the offers that no worker has taken yet, and there are none.
+    dispatcher: Any = create_autospec(Dispatcher, instance=True, window=OfferWindow())
+    unused: Any = None
+    return GroupsHandler(resources, GroupRules(NAMES), unused, dispatcher, unused)
 
 
 def runs(resources: Any) -> RunsHandler:
