@@ -220,3 +220,69 @@ def test_a_task_does_not_refuse_its_own_members() -> None:
 
     assert owner.want("a", 0) == ["a 0 1"]
     assert owner.want("a", 1) == []
+
+
+# --- breakers --------------------------------------------------------------------------------------
+
+
+class Breaker(Owner):
+    """A breaker that opens with the second failure in a minute, for half a minute."""
+
+    def __init__(self) -> None:
+        super().__init__("breaker", breaker={"failures": 2, "window": 60, "cooldown": 30})
+
+    def call(self, run: str, *, failed: int = 0) -> None:
+        """A member of a run that passes or fails."""
+        assert self.want(run) == [f"{run} 0 1"]
+        outcome = {"passed": 1 - failed, "failed": failed}
+        self.feed(m.ReturnGrant(run_id=self.address, holder=holder(run), number=0, left=0, **outcome))
+
+    @property
+    def phase(self) -> str:
+        breaker = self.partition.limits[self.address].breaker
+        assert breaker is not None
+        return breaker.phase
+
+
+def test_an_open_breaker_that_nobody_asks_needs_no_timers() -> None:
+    owner = Breaker()
+    owner.call("a", failed=1)
+    owner.call("b", failed=1)
+    records = owner.offset
+
+    owner.pass_time(86_400)
+
+    assert owner.phase == "open"
+    assert owner.offset - records <= 2
+    owner.restart()
+    assert owner.want("c") == ["c 0 1"], "one tries again"
+    assert owner.phase == "half_open"
+    assert owner.want("d") == []
+
+
+def test_a_closed_breaker_forgets_its_outcomes_with_few_timers_and_is_dropped() -> None:
+    owner = Breaker()
+    owner.call("a", failed=1)
+    owner.pass_time(50)
+    owner.call("b")
+    records = owner.offset
+
+    owner.pass_time(120)
+
+    assert owner.partition.limits == {}
+    assert owner.offset - records <= 4
+
+
+def test_a_breaker_that_a_person_opens_says_who_and_why_until_it_is_closed() -> None:
+    owner = Breaker()
+    said = {"name": "k", "by": "Ada", "reason": "outage"}
+    owner.feed(m.SetBreaker(run_id=owner.address, is_open=True, **said))
+    owner.restart()
+    assert owner.want("a") == []
+    owner.pass_time(3_600)
+    breaker = owner.partition.limits[owner.address].breaker
+    assert breaker is not None
+    assert (breaker.phase, breaker.by_hand, breaker.by, breaker.reason) == ("open", True, "Ada", "outage")
+
+    assert owner.feed(m.SetBreaker(run_id=owner.address, is_open=False, **said)) == ["a 0 1"]
+    assert (breaker.by_hand, breaker.by, breaker.reason) == (False, "", "")

@@ -72,6 +72,8 @@ def set_breaker(turn: Turn, address: LimitAddress, message: SetBreaker) -> None:
     """A person opens a breaker, or closes it."""
     if message.is_open:
         _open(turn, address, turn.at + BY_HAND_SECONDS)
+        state = state_of(address)
+        state.by_hand, state.by, state.reason = True, message.by, message.reason
     else:
         _close(turn, address)
 
@@ -89,7 +91,8 @@ def breaker_due(address: LimitAddress, now: float) -> float | None:
     if state is None:
         return None
     if state.phase == "open":
-        return max(state.until, now)
+        # One that nobody waits for stays open until the next wish: a timer for it would be due at once, for ever.
+        return max(state.until, now) if address.wishes else None
     return state.outcomes[0][0] + rule.window if state.outcomes and rule is not None else None
 
 
@@ -102,13 +105,19 @@ def state_of(address: LimitAddress) -> BreakerState:
 def _open(turn: Turn, address: LimitAddress, until: float) -> None:
     state = state_of(address)
     state.phase, state.until, state.outcomes = "open", until, []
+    _forget_person(state)
     _tell_workers(turn, address, is_open=True)
 
 
 def _close(turn: Turn, address: LimitAddress) -> None:
     state = state_of(address)
     state.phase, state.outcomes = "closed", []
+    _forget_person(state)
     _tell_workers(turn, address, is_open=False)
+
+
+def _forget_person(state: BreakerState) -> None:
+    state.by_hand, state.by, state.reason = False, "", ""
 
 
 def _tell_workers(turn: Turn, address: LimitAddress, *, is_open: bool) -> None:

@@ -70,6 +70,10 @@ class BreakerState:
     """Of an open one: when members try again, in seconds since the epoch."""
     outcomes: list[tuple[float, int, int]] = field(default_factory=list)
     """(time, attempts that passed, attempts that failed) of the last window; of a half-open one since then."""
+    by_hand: bool = False
+    """A person has opened it: `by`, for the `reason`."""
+    by: str = ""
+    reason: str = ""
 
     def count(self) -> tuple[int, int]:
         """Attempts that passed, and attempts that failed."""

@@ -8,6 +8,7 @@ run, from its first wish until nothing is held and nothing waits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 from anabranch.core.limit_addresses import ALL_PROJECTS
@@ -237,7 +238,7 @@ def _free(turn: Turn, address: LimitAddress, wish: Wish) -> int:
 
 def _due(address: LimitAddress, now: float) -> float:
     """When the next thing is to be decided without a record."""
-    due = address.check_at
+    due = address.check_at if address.holders or address.wishes else inf
     if address.blocked_until > now:
         due = min(due, address.blocked_until)
     elif (opens := breaker_due(address, now)) is not None:
@@ -316,9 +317,9 @@ def limit_due(turn: Turn, address: LimitAddress, now: float) -> None:
     """Grant what has become free, and ask about holders that are silent."""
     if address.due > now:
         return
+    forget_old(address, now)
     if address.check_at <= now:
         address.check_at = now + LEASE_SECONDS
-        forget_old(address, now)
         _check(turn, address)
     _grant(turn, address)
     if address.is_empty(turn.at):

@@ -6,6 +6,7 @@ from collections import ChainMap, OrderedDict
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from math import inf
 from typing import Any, Literal
 
 import orjson
@@ -315,7 +316,8 @@ class PartitionState:
         """Have the owner look at an address at a time. A later time counts only `again`, after a look."""
         if at < address.due or again:
             address.due = at
-            heappush(self.deadlines, (at, address.run_id))
+            if at < inf:
+                heappush(self.deadlines, (at, address.run_id))
 
     def is_known_event(self, address: str, event_id: str, position: int, at: float) -> bool:
         """True if an event of this id was published before the record at `position`, seven days ago at most."""
