@@ -37,7 +37,11 @@ async def set_breaker(
     context: WithContext,
     caller: Operator,
 ) -> Response:
-    """Open the breaker of an agent until it is closed, or close it."""
+    """Open the breaker of an agent until it is closed, or close it. It is of all projects, and so has to be the
+    caller's access."""
+    if caller.projects is not None:
+        detail = f"a breaker is of all projects, and {caller.actor} has access to some of them"
+        raise Refusal(403, "forbidden", detail)
     body = await read_object(request, context.parsing, frozenset({"by", "reason"}))
     by = caller.acting_as(text_field(body, "by", MAX_BY))
     reason = text_field(body, "reason", MAX_REASON)
