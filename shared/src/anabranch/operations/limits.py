@@ -5,10 +5,13 @@ Works while no service is running, because the state of a limit's owner is a fol
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from anabranch.core.durations import format_duration
 from anabranch.core.limit_addresses import PREFIX
+from anabranch.core.timestamps import utc_text
 from anabranch.core.wire.codec import RUNS, Undecodable
 from anabranch.core.wire.delivered_message import DeliveredMessage
 from anabranch.core.wire.messages import Snapshot
@@ -19,7 +22,7 @@ from anabranch.runtime.ownership.replay import committed_generation
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Client
-    from anabranch_agency.run.limit_state import LimitAddress, Place
+    from anabranch_agency.run.limit_state import BreakerState, LimitAddress, Place
 
 MAX_SHOWN = 100
 """Holders, and waiting ones, that the document of a limit has."""
@@ -99,9 +102,13 @@ async def limits_of(
     return sorted(found, key=lambda each: (each.rule.project, each.rule.kind, each.rule.name))
 
 
-def document_of(limit: LimitAddress) -> dict[str, Any]:
+def document_of(limit: LimitAddress, now: float) -> dict[str, Any]:
     """A limit as `limits --json` shows it: at most `MAX_SHOWN` holders and waiting ones, those that are next
-    first."""
+    first.
+
+    Args:
+        now: seconds since the epoch.
+    """
     rule = limit.rule
     waiting = [(place, limit.wishes[place]) for *_, place in limit.queue]
     document: dict[str, Any] = {
@@ -111,49 +118,79 @@ def document_of(limit: LimitAddress) -> dict[str, Any]:
         "limit": rule.limit,
         "held": limit.held,
         "waiting": sum(wish.amount - wish.granted for _, wish in waiting),
-        "holders": [
-            {**_path(place), "members": each.amount, "since": each.since}
-            for place, each in list(limit.holders.items())[:MAX_SHOWN]
-        ],
-        "queue": [
-            {**_path(place), "members": wish.amount - wish.granted, "since": wish.since}
-            for place, wish in waiting[:MAX_SHOWN]
-        ],
+        "holders": _by_path((place, each.amount, each.since) for place, each in limit.holders.items()),
+        "queue": _by_path((place, wish.amount - wish.granted, wish.since) for place, wish in waiting),
     }
     if rule.kind == "rate":
         document |= {"per": rule.per, "burst": rule.burst}
     if limit.breaker is not None:
-        document |= {"state": limit.breaker.phase, "until": limit.breaker.until or None}
-    if limit.blocked_until:
+        document |= _state_of(limit.breaker, now)
+    if limit.blocked_until > now:
         document["blocked_until"] = limit.blocked_until
     return document
 
 
-def _path(place: Place) -> dict[str, Any]:
-    run_id, _, group, task, _, _ = place
-    return {"run_id": run_id, "group": group or None, "task": task or None}
+def _state_of(breaker: BreakerState, now: float) -> dict[str, Any]:
+    """Whether a breaker is open, until when (None: until a person closes it), and who has opened it by hand."""
+    if breaker.phase != "open":
+        return {"state": breaker.phase, "until": None}
+    if breaker.by_hand:
+        return {"state": "open", "until": None, "by": breaker.by or None, "reason": breaker.reason or None}
+    # Its owner looks at it with the next member that asks.
+    is_over = breaker.until <= now
+    return {"state": "half_open" if is_over else "open", "until": None if is_over else breaker.until}
 
 
-def said_of(limit: LimitAddress, run_id: str, group: str | None, task: str | None) -> str:
-    """What a wish of a task, or of a run, waits for: how much is held, by whom, and how many are ahead."""
+def _by_path(places: Iterable[tuple[Place, int, float]]) -> list[dict[str, Any]]:
+    """One entry for each task or run, with all its members and the time since when the first of them is there."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for (run_id, _, group, task, _, _), amount, since in places:
+        named = {"run_id": run_id, "group": group or None, "task": task or None}
+        entry = found.setdefault((run_id, group, task), {**named, "members": 0, "since": since})
+        entry["members"] += amount
+        entry["since"] = min(entry["since"], since)
+    return list(found.values())[:MAX_SHOWN]
+
+
+def said_of(limit: LimitAddress, run_id: str, group: str | None, task: str | None, now: float) -> str:
+    """What a wish of a task, or of a run, waits for: how much is held, by whom, and how many are ahead.
+
+    Args:
+        now: seconds since the epoch.
+    """
     rule, ahead = limit.rule, 0
     for *_, place in limit.queue:
         if (place[0], place[2], place[3]) == (run_id, group or "", task or ""):
             break
         ahead += limit.wishes[place].amount - limit.wishes[place].granted
     others = f"{ahead:,} ahead" if ahead else "next in turn"
+    if limit.blocked_until > now:
+        others = f"nothing is granted before {utc_text(limit.blocked_until)}; {others}"
     if rule.kind == "breaker":
-        state = limit.breaker.phase.replace("_", " ") if limit.breaker is not None else "closed"
-        return f"the breaker of the agent {rule.name!r}, which is {state}: {others}"
+        state = {"state": "closed"} if limit.breaker is None else _state_of(limit.breaker, now)
+        return f"the breaker of the agent {rule.name!r}, which is {said_of_breaker(state)}; {others}"
     if rule.kind == "rate":
-        return f"the rate {rule.name!r}, {rule.limit:,} in {rule.per:g} s: {others}"
+        return f"the rate {rule.name!r}: {rule.limit:,} in {format_duration(rule.per)}; {others}"
     named = list(dict.fromkeys("/".join(filter(None, (each[0], each[2], each[3]))) for each in limit.holders))
     more = f" and {len(named) - MAX_NAMED:,} more" if len(named) > MAX_NAMED else ""
-    held = f"{limit.held:,} of {rule.limit:,} held by {', '.join(named[:MAX_NAMED])}{more}"
-    return f"the concurrency key {rule.name!r}: {held}; {others}"
+    by = f" by {', '.join(named[:MAX_NAMED])}{more}" if named else ""
+    return f"the concurrency key {rule.name!r}: {limit.held:,} of {rule.limit:,} held{by}; {others}"
+
+
+def said_of_breaker(document: Mapping[str, Any]) -> str:
+    """The state of a breaker in words, from its document: `open until TIME`, `open, by ann: maintenance`."""
+    state = str(document.get("state", "closed")).replace("_", " ")
+    if state != "open":
+        return state
+    if document.get("until") is not None:
+        return f"open until {utc_text(float(ceil(document['until'])))}"
+    by = f", by {document['by']}" if document.get("by") else " by hand"
+    reason = f": {document['reason']}" if document.get("reason") else ""
+    return f"open{by}{reason}"
 
 
 async def listed(client: Client, settings: Settings) -> list[dict[str, Any]]:
     """The documents of all limits, read through a connected client. Raises ServerUnavailable."""
     sources = Sources(client.log, client.store, client.names)
-    return [document_of(limit) for limit in await limits_of(sources, settings)]
+    now = client.links.clock.now()
+    return [document_of(limit, now) for limit in await limits_of(sources, settings)]

@@ -10,6 +10,8 @@ from anabranch.cli.exits import COMPLETED
 from anabranch.cli.render.output import print_json, say
 from anabranch.cli.render.tables import Column, Form, Listing, fields, show
 from anabranch.cli.said import Said
+from anabranch.core.durations import format_duration
+from anabranch.operations.limits import said_of_breaker
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
@@ -33,14 +35,15 @@ async def set_breaker(
         await system.set_breaker(agent, action, said)
     if json:
         print_json({"agent": agent, "action": action})
-    say(f"The breaker of the agent {agent} is to {action}. See: anabranch limits")
+    then = "its members wait until it is closed" if action == "open" else "its members start"
+    say(f"The breaker of the agent {agent} is to {action}: {then}. See: anabranch limits")
     return COMPLETED
 
 
 def _allowed(limit: Mapping[str, Any]) -> str:
     if limit["kind"] == "breaker":
-        return str(limit.get("state", "closed"))
-    per = f" in {limit['per']:g} s" if limit["kind"] == "rate" else ""
+        return said_of_breaker(limit)
+    per = f" in {format_duration(limit['per'])}" if limit["kind"] == "rate" else ""
     return f"{limit['limit']:,}{per}"
 
 

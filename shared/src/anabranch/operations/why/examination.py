@@ -214,7 +214,11 @@ class _Examination:
     async def _queued(self, place: RunPlace) -> Missing:
         """What a run waits for that has no place under its concurrency key yet."""
         found = await limits_of(self._sources, self._settings, {place.address})
-        detail = said_of(found[0], self._run_id, None, None) if found else waits_for_limit("", place.rule.name)
+        detail = (
+            said_of(found[0], self._run_id, None, None, self._now)
+            if found
+            else waits_for_limit("", place.rule.name)
+        )
         return Missing(Fact.WAITS_FOR_LIMIT, key=place.rule.name, since=place.since, detail=detail)
 
     async def _replay_session(self, groups: RequiredPartition) -> SessionReplay:
@@ -279,7 +283,7 @@ class _Examination:
         if limit is None:
             return wait
         about = wait.missing
-        detail = said_of(limit, self._run_id, about.group, about.task)
+        detail = said_of(limit, self._run_id, about.group, about.task, self._now)
         return replace(wait, missing=replace(about, detail=detail))
 
     def _with_position(self, missing: Missing, groups: RequiredPartition, session: SessionReplay) -> Missing:

@@ -50,6 +50,9 @@ def member_waits(run: Run, task: Task, names: Names) -> Iterator[Wait]:
     if not run.paused and (task.group, task.name) in run.starved:
         later = replace(base, fact=Fact.WAITS_FOR_BUDGET, detail=refused_by(run, run.groups[task.group], task))
     for members in _not_offered(task):
+        if later.fact is Fact.WAITS_FOR_ROOM and (wait := _behind_wishes(run, task, members)) is not None:
+            yield wait
+            continue
         yield Wait(replace(later, members=_members(task, members)))
 
 
@@ -60,6 +63,21 @@ def _limited(run: Run, task: Task, limits: TaskLimits, base: Missing) -> Iterato
         name = name_of(run, task, use, next(wish.chunk.pending.indexes()))
         about = replace(base, key=name, since=wish.since, detail=waits_for_limit(use.kind, name))
         yield Wait(replace(about, members=_members(task, wish.chunk.pending)), limit=wish.address)
+
+
+def _behind_wishes(run: Run, task: Task, members: Ranges) -> Wait | None:
+    """Members that ask for the same limit as some before them once these have it; None if they do not wait for
+    a limit."""
+    if task.limits is None or not task.limits.wishes:
+        return None
+    wish = next(reversed(task.limits.wishes.values()))
+    use = uses_of(run, task)[wish.stage]
+    name = name_of(run, task, use, next(members.indexes()))
+    if name != name_of(run, task, use, next(wish.chunk.pending.indexes())):
+        return None
+    about = Missing(Fact.WAITS_FOR_LIMIT, task.group, task.name, key=name, since=wish.since)
+    about = replace(about, detail=waits_for_limit(use.kind, name), members=_members(task, members))
+    return Wait(about, limit=wish.address)
 
 
 def _retries(task: Task) -> dict[int, tuple[float, Ranges]]:
