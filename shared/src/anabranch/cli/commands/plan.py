@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli import request_files
+from anabranch.cli.commands.plan_limits import places, shared_limits
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.render.output import (
     continued,
@@ -30,6 +31,7 @@ from anabranch.core.request.task_spelling import MADE_UP
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
+    from anabranch.sdk.agents import Registry
 
 SHOWN_MEMBERS = 20
 
@@ -63,18 +65,29 @@ def plan(
 
 def plan_document(file: str, settings: Settings, *, expand: bool, strict: bool = False) -> dict[str, Any]:
     """The document of `--json`. With `strict`, placeholders without a value are errors."""
+    registry = _registry(settings.agents)
     try:
-        return _validated(file, settings, strict=strict).to_document(expand=expand)
+        document = _validated(file, settings, registry, strict=strict).to_document(expand=expand)
+        return document if registry is None else _with_breakers(document, registry)
     except RequestRefused as refused:
         return refused_document(refused.errors, refused.warnings, task_groups=0, tasks=0, document_bytes=0)
 
 
-def _validated(file: str, settings: Settings, *, strict: bool) -> ValidationResult:
+def _with_breakers(document: dict[str, Any], registry: Registry) -> dict[str, Any]:
+    """Add to each task the breaker that its agent declares."""
+    declared = {each.name: each.breaker for each in registry if each.breaker is not None}
+    for task in document.get("tasks", ()):
+        if (breaker := declared.get(task["agent"])) is not None:
+            task["breaker"] = breaker.to_document()
+    return document
+
+
+def _validated(file: str, settings: Settings, registry: Registry | None, *, strict: bool) -> ValidationResult:
     """Raises RequestRefused: the file is no document."""
     return read_request(
         request_files.load(file),
         limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
-        agents=_agents(settings.agents),
+        agents=None if registry is None else registry.choices,
         strict=strict,
     )
 
@@ -82,7 +95,7 @@ def _validated(file: str, settings: Settings, *, strict: bool) -> ValidationResu
 def _draw(file: str, settings: Settings, form: Drawing, *, strict: bool) -> int:
     with foreign_output_to_stderr(True):
         try:
-            validation = _validated(file, settings, strict=strict)
+            validation = _validated(file, settings, _registry(settings.agents), strict=strict)
         except RequestRefused as refused:
             validation = ValidationResult(errors=refused.errors)
     if validation.plan is None:
@@ -92,12 +105,13 @@ def _draw(file: str, settings: Settings, form: Drawing, *, strict: bool) -> int:
     return COMPLETED
 
 
-def _agents(modules: Sequence[str]) -> Collection[str] | None:
+def _registry(modules: Sequence[str]) -> Registry | None:
+    """The agents of the modules and the built-in ones; None if there is no module, so they are not known."""
     if not modules:
         return None
     from anabranch.cli.backends.systems import load_registry
 
-    return load_registry(modules).choices
+    return load_registry(modules)
 
 
 def _show(document: dict[str, Any]) -> None:
@@ -115,6 +129,8 @@ def _show(document: dict[str, Any]) -> None:
             say(f"  {error['path'] or '(the request)'}: {continued(error['message'])}{hint}")
         return
     _tree(document, head)
+    if "concurrency" in document:
+        say(f"  the run holds a place of {places(document['concurrency'])}")
     for each in document.get("budgets", ()):
         say(f"  budget of {each['of']}: {_amounts(each['budget'])}; estimated: {_amounts(each['estimated'])}")
 
@@ -168,7 +184,8 @@ def _line(label: str, task: dict[str, Any], givers: Collection[str]) -> str:
     needs = f"  after {', '.join(before)}" if before else ""
     results = f"  → {', '.join(task['result_keys'])}" if task["result_keys"] else ""
     return (
-        f"{label} [{task['agent'] or task['kind']}]{members}{needs}{''.join(_flow(task))}{_order(task)}{results}"
+        f"{label} [{task['agent'] or task['kind']}]{members}{needs}{''.join(_flow(task))}{_order(task)}"
+        f"{''.join(shared_limits(task))}{results}"
     )
 
 
