@@ -37,6 +37,7 @@ from anabranch.testing.simulator import (
 )
 from anabranch.testing.simulator.faults import FAULTS
 from anabranch_agency.run import actor as agency_actor
+from anabranch_agency.run import held_start
 from anabranch_taskgroup.owner import dispatch, key_watcher
 from anabranch_taskgroup.session import actor, claim_monitor, known_runs, value_references
 from anabranch_taskgroup.session.reports import ClassifiedReport, ReportStatus
@@ -437,7 +438,7 @@ MUTATIONS = {
     ),
     "late-inline": Mutation(
         "a decision uses the limits of its process instead of those of the run",
-        agency_actor,
+        held_start,
         "open_run",
         _limits_left_out,
         ("settings", "kill", "restart"),
