@@ -250,7 +250,7 @@ def test_the_backlog_is_predicted_from_what_members_took(anabranch_system: Start
     s.advance(36)
     late = shown(traced)
 
-    labels = (("agent", "slow"),)
+    labels = (("agent", "slow"), ("level", "normal"), ("pool", "default"))
     assert early["anabranch_backlog_members"] == {labels: 20}
     assert labels not in early.get("anabranch_backlog_seconds", {})
     left = late["anabranch_backlog_members"][labels]
@@ -318,9 +318,12 @@ def test_names_are_unique_and_labels_few() -> None:
         "code",
         "delivery",
         "kind",
+        "level",
         "operation",
         "outcome",
         "place",
+        "pool",
+        "reason",
         "route",
         "status",
         "topic",
