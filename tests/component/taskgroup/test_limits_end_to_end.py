@@ -232,6 +232,18 @@ def test_what_a_full_key_does(anabranch_system: Start, on_full: str, first: str,
         assert "1 of 1 held by" in failure["message"]
 
 
+def test_finally_sees_that_another_run_took_the_key(anabranch_system: Start) -> None:
+    gauge = Gauge(seconds=10.0)
+    s = anabranch_system(agents={"a": gauge.agent})
+    note = {"name": "note", "agent": "echo", "inputs": "{run.status}", "result_keys": ["note"]}
+    holding = s.submit(request_of(concurrency={"key": "k"}) | {"finally": [note]})
+    s.advance(2)
+    s.submit(request_of(concurrency={"key": "k", "on_full": "cancel_running"}))
+
+    result = holding.result(60)
+    assert (result.status, result.results["note"]) == ("cancelled", "cancelled")
+
+
 def test_a_wait_that_is_replaced_is_cancelled(anabranch_system: Start) -> None:
     gauge = Gauge(seconds=10.0)
     s = anabranch_system(agents={"a": gauge.agent})

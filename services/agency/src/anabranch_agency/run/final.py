@@ -15,6 +15,7 @@ from anabranch.core.failures import fit_failures
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, failures_key
 from anabranch.core.outputs import reference_count
+from anabranch.core.sub_runs import CANCELLED as SUB_RUN_CANCELLED
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.messages import Counts, Failure, SkippedTask
 from anabranch.core.wire.results import has_mark, is_reference, reference_document
@@ -46,15 +47,17 @@ class StoredValue:
 
 def final_status(run: Run) -> str:
     """The status of an ended run. A stop counts only if it stopped a group; else a group that failed or timed out
-    makes the run fail. Without a stop, a group is cancelled only if another run took the key of one of its
-    tasks."""
+    makes the run fail. Without a stop, a group is cancelled if a sub-run of it was cancelled, which fails the run,
+    or if another run took the key of one of its tasks, which cancels the run."""
     if run.fault:
         return "failed"
     if run.stopping is not None and run.statuses & {"cancelled", "timed_out"}:
         return run.stopping
     if run.statuses <= {"completed"}:
         return "completed"
-    return "cancelled" if run.statuses <= {"completed", "cancelled"} else "failed"
+    if not run.statuses <= {"completed", "cancelled"}:
+        return "failed"
+    return "failed" if any(each.error_type == SUB_RUN_CANCELLED for each in run.failures) else "cancelled"
 
 
 def final_body(

@@ -6,10 +6,11 @@ task. It differs in two points: it starts here, and a stop of the run does not e
 
 from __future__ import annotations
 
+from anabranch.core.sub_runs import CANCELLED as SUB_RUN_CANCELLED
 from anabranch.core.wire.messages import PhaseBegan, Status
 from anabranch_taskgroup.session.compensation import add_compensations
 from anabranch_taskgroup.session.endings import end
-from anabranch_taskgroup.session.failures import task_failure
+from anabranch_taskgroup.session.failures import all_failures, task_failure
 from anabranch_taskgroup.session.groups import close_unused, group_status
 from anabranch_taskgroup.session.lifecycle import admit, settle, stop_steps
 from anabranch_taskgroup.session.overdue import first_question
@@ -64,7 +65,13 @@ def outcome_of(run: Run) -> Status:
     statuses = {group_status(group) for group in run.groups.values() if not group.is_ending}
     if run.stopped and statuses & {"cancelled", "timed_out"}:
         return run.stopped
-    return "completed" if statuses <= {"completed"} else "failed"
+    if statuses <= {"completed"}:
+        return "completed"
+    if not statuses <= {"completed", "cancelled"}:
+        return "failed"
+    # Another run took the key of a task, unless a sub-run was cancelled.
+    failures = (each for group in run.groups.values() if not group.is_ending for each in all_failures(group))
+    return "failed" if any(each.error_type == SUB_RUN_CANCELLED for each in failures) else "cancelled"
 
 
 def _begin(turn: Turn, run: Run, name: str) -> None:
