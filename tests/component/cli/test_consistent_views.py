@@ -23,7 +23,7 @@ from anabranch.testing import System
 from anabranch_eventmanager.projection.decisions import EventProjection, RecordPosition
 from anabranch_eventmanager.projection.documents import run_key
 from anabranch_eventmanager.projection.run_views import build_view
-from anabranch_gateway.runs.inspection import _Attempts
+from anabranch_gateway.runs.inspection import _Attempts, _usage
 from anabranch_gateway.runs.member_projection import RunMembers
 
 Start = Callable[..., System]
@@ -92,7 +92,7 @@ def test_a_later_attempt_has_its_start_its_end_and_its_worker(anabranch_system: 
         members.apply(batch)
         for entry in batch.entries:
             if entry.type in ("task.started", "task.retrying", "task.completed"):
-                attempts.add(entry)
+                attempts.add(entry, _usage(entry, None))
     assert [each["attempt"] for each in attempts.documents] == [1, 2, 3]
     starts = [each["started_at"] for each in attempts.documents]
     gaps = [round(later - earlier) for earlier, later in itertools.pairwise(starts)]

@@ -98,7 +98,7 @@ def test_all_data_of_ended_runs_is_written_back(anabranch_system: Start) -> None
     assert (s.value("s", "small"), s.value("s", "given"), s.value("s", "key7_wide")) == (7, 7, "y" * 3_000)
     assert s.wait(load_view(s.embedded.client.store, s.embedded.client.names, "one")).status == "completed"
     after = server_of(s)._values
-    working = (":claim:", ":task:", "fence", ":worker", ":stop:", ":deciding:")
+    working = (":claim:", ":task:", "fence", ":worker", ":live", ":stop:", ":deciding:")
     assert {key for key in lost if key not in after and not any(part in key for part in working)} == set()
     assert {key for key in after if key in before and after[key] != before[key]} == set()
     assert s.run({**document, "session_id": "s", "request_id": "one"}, timeout=60).run_id == run.run_id
