@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from anabranch.core.errors import Code
-from anabranch.core.request.models import RESERVED_IN_REQUEST, RESERVED_IN_TASK, Request
+from anabranch.core.request.models import Request
 from anabranch.core.wire.cloudevents import SOURCE
 from anabranch.core.wire.dead_letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, WEBHOOK_FAILED
 from anabranch.core.wire.results import RESULT_KINDS, ChannelMessage
@@ -28,10 +28,10 @@ _TRACEPARENT: Schema = {
 
 
 def envelope_schema() -> Schema:
-    """A request in the compatibility envelope: unknown fields are ignored, reserved ones are refused."""
-    request = _open(accepted(Request), RESERVED_IN_REQUEST)
+    """A request in the compatibility envelope: unknown fields are ignored."""
+    request = _open(accepted(Request))
     definitions: dict[str, Schema] = request.pop("$defs")
-    definitions = {name: _open(each, _reserved(name)) for name, each in definitions.items()}
+    definitions = {name: _open(each) for name, each in definitions.items()}
     del request["$schema"]
     return headed(
         {
@@ -63,16 +63,10 @@ def _envelope_context() -> Schema:
     return {"type": ["object", "null"], "properties": {"context": values}}
 
 
-def _reserved(definition: str) -> frozenset[str]:
-    return RESERVED_IN_TASK if definition == "TaskSpec" else frozenset()
-
-
-def _open(schema: Schema, reserved: frozenset[str]) -> Schema:
+def _open(schema: Schema) -> Schema:
     if "properties" not in schema:
         return schema
-    opened = {name: value for name, value in schema.items() if name != "additionalProperties"}
-    opened["properties"] = {**schema["properties"], **dict.fromkeys(sorted(reserved), False)}
-    return opened
+    return {name: value for name, value in schema.items() if name != "additionalProperties"}
 
 
 def channel_message_schema() -> Schema:

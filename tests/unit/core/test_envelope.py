@@ -103,13 +103,15 @@ def test_problems_point_into_the_document_as_it_was_sent() -> None:
     }
 
 
-def test_reserved_fields_are_not_ignored() -> None:
+@pytest.mark.parametrize(("name", "value"), [("priority", "high"), ("not_before", "2030-01-01T00:00:00Z")])
+def test_all_fields_of_a_request_are_read(name: str, value: str) -> None:
     document = envelope()
-    document["object"]["priority"] = "high"
+    document["object"][name] = value
+    assert name in read_request(document).required().to_document()
 
+    document["object"][name] = "soon"
     (error,) = read_request(document).errors
-
-    assert (str(error.code), error.path) == ("not_supported", "/object/priority")
+    assert (str(error.code), error.path) == ("schema", f"/object/{name}")
 
 
 def test_values_of_both_contexts_are_taken_the_outer_first() -> None:

@@ -13,8 +13,6 @@ from typing import Any
 from anabranch.core.errors import Code, Problem
 from anabranch.core.request.lowering import is_spelled, lowered
 from anabranch.core.request.models import (
-    RESERVED_IN_REQUEST,
-    RESERVED_IN_TASK,
     Expansion,
     Request,
     RetryPolicy,
@@ -29,9 +27,9 @@ from anabranch.core.request.sent import json_pointer as json_pointer
 
 _KEY_PREFIX = "task_group:"
 _ENVELOPE_FIELDS = frozenset({"key", "action", "object", "context"})
-_REQUEST_FIELDS = (frozenset(Request.model_fields) | RESERVED_IN_REQUEST | {"finally", "steps"}) - {"finally_"}
+_REQUEST_FIELDS = (frozenset(Request.model_fields) | {"finally", "steps"}) - {"finally_"}
 _GROUP_FIELDS = frozenset(TaskGroup.model_fields) | {"when", "sequential", "loop", "switch"}
-_TASK_FIELDS = frozenset(TaskSpec.model_fields) | RESERVED_IN_TASK | {"agent_class"}
+_TASK_FIELDS = frozenset(TaskSpec.model_fields) | {"agent_class"}
 
 
 def is_envelope(document: Mapping[str, Any]) -> bool:

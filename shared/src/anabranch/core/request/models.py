@@ -57,9 +57,6 @@ from anabranch.core.request.resources import Requires
 from anabranch.core.request.task_spelling import KINDS, MADE_UP, one_spelling
 from anabranch.core.request.task_spelling import split_optional as split_optional
 
-RESERVED_IN_REQUEST: frozenset[str] = frozenset()
-RESERVED_IN_TASK: frozenset[str] = frozenset()
-
 DAY = 86_400.0
 MAX_BY, MAX_REASON = 255, 1_000
 """Characters of the name of who gives a command, and of its reason."""

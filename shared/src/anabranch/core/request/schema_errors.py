@@ -13,8 +13,6 @@ from anabranch.core.request.document import Document
 from anabranch.core.request.envelope import Path
 from anabranch.core.request.flow import Approval, Branch, EventWait, Loop, SubRun, Switch, Wait
 from anabranch.core.request.models import (
-    RESERVED_IN_REQUEST,
-    RESERVED_IN_TASK,
     Compensation,
     Expansion,
     Request,
@@ -188,10 +186,7 @@ _EXAMPLES = {
 
 def _unknown_field(path: Path, pointer: Pointer, models: Mapping[str, type[Document]] | None) -> Problem:
     name = str(path[-1]) if path else "?"
-    model, reserved = _model_at(path[:-1]) if models is None else (models[_name_of(path[:-1])], frozenset[str]())
-    if name in reserved:
-        message = f"`{name}` is not supported yet"
-        return Problem(Code.NOT_SUPPORTED, pointer(path), message, "leave it out")
+    model = _model_at(path[:-1]) if models is None else models[_name_of(path[:-1])]
     if name == "agent_class":
         message = "`agent_class` and `agent` are the same field, and differ here"
         return Problem(Code.SCHEMA, pointer(path), message, "keep one of them")
@@ -200,12 +195,9 @@ def _unknown_field(path: Path, pointer: Pointer, models: Mapping[str, type[Docum
     return Problem(Code.UNKNOWN_FIELD, pointer(path), f"there is no field `{name}` here", hint)
 
 
-def _model_at(path: Path) -> tuple[type[Document], frozenset[str]]:
-    """The model of the object at ``path``, and the names that are reserved in it."""
-    if "sequence" in path:
-        return SequenceRule, frozenset()
-    last = _name_of(path)
-    return _MODELS.get(last, Request), _RESERVED.get(last, frozenset())
+def _model_at(path: Path) -> type[Document]:
+    """The model of the object at ``path``."""
+    return SequenceRule if "sequence" in path else _MODELS.get(_name_of(path), Request)
 
 
 def _name_of(path: Path) -> str:
@@ -230,4 +222,3 @@ _MODELS: Mapping[str, type[Document]] = {
     "compensate": Compensation,
     "requires": Requires,
 }
-_RESERVED = {"": RESERVED_IN_REQUEST, "tasks": RESERVED_IN_TASK, "finally": RESERVED_IN_TASK}
