@@ -17,6 +17,9 @@ LIST_TTL = 86_400.0
 """Seconds that the list of workers is kept after the last heartbeat of any of them."""
 LISTED = 10_000
 """Workers in the list at most, those of the last heartbeats."""
+CARD_SECONDS = 60.0
+"""Seconds after which a card is written again that has not changed, and its place in the list."""
+CARD_TTL = 3 * CARD_SECONDS
 BEATS_PER_LEASE = 3
 """How often a worker renews its liveness key within a lease. One failed write does not make the key lapse."""
 
@@ -26,6 +29,7 @@ class Liveness:
 
     Args:
         card: makes the worker's card.
+        store_age: seconds since a change of the store's identity was noticed.
         lease: seconds after the last write until owners count the worker as dead.
         catch_up: awaited in this order after each write: what the worker has to read from the store or write to it
             because a message may have been lost, or the store may be a new one.
@@ -38,6 +42,7 @@ class Liveness:
         clock: Clock,
         card: Callable[[], bytes],
         *,
+        store_age: Callable[[], float],
         incarnation: str,
         lease: float,
         catch_up: Sequence[Callable[[], Awaitable[None]]],
@@ -45,7 +50,9 @@ class Liveness:
         self._store = store
         self._clock = clock
         self._make_card = card
+        self._store_age = store_age
         self._card = b""
+        self._card_written_at = float("-inf")
         self._key = names.worker(incarnation)
         self._card_key = names.worker_card(incarnation)
         self._list = names.worker_list
@@ -54,21 +61,31 @@ class Liveness:
         self._catch_up = catch_up
 
     async def show(self) -> None:
-        """Write the key and the card.
+        """Write the key, and the card if it has changed, is old, or may be lost with the data of the store.
 
         Raises:
             ServerUnavailable, StoreRefused: the store does not answer.
         """
-        self._card = self._make_card()
-        # Calls of one turn of the loop share a round trip. The list is written each time, because the store may
-        # have restarted empty.
+        beat, card, now = Write(self._key, b"1", self._lease), self._make_card(), self._clock.monotonic()
+        if card == self._card and not self._is_card_old():
+            await self._store.put([beat])
+            return
+        self._card, self._card_written_at = card, float("-inf")
+        # Calls of one turn of the loop share a round trip.
         await asyncio.gather(
-            self._store.put([Write(self._key, b"1", self._lease), self._card_write()]),
+            self._store.put([beat, self._card_write()]),
             self._store.index_add(self._list, {self._incarnation: self._clock.now()}, keep=LISTED, ttl=LIST_TTL),
         )
+        self._card_written_at = now
+
+    def _is_card_old(self) -> bool:
+        """True if the card was written a minute ago, or before the last change of the store was noticed."""
+        age = self._clock.monotonic() - self._card_written_at
+        return age >= min(CARD_SECONDS, self._store_age())
 
     def _card_write(self) -> Write:
-        return Write(self._card_key, self._card, self._lease)
+        # The key alone says whether the worker lives, so a card may outlive it.
+        return Write(self._card_key, self._card, CARD_TTL)
 
     async def show_card_of_blocked_loop(self, store: StateStore) -> None:
         """Write the last card again, in the thread of the heartbeat, while an agent keeps the event loop.
@@ -100,6 +117,8 @@ class Liveness:
                 # After the key, so that a slow read of flags or claims does not let the key expire.
                 for step in self._catch_up:
                     await step()
+                if self._is_card_old():  # one of these steps has noticed that the store was replaced
+                    await self.show()
             except (ServerUnavailable, StoreRefused) as error:
                 log.warning(
                     "taskgroup worker %s: cannot renew its liveness key or read stops and pauses, "

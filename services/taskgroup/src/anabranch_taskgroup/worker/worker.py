@@ -104,6 +104,7 @@ class Worker:
         self._claims = Claims(
             store, names, life, self._held, self._is_wanted, incarnation=incarnation, lease=lease
         )
+        self._store_age = life.noticed_age
         self._liveness = self._shown(resources)
         suspects = SharedLock()
         trace_of_task = partial(TaskTrace, resources.telemetry, incarnation)
@@ -135,6 +136,7 @@ class Worker:
             self._announcement(resources).encode,
             incarnation=self._incarnation,
             lease=resources.settings.worker_lease,
+            store_age=self._store_age,
             catch_up=(
                 self._claims.renew,
                 self._poll_stops,

@@ -1,7 +1,8 @@
 """What a worker announces about itself: its place, its load and its agents. Pure.
 
-The card is a value in the store that expires with the worker's lease, and is written again with each heartbeat. So
-a store that restarted empty has the cards of all live workers again within seconds.
+The card is a value in the store. A heartbeat writes it again if it has changed, once a minute, and when the worker
+notices that the store was replaced. So a store that restarted empty has the cards of all live workers again within
+seconds. A card outlives its worker for some minutes: the worker's liveness key says whether it lives.
 """
 
 from __future__ import annotations
