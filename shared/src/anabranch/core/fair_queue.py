@@ -21,9 +21,8 @@ Path = Sequence[str]
 
 
 class FairItem(NamedTuple, Generic[T]):
-    """An item with its keys, the outermost first, and its cost."""
+    """An item and its cost."""
 
-    path: Path
     item: T
     cost: float
 
@@ -50,16 +49,15 @@ class FairQueue(Generic[T]):
 
     def push(self, path: Path, item: T, cost: float) -> None:
         """Add an item. `cost` is what it uses, in any unit, more than 0."""
-        self._add(path, FairItem(path, item, cost))
-
-    def _add(self, path: Path, entry: FairItem[T]) -> None:
         key = path[0]
         if key not in self._items and key not in self._inner:
-            self._enter(key, max(self._used.get(key, 0.0), self._now))
+            # As `_enter`, without a call.
+            self._pushed += 1
+            heappush(self._heap, (max(self._used.get(key, 0.0), self._now), self._pushed, key))
         if len(path) > 1:
-            self._inner.setdefault(key, FairQueue())._add(path[1:], entry)
+            self._inner.setdefault(key, FairQueue()).push(path[1:], item, cost)
         else:
-            self._items.setdefault(key, deque()).append(entry)
+            self._items.setdefault(key, deque()).append(FairItem(item, cost))
         self.size += 1
 
     def pop(self) -> FairItem[T]:
@@ -80,7 +78,8 @@ class FairQueue(Generic[T]):
         else:
             self._inner.pop(key, None)
             self._items.pop(key, None)
-            self._forget_idle()
+            if len(self._used) > 2 * MAX_IDLE_KEYS:
+                self._forget_idle()
         return entry
 
     def peek(self) -> T:

@@ -98,7 +98,8 @@ class OutboundQueue(Generic[T]):
 
     async def wait_for_space(self) -> None:
         """Return once the queue is not full, or `run` was cancelled."""
-        await self._wait(lambda: not self.is_full)
+        if self._weight >= self._limit:
+            await self._wait(lambda: not self.is_full)
 
     async def _wait(self, is_over: Callable[[], bool]) -> None:
         while not is_over() and not self._is_stopped:

@@ -106,8 +106,11 @@ def final_body(
 def fit_costs(found: Sequence[GroupCosts], limit: int) -> dict[str, Any]:
     """The costs of a run in total, and by task; of the most expensive tasks, as many as fit into `limit` bytes of
     JSON, with the number of the others in `tasks_omitted`."""
-    total = document_of(total_of([each[2:] for each in found]))
-    tasks = [{"group": each[0], "task": each[1], **document_of(each[2:])} for each in found]
+    costs, tasks = [], []
+    for group, task, *of_task in found:
+        costs.append(of_task)
+        tasks.append({"group": group, "task": task, **document_of(of_task)})
+    total = document_of(total_of(costs))
     if len(orjson.dumps(tasks)) <= limit:
         return {**total, "tasks": tasks, "tasks_omitted": 0}
     shown = []

@@ -15,13 +15,16 @@ from anabranch_agency.run.planning import CompiledGroup
 from anabranch_agency.run.state import Run
 from anabranch_agency.run.turn import RunLimits
 
+_NOTHING = Inherited()
 PART_BYTES = 600_000
 """Bytes of tasks in one StartGroup record."""
 
 
 def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLimits | None) -> OpenRun:
     """The first message about a run for its session's owner."""
-    plan, inherited = planned.plan, submit.inherited or Inherited()
+    plan, inherited, due_at = planned.plan, submit.inherited or _NOTHING, planned.free.deadline
+    if inherited.due_at is not None:
+        due_at = inherited.due_at if due_at is None else min(due_at, inherited.due_at)
     return OpenRun(
         run_id=submit.run_id,
         request_id=submit.request_id,
@@ -50,12 +53,8 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLi
         priority=plan.priority or inherited.priority or DEFAULT_PRIORITY,
         pool=plan.pool or inherited.pool or DEFAULT_POOL,
         fairness_key=plan.fairness_key or inherited.fairness_key,
-        due_at=_earlier(planned.free.deadline, inherited.due_at),
+        due_at=due_at,
     )
-
-
-def _earlier(one: float | None, other: float | None) -> float | None:
-    return min((at for at in (one, other) if at is not None), default=None)
 
 
 def start_groups(run: Run, planned: PlannedRequest) -> Iterator[bytes]:

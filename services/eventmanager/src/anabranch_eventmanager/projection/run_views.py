@@ -64,7 +64,10 @@ def build_view(run: Document) -> RunView:
 
 def _costs(tasks: Iterable[TaskView]) -> dict[str, Any] | None:
     """What the tasks of a run have used; None if none has told."""
-    found = [task.costs for task in tasks if task.costs is not None]
+    found = []
+    for task in tasks:
+        if task.costs is not None:
+            found.append(task.costs)
     if not found:
         return None
     # In billionths of a dollar, because a sum of floats is not exact.

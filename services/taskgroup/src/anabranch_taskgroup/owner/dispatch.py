@@ -136,13 +136,23 @@ class Dispatcher:
             if self._monitor.has(delivery) and self._worker.has(_key_of(delivery)):
                 continue  # the turn is repeated; a worker elsewhere would see no claim, and run the chunk, too
             is_new = chunk.fence == task.first_fence
-            has_small = has_small or task.total <= SMALL_TASK
-            stays = is_new and room.is_for(task) and self._may_stay(run, group, task, chunk)
+            is_small = task.total <= SMALL_TASK
+            has_small = has_small or is_small
+            # On the log, a small task would wait behind the offers of wide runs.
+            has_room = (room.members > 0 and room.chunks > 0) or (is_small and room.between > 0)
+            stays = is_new and has_room and self._may_stay(run, group, task, chunk)
             if not (stays or is_admitted or self._is_admitted(state, effect, *found)):
                 continue
-            offered = await self._made(found, stays)
-            if isinstance(offered, Outgoing):
-                remote.append(offered)
+            try:
+                if stays:
+                    # The worker compares deadlines with the clock of the machine.
+                    offered = await self._offers.make_here(*found, self._clock.local(run.deadline))
+                else:
+                    offered = await self._offers.make(*found)
+            except ValueGone as gone:
+                if not await self._life.is_restored():
+                    raise
+                remote.append(self._cannot_expand(*found, gone))
                 continue
             if task.order.requires is not None:
                 offered = self._with_requirements(delivery, offered)
@@ -163,22 +173,6 @@ class Dispatcher:
         await self._hand_out(local, remote)
         if made:
             self._count(made)
-
-    async def _made(self, found: OpenChunk, stays: bool) -> Offered | Outgoing:
-        """The offer of a chunk, or the record that fails its task because arrays have expired.
-
-        Raises:
-            ValueGone: the store may restore them.
-        """
-        try:
-            if stays:
-                # The worker compares deadlines with the clock of the machine.
-                return await self._offers.make_here(*found, self._clock.local(found[0].deadline))
-            return await self._offers.make(*found)
-        except ValueGone as gone:
-            if not await self._life.is_restored():
-                raise
-            return self._cannot_expand(*found, gone)
 
     def _count(self, made: Sequence[tuple[str, str]]) -> None:
         for (which, place), number in Counter(made).items():
@@ -232,13 +226,17 @@ class Dispatcher:
     def _is_admitted(
         self, state: PartitionState, effect: OfferChunk, run: Run, group: Group, task: Task, chunk: Chunk
     ) -> bool:
-        lane = LaneKey(task.order.pool or run.pool, priority_at(run, task, chunk.offered_at))
+        order, priority = task.order, task.order.priority or run.priority
+        if run.due_at is not None:  # else as `priority_at`, without a call
+            priority = priority_at(run, task, chunk.offered_at)
+        lane = LaneKey(order.pool or run.pool, priority)
         if not self._router.has_topic(lane.pool):
             self.window.close(lane)
-        elif task.order.requires is not None:
+        elif order.requires is not None:
             return True  # workers keep it until they have room: in the window it would be in the way of others
         key = (run.run_id, group.name, task.name, chunk.number, chunk.fence)
-        path = (fairness_key_of(run, task), run.run_id)
+        # As `fairness_key_of`, without a call.
+        path = (order.fairness_key or run.fairness_key or run.project, run.run_id)
         return self.window.admit(key, lane, path, len(chunk.pending), HeldOffer(state, effect))
 
     def note_begun(self, key: ChunkKey) -> None:

@@ -24,21 +24,9 @@ class LocalRoom:
     chunks: int
     between: int
 
-    def is_for(self, task: Task) -> bool:
-        """True if a chunk of a task may be given. On the log, a small task would wait behind the offers of wide
-        runs."""
-        return (self.members > 0 and self.chunks > 0) or (self.between > 0 and task.total <= SMALL_TASK)
-
     def take(self, task: Task, chunk: Chunk) -> None:
-        """Give a chunk."""
-        self.members -= _slots_for(task, chunk)
+        """Give a chunk. It takes slots for a while: one for each member, or one if it is known to be brief."""
+        seconds, members = task.member_seconds, len(chunk.pending)
+        self.members -= 1 if seconds is not None and seconds * members < BRIEF_SECONDS else members
         self.chunks -= 1
         self.between -= 1
-
-
-def _slots_for(task: Task, chunk: Chunk) -> int:
-    """Slots that a chunk takes for a while: one for each member, or one if it is known to be brief."""
-    seconds = task.member_seconds
-    if seconds is not None and seconds * len(chunk.pending) < BRIEF_SECONDS:
-        return 1
-    return len(chunk.pending)

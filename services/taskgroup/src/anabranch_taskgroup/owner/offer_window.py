@@ -75,10 +75,13 @@ class OfferWindow(Generic[T]):
         state = self._lanes.get(lane)
         if state is None:
             state = self._lanes[lane] = _LaneState()
-        is_open = state.waiting < self._most and not state.held
+        is_open = state.waiting < self._most and not state.held.size
         if not state.is_closed and (is_open or state.by_key[path[0]] < FEW):
             self._held.pop(key, None)
-            self._count(state, lane, key, path[0])
+            # As `_count`, without a call.
+            self.waiting[key] = lane, path[0]
+            state.waiting += 1
+            state.by_key[path[0]] += 1
             return True
         state.held.push(path, _Held(key, path, members, what), members)
         self._held[key] = lane
@@ -96,13 +99,13 @@ class OfferWindow(Generic[T]):
         state.by_key[fairness_key] -= 1
         if not state.by_key[fairness_key]:
             del state.by_key[fairness_key]
-        return bool(state.held)
+        return state.held.size > 0
 
     def release(self) -> Iterator[T]:
         """Yield what may be offered now, the highest level first. It counts as waiting."""
         for lane in sorted(self._lanes, key=lambda lane: -number_of(lane.priority)):
             state = self._lanes[lane]
-            while state.held and state.waiting < self._most and not state.is_closed:
+            while state.held.size and state.waiting < self._most and not state.is_closed:
                 key, path, _, what = state.held.pop().item
                 if self._held.get(key) == lane:
                     del self._held[key]

@@ -43,19 +43,14 @@ def costs_of(task: Task) -> Costs:
 
 def costs_of_group(group: Group) -> tuple[TaskCosts, ...]:
     """What the tasks of a group have used, without those that have used nothing."""
-    # As `costs_of`, without a call for each task.
-    found = [
-        (
-            task.order.name,
-            task.nanos,
-            task.tokens,
-            task.micros,
-            task.repeated + (len(task.started) if task.order.kind == "task" else 0),
-        )
-        for task in group.tasks.values()
-        if task.chunk_count or task.repeated
-    ]
-    return tuple([costs for costs in found if any(costs[1:])])
+    found: list[TaskCosts] = []
+    for task in group.tasks.values():
+        if task.chunk_count or task.repeated:
+            # As `costs_of`, without a call for each task.
+            executions = task.repeated + (len(task.started) if task.order.kind == "task" else 0)
+            if task.nanos or task.tokens or task.micros or executions:
+                found.append((task.order.name, task.nanos, task.tokens, task.micros, executions))
+    return tuple(found)
 
 
 def add_costs(task: Task, costs: tuple[int, int, int, int]) -> None:

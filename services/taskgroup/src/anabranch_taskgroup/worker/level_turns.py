@@ -25,6 +25,8 @@ class LevelTurns:
 
     def following(self, waiting: Collection[Priority]) -> Priority:
         """The level of the next chunk, of those that wait; at least one does."""
+        if len(waiting) == 1:  # nearly always
+            return next(iter(waiting))
         late = [priority for priority in waiting if self._passed.get(priority, 0) >= MAX_PASSED]
         return min(late, key=number_of) if late else max(waiting, key=number_of)
 
@@ -34,4 +36,7 @@ class LevelTurns:
         Args:
             waiting: the levels that had chunks when it was chosen.
         """
+        if len(waiting) == 1 and priority in waiting:
+            self._passed = {}
+            return
         self._passed = {each: self._passed.get(each, 0) + 1 for each in waiting if each != priority}

@@ -55,6 +55,8 @@ class OfferConsumer:
         self._tasks = resources.supervisor.tasks()
         self.queue = self._queue = OfferQueue()
         self._has_offers = asyncio.Event()
+        self._looks_again = False
+        """It waits for a change of the worker, or for a further offer."""
         self._consumers: dict[Lane, Consumer] = {}
         self._shares: dict[Lane, _LaneQueue] = {}
 
@@ -91,7 +93,8 @@ class OfferConsumer:
 
     def _filled(self) -> None:
         self._has_offers.set()
-        self._worker.wake()
+        if self._looks_again:
+            self._worker.wake()
 
     def _repeated(self, lane: Lane, record: Incoming) -> None:
         """An offer came again that is in the queue: the first one stands for both."""
@@ -132,7 +135,11 @@ class OfferConsumer:
             await self._feed(1)
         else:
             is_there = self._worker.has_run(following.offer.run_id)
-            await self._worker.wait_for_change(None if is_there else LOOK_AGAIN_SECONDS)
+            self._looks_again = True
+            try:
+                await self._worker.wait_for_change(None if is_there else LOOK_AGAIN_SECONDS)
+            finally:
+                self._looks_again = False
 
     async def _feed(self, number: int) -> None:
         batch = self._take(number)

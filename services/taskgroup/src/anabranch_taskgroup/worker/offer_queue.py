@@ -45,7 +45,8 @@ class OfferQueue:
             priority, path, cost = queued.lane.priority, ("", ""), 1
         else:
             offer = queued.offered.offer
-            priority, path, cost = offer.priority, path_of(offer), members_of(offer)
+            # Fair among its keys first, then among the runs of each.
+            priority, path, cost = offer.priority, (offer.fairness_key, offer.run_id), members_of(offer)
             key = priority, chunk_key(offer)
             if key in self._keys:
                 return False
@@ -59,15 +60,17 @@ class OfferQueue:
 
     def pop(self) -> QueuedOffer:
         """Remove and return the offer whose turn it is. Raises ValueError if there is none."""
-        priority = self._turns.following(self._waiting)
-        self._turns.begun(priority, self._waiting)
+        waiting = self._waiting
+        priority = waiting[0] if len(waiting) == 1 else self._turns.following(waiting)
+        self._turns.begun(priority, waiting)
         level = self._levels[priority]
-        found = level.pop()
+        found = level.pop().item
         if not level.size:
             self._waiting.remove(priority)
         self.size -= 1
-        self._forget(found.item)
-        return found.item
+        if found.offered is not None:  # as `_forget`, without a call
+            self._keys.discard((found.offered.offer.priority, chunk_key(found.offered.offer)))
+        return found
 
     def following(self) -> QueuedOffer:
         """What `pop` would return. Raises ValueError if the queue is empty."""
@@ -107,11 +110,9 @@ class OfferQueue:
         self.size = sum(map(len, self._levels.values()))
 
 
-def path_of(offer: Offer) -> tuple[str, str]:
-    """The keys among which offers of a level are fair: first its own, then its run."""
-    return (offer.fairness_key, offer.run_id)
-
-
 def members_of(offer: Offer) -> int:
     """The number of members of an offer."""
-    return sum(stop - start for start, stop in offer.spans)
+    members = 0
+    for start, stop in offer.spans:
+        members += stop - start
+    return members

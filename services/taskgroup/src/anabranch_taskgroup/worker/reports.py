@@ -156,7 +156,7 @@ def _record_of_one(
         last=last,
         busy=busy,
         micros=pending.micros,
-        usage=_usage_of(pending),
+        usage=_usage_of(pending) if pending.usage else (),
         agent=agent,
     )
     segments = [b"[%b]" % value for value in done.values]
@@ -201,14 +201,14 @@ def _record(
         busy=busy,
         spent=tuple([(*attempt, *used) for attempt, used in batch.spent.items()]) if batch.spent else (),
         micros=pending.micros,
-        usage=_usage_of(batch),
+        usage=_usage_of(batch) if batch.usage else (),
         agent=agent,
     )
     return encode(header, _segments(done, with_identifiers))
 
 
 def _usage_of(pending: PendingReport) -> tuple[tuple[int, int, int, int], ...]:
-    return tuple([(*attempt, *used) for attempt, used in pending.usage.items()]) if pending.usage else ()
+    return tuple([(*attempt, *used) for attempt, used in pending.usage.items()])
 
 
 def pack_failed(offer: Offer, worker: str, failure: AttemptFailure, indexes: Sequence[int] | None) -> list[bytes]:
