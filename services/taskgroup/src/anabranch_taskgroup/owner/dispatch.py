@@ -120,10 +120,8 @@ class Dispatcher:
             ValueGone: an array is missing in a store that lost data, and may be written again: retry later.
             ServerUnavailable: a server is away, or the log allows smaller records than before: retry later.
         """
-        begun: list[Offered] = []
-        local: list[Offered] = []
-        remote: list[Outgoing] = []
-        made: list[tuple[str, str]] = []
+        begun, local = list[Offered](), list[Offered]()
+        remote, made = list[Outgoing](), list[tuple[str, str]]()
         room = self._local_room(is_admitted)
         may_begin, has_small = room.chunks > 0 and self._worker.may_begin(), False
         now = self._clock.monotonic()
@@ -144,15 +142,12 @@ class Dispatcher:
             if not (stays or is_admitted or self._is_admitted(state, effect, *found)):
                 continue
             try:
-                if stays:
-                    # The worker compares deadlines with the clock of the machine.
+                if stays:  # the worker compares deadlines with the clock of the machine
                     offered = await self._offers.make_here(*found, self._clock.local(run.deadline))
                 else:
                     offered = await self._offers.make(*found)
             except ValueGone as gone:
-                if not await self._life.is_restored():
-                    raise
-                remote.append(self._cannot_expand(*found, gone))
+                remote.append(await self._expired(found, gone))
                 continue
             if task.order.requires is not None:
                 offered = self._with_requirements(delivery, offered)
@@ -169,8 +164,7 @@ class Dispatcher:
                 remote.append(self._router.record(offered))
         if has_small:
             self._worker.expect_small_task()
-        self._worker.begin(begun)
-        await self._hand_out(local, remote)
+        await self._hand_out(begun, local, remote)
         if made:
             self._count(made)
 
@@ -192,7 +186,20 @@ class Dispatcher:
         between = worker.room_between(INLINE_CHUNKS)
         return LocalRoom(LOCAL_ROUNDS * worker.free, worker.room(INLINE_CHUNKS), between)
 
-    async def _hand_out(self, local: Sequence[Offered], remote: Sequence[Outgoing]) -> None:
+    async def _expired(self, found: OpenChunk, gone: ValueGone) -> Outgoing:
+        """The record that fails a task because arrays have expired.
+
+        Raises:
+            ValueGone: the store may restore them.
+        """
+        if not await self._life.is_restored():
+            raise gone
+        return self._cannot_expand(*found, gone)
+
+    async def _hand_out(
+        self, begun: Sequence[Offered], local: Sequence[Offered], remote: Sequence[Outgoing]
+    ) -> None:
+        self._worker.begin(begun)
         # Shielded: the turn is cancelled where the partition moves, but a chunk that the worker has claimed by
         # then must be started. Its claim keeps every other worker from running it.
         accepting = [asyncio.shield(self._worker.accept(local))] if local else []
