@@ -12,8 +12,8 @@ from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
-from anabranch.core.wire.codec import encode
-from anabranch.core.wire.messages import Offer, TaskOrder
+from anabranch.core.wire.codec import GROUPS, encode
+from anabranch.core.wire.messages import ChunkReturned, Offer, TaskOrder
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Outgoing, TopicSpec
 from anabranch.runtime.process.clock import SystemClock
@@ -117,3 +117,23 @@ async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
 
     assert len(calls) == 2, "one for each fence"
     await executor.stop()
+
+
+async def test_a_worker_without_the_agent_hands_back_first_offers_only() -> None:
+    """A repeated offer may be in the queue of a busy worker that has the agent, and is left to it."""
+    log = MemoryLog(MemoryBroker(), SystemClock())
+    await log.create_topics([TopicSpec(NAMES.groups, 1)])
+    executor = worker(resources_of(log))
+    first, repeated = (
+        Offered(each.offer.model_copy(update={"agent": "absent"}), each.segments)
+        for each in (offered(fence=1), offered(fence=2).offered_again())
+    )
+
+    async with log.read(NAMES.groups, start="earliest") as reports:
+        await executor.start()
+        await executor.accept([repeated, first])
+        await executor.stop()
+        async with asyncio.timeout(20):
+            returned = [GROUPS.decode(record.value).message for record in await anext(aiter(reports))]
+
+    assert [(each.reason, each.fence) for each in returned if isinstance(each, ChunkReturned)] == [("no_agent", 1)]

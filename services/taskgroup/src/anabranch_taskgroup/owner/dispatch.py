@@ -131,11 +131,11 @@ class Dispatcher:
                 continue
             run, group, task, chunk = found
             delivery = _delivery(*found)
-            if self._monitor.has(delivery) and self._worker.has(_key_of(delivery)):
+            is_repeated = self._monitor.has(delivery)
+            if is_repeated and self._worker.has(_key_of(delivery)):
                 continue  # the turn is repeated; a worker elsewhere would see no claim, and run the chunk, too
             is_new = chunk.fence == task.first_fence
-            is_small = task.total <= SMALL_TASK
-            has_small = has_small or is_small
+            has_small |= (is_small := task.total <= SMALL_TASK)
             # On the log, a small task would wait behind the offers of wide runs.
             has_room = (room.members > 0 and room.chunks > 0) or (is_small and room.between > 0)
             stays = is_new and has_room and self._may_stay(run, group, task, chunk)
@@ -149,10 +149,10 @@ class Dispatcher:
             except ValueGone as gone:
                 remote.append(await self._expired(found, gone))
                 continue
-            if task.order.requires is not None:
-                offered = self._with_requirements(delivery, offered)
+            offered = offered.offered_again() if is_repeated else offered
+            self._has_requirements |= (has_requirements := task.order.requires is not None)
             # Called for each offer, since the monitor has to note the time of repeated ones, too.
-            is_first = self._monitor.offered(delivery, now, brief=task.order.requires is not None) and is_new
+            is_first = self._monitor.offered(delivery, now, brief=has_requirements) and is_new
             if self._telemetry.measures:
                 made.append(("first" if is_first else "again", "here" if stays else "elsewhere"))
             if stays:
@@ -171,11 +171,6 @@ class Dispatcher:
     def _count(self, made: Sequence[tuple[str, str]]) -> None:
         for (which, place), number in Counter(made).items():
             self._telemetry.count(OFFERS, number, delivery=which, place=place)
-
-    def _with_requirements(self, delivery: ChunkDelivery, offered: Offered) -> Offered:
-        """The offer of a task that requires resources: one that is repeated says so."""
-        self._has_requirements = True
-        return offered.offered_again() if self._monitor.has(delivery) else offered
 
     def _local_room(self, is_admitted: bool) -> LocalRoom:
         """What the worker of this process may get in one turn: nothing of what the window has admitted to the

@@ -411,11 +411,16 @@ class Worker:
         await self._liveness.show_card_of_blocked_loop(store)
 
     def _is_wanted(self, offer: Offer) -> bool:
-        """True if an offer is to be claimed. One without its agent here is handed back, a late one dropped."""
+        """True if an offer is to be claimed. One without its agent here is handed back, a late one dropped.
+
+        One that was offered before may be in the queue of a busy worker that has the agent: handed back, its
+        delivery would end, and what that worker then runs of it would be lost.
+        """
         if self._draining:
             self._reporter.hand_back(offer, "draining")
         elif offer.agent not in self._registry:
-            self._reporter.hand_back(offer, "no_agent")
+            if not offer.again:
+                self._reporter.hand_back(offer, "no_agent")
         else:
             return offer.deadline > self._clock.now()
         return False
