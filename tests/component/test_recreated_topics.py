@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
-from bare_owners import BareHandler, bare_owner
+from bare_owners import BareHandler, BareState, bare_owner
 from waiting import eventually
 
 from anabranch.adapters.memory.broker import MemoryBroker
@@ -140,11 +140,11 @@ class RecordingHandler(BareHandler):
         super().__init__(SPEC.name)
         self.received: list[tuple[int, bytes]] = []
 
-    def decide(self, state: int, records: Sequence[Incoming], rejected: Any) -> list[Any]:
-        self.received += [(state, record.value) for record in records if record.key is not None]
+    def decide(self, state: BareState, records: Sequence[Incoming], rejected: Any) -> list[Any]:
+        self.received += [(state.generation, record.value) for record in records if record.key is not None]
         return []
 
-    def orphans(self, state: int) -> list[Outgoing]:
+    def orphans(self, state: BareState) -> list[Outgoing]:
         return [Outgoing(SPEC.name, "k", b"orphan")]
 
 

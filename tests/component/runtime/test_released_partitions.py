@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from bare_owners import BareHandler, bare_owner
+from bare_owners import BareHandler, BareState, bare_owner
 from waiting import eventually
 
 from anabranch.adapters.lifecycle import REVOKE_SECONDS
@@ -30,15 +30,15 @@ class SlowHandler(BareHandler):
         self.begun = False
         self.released = False
 
-    async def prepare(self, state: int, records: Sequence[Incoming], recall: Any) -> None:
+    async def prepare(self, state: BareState, records: Sequence[Incoming], recall: Any) -> None:
         if any(record.value == b"slow" for record in records):
             self.begun = True
             await asyncio.sleep(self._turn)
 
-    async def hand_over(self, state: int) -> None:
+    async def hand_over(self, state: BareState) -> None:
         await asyncio.sleep(self._handover)
 
-    async def on_release(self, state: int) -> None:
+    async def on_release(self, state: BareState) -> None:
         self.released = True
 
 
