@@ -20,8 +20,8 @@ def page(outcome: Outcome, charts: Mapping[str, str]) -> str:
         "# Benchmarks beside other systems",
         "",
         "Measured in one session on one machine and the same servers, by the command below, which wrote this "
-        f"page. Each figure is the median of its repetitions, of which there were {outcome.repetitions}. A case "
-        f"that took longer than {outcome.limit:g} s was aborted. "
+        f"page. Number of repetitions: {outcome.repetitions}; each figure is their median. The benchmark aborted "
+        f"a case that took longer than {outcome.limit:g} s. "
         "[README.md](README.md#beside-other-systems) describes the method.",
         "",
         *_verdicts(outcome),

@@ -123,7 +123,12 @@ class Cluster:
                 process.kill()
 
     def logs(self) -> str:
-        return "\n".join(f"== {p.log.name}\n{p.log.read_text()[-3000:]}" for p in self.processes)
+        return log_tails(process.log for process in self.processes)
+
+
+def log_tails(logs: Iterable[Path]) -> str:
+    """The last 3,000 characters of each file, below its name."""
+    return "\n".join(f"== {log.name}\n{log.read_text()[-3000:]}" for log in logs)
 
 
 Start = Callable[..., Cluster]

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from cluster import await_true
+from cluster import await_true, log_tails
 from doc_blocks import Block, missing_lines
 
 from anabranch.core.request.admission import read_request
@@ -87,7 +87,7 @@ class Page:
 
     def logs(self) -> str:
         """The ends of the logs of the services that the page has started."""
-        return "\n".join(f"== {log.name}\n{log.read_text()[-3000:]}" for _, log in self._services)
+        return log_tails(log for _, log in self._services)
 
     # --- Python -------------------------------------------------------------------------------
 

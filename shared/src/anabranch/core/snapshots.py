@@ -176,7 +176,8 @@ class PartitionTrail(Generic[R]):
     """Bytes of the records that were read."""
     strays: dict[str, int] | None = None
     awaited: set[str] = field(default_factory=set)
-    """Runs that a snapshot will restore which has not been read: the log begins with other records of them."""
+    """Runs that a later snapshot will restore. The log lacks the records that opened them, and may have other
+    records of them before the snapshot."""
     restored: dict[int, Restored[R]] = field(default_factory=dict)
     """By offset of a snapshot: the run in it, read before the decision about the record."""
     pins: list[tuple[int, str]] = field(default_factory=list)

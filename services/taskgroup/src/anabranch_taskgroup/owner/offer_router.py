@@ -34,8 +34,8 @@ def spread_stride(partitions: int) -> int:
     """The distance from the partition of one offer to that of the next, such that all partitions have their turn,
     and a few offers in a row are spread over all of them.
 
-    A worker often reads adjacent partitions. In their order, a small task would be offered to one worker, and a
-    chunk that a worker without its agent returns would be offered to the same worker many times.
+    A worker often reads adjacent partitions. If the offers went to the partitions in ascending order, one worker
+    would get all offers of a small task, and a chunk that it returns because it lacks the agent many times.
 
     The multiples of the golden ratio are spread most evenly, see Knuth, The Art of Computer Programming 3, 6.4.
     """

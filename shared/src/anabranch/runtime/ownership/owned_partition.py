@@ -79,8 +79,6 @@ class OwnedPartition(Generic[S]):
     open_from: int = 0
     """Runs with a lower pin had ended where it was committed."""
     is_rebuilt: bool = False
-    is_restored_by_snapshots: bool = False
-    """Snapshots up to the claim restore runs: there is no commit, and the log does not begin at offset 0."""
     last_commit: Committed | None = None
     closing: bool = False
     progress: Progress = field(init=False)
@@ -164,11 +162,14 @@ class OwnedPartition(Generic[S]):
             self.fragments.expire(records[-1].timestamp)
         return records
 
-    def end_rebuild(self, handler: PartitionHandler[S]) -> None:
-        """Tell the handler, once, that all records before the commit were read, or that there are none."""
-        if not self.is_rebuilt:
-            self.is_rebuilt = True
-            handler.on_rebuilt(self.state, self.open_from)
+    def end_rebuild(self, handler: PartitionHandler[S]) -> bool:
+        """Tell the handler, once, that all records before the commit were read, or that there are none. Returns
+        False if the handler was told before."""
+        if self.is_rebuilt:
+            return False
+        self.is_rebuilt = True
+        handler.on_rebuilt(self.state, self.open_from)
+        return True
 
     def end_replay(self) -> None:
         """The claim was reached: later records are new. The queue gets its full size, because partitions no longer

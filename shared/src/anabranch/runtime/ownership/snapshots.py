@@ -74,6 +74,10 @@ class RunSnapshots(Generic[S]):
         if state.trail.begin is None:
             state.trail.begin = offset
 
+    def may_restore(self, state: S) -> bool:
+        """True until `end`: a snapshot that is read may restore its run."""
+        return state.trail.strays is not None
+
     def end(self, state: S) -> None:
         """The records that the state is rebuilt from were read."""
         state.trail.rebuilt()
@@ -102,7 +106,8 @@ class RunSnapshots(Generic[S]):
                 yield Gap(message.run_id, message.upto + 1, record.offset)
 
     def note_awaited(self, state: S, record: Incoming) -> None:
-        """Note the run of a record ahead that is a snapshot and will restore it."""
+        """Note the run of a record that the owner has not reached, if the record is a snapshot that will restore
+        the run."""
         snapshot = self._snapshot(record)
         if snapshot is not None and state.trail.restores(
             snapshot.message, record.offset, state.generation, state.opened.get(snapshot.message.run_id)

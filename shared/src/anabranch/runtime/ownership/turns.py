@@ -16,13 +16,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Generic, TypeVar
 
 from anabranch.core.errors import AnabranchError, Fenced, ValueGone
 from anabranch.core.snapshots import Gap
-from anabranch.core.wire.fragments import Assembler
 from anabranch.ports import Incoming
 from anabranch.runtime.ownership.claims import PartitionClaims
 from anabranch.runtime.ownership.dead_letter import dead_letter
@@ -101,7 +99,7 @@ class TurnProcessor(Generic[S]):
                 await self._rebuild(owned, part)
             else:
                 await self._end_rebuild(owned, part[0].offset)
-                if owned.is_restored_by_snapshots:
+                if self._handler.snapshots.may_restore(owned.state):
                     await self._read_snapshots(owned, part)
                 await self._apply(owned, part)
             owned.progress.advance(len(part), part[-1].offset)
@@ -118,26 +116,24 @@ class TurnProcessor(Generic[S]):
         await self._handler.on_takeover(owned.state)
 
     async def _end_rebuild(self, owned: OwnedPartition[S], offset: int) -> None:
-        """The records before the commit were read; the next one has this offset.
+        """End the rebuild, once: the records before the commit were read, and the next record has this offset.
 
-        Without a commit nothing was read before. If the log has lost its first records too, the runs that they
-        opened are restored by the snapshots up to the claim, and until then they are not lost.
+        If there is no commit, the owner has read nothing before. If the log has lost its first records too, the
+        snapshots up to the claim restore the runs that those records opened. Such a run does not count as lost
+        before its snapshot was read.
         """
-        if owned.is_rebuilt:
+        if not owned.end_rebuild(self._handler):
             return
-        owned.end_rebuild(self._handler)
         snapshots = self._handler.snapshots
-        owned.is_restored_by_snapshots = owned.replay.committed == 0 and offset > 0
-        if not owned.is_restored_by_snapshots:
+        if owned.replay.committed > 0 or offset == 0:
             snapshots.end(owned.state)
             return
         snapshots.begin(owned.state, offset)
 
         async def look_ahead() -> None:
-            log, assemble = self._context.resources.log, Assembler().whole
-            async for record in records_between(log, self._handler.topic, owned.number, offset, owned.epoch):
-                whole = assemble(record.value, record.offset, record.timestamp)
-                snapshots.note_awaited(owned.state, replace(record, value=whole))
+            log, topic = self._context.resources.log, self._handler.topic
+            async for record in records_between(log, topic, owned.number, offset, owned.epoch):
+                snapshots.note_awaited(owned.state, record)
 
         await self._retry_until_available(owned, look_ahead)
 
