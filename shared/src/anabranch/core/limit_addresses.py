@@ -25,6 +25,11 @@ def limit_address(project: str, kind: LimitKind, name: str) -> str:
     return PREFIX + sha256(orjson.dumps([project, kind, name])).hexdigest()[:32]
 
 
+def paused_agent(agent: str) -> str:
+    """What stands for an agent whose breaker is open among the pauses, where runs have their ids."""
+    return f"agent:{agent}"
+
+
 def is_limit_address(text: str) -> bool:
     """Whether a text that may be a run id is the address of a limit."""
     return text.startswith(PREFIX)

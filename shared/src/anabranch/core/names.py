@@ -334,11 +334,6 @@ class Names:
         """String: the reason to stop the members of this run; workers read it between members."""
         return f"{self.prefix}{{{session_id}}}:stop:{run_id}"
 
-    @staticmethod
-    def paused_agent(agent: str) -> str:
-        """What stands for an agent in pauses, where runs have their ids: its breaker is open."""
-        return f"agent:{agent}"
-
     def pause_flag(self, session_id: str, run_id: str) -> str:
         """String: set while the run is paused; workers then start no further members of it."""
         return f"{self.prefix}{{{session_id}}}:pause:{run_id}"

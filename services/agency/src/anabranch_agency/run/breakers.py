@@ -6,6 +6,7 @@ learn that it has opened as of a pause: a message, and a flag in the store that 
 
 from __future__ import annotations
 
+from anabranch.core.limit_addresses import paused_agent
 from anabranch.core.request.limits import Breaker
 from anabranch.core.wire.messages import ReturnGrant, SetBreaker
 from anabranch.runtime.ownership.effects import Notify, StorePut
@@ -122,7 +123,7 @@ def _forget_person(state: BreakerState) -> None:
 
 def _tell_workers(turn: Turn, address: LimitAddress, *, is_open: bool) -> None:
     names = turn.config.names
-    agent = names.paused_agent(address.rule.name)
+    agent = paused_agent(address.rule.name)
     ttl = min(FLAG_SECONDS, max(1.0, state_of(address).until - turn.at)) if is_open else GONE_SECONDS
     turn.effects.append(StorePut(agent, names.pause_flag(agent, agent), b"1", ttl, fenced=False))
     turn.effects.append(Notify(names.pause_channel, (b"+" if is_open else b"-") + agent.encode()))

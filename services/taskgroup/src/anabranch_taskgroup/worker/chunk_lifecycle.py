@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
-from anabranch.core.names import Names
+from anabranch.core.limit_addresses import paused_agent
 from anabranch.core.request.limits import Breaker
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
@@ -27,8 +27,6 @@ from anabranch_taskgroup.worker.shared_lock import SharedLock
 from anabranch_taskgroup.worker.slot_runners import SlotRunners
 
 log = logging.getLogger(__name__)
-
-paused_agent = Names.paused_agent
 
 
 class ChunkLifecycle:
@@ -267,7 +265,7 @@ class ChunkLifecycle:
                 self._abandon(key, run)
 
     def pause_run(self, run_id: str) -> None:
-        """Start no further member of a run, or of an agent (`Names.paused_agent`). Running members continue; the
+        """Start no further member of a run, or of an agent (`paused_agent`). Running members continue; the
         last report returns the others."""
         for _, run in self._held.running:
             if run.offer.run_id == run_id or (run.offer.breaker and paused_agent(run.offer.agent) == run_id):

@@ -14,7 +14,7 @@ from functools import partial
 from operator import attrgetter
 
 from anabranch.core.lanes import number_of
-from anabranch.core.names import Names
+from anabranch.core.limit_addresses import paused_agent
 from anabranch.core.redaction import redactor
 from anabranch.core.requirements import parse_offers
 from anabranch.core.wire.messages import Offer
@@ -445,7 +445,7 @@ class Worker:
 
     async def _poll_pauses(self) -> None:
         offers = [run.offer for _, run in self._held.running]
-        agents = [Names.paused_agent(offer.agent) for offer in offers if offer.breaker]
+        agents = [paused_agent(offer.agent) for offer in offers if offer.breaker]
         sessions = {offer.run_id: offer.session_id for offer in offers}
         await self._pauses.poll(sessions | {agent: agent for agent in agents})
 
