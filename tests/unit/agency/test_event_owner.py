@@ -146,6 +146,18 @@ def test_an_address_without_events_and_waits_is_forgotten() -> None:
     assert not owner.partition.addresses
 
 
+def test_a_late_repetition_does_not_open_a_wait_again_whose_address_is_forgotten() -> None:
+    owner = Owner()
+    owner.wait("r")
+    owner.close("r")
+    assert not owner.partition.addresses
+    owner.wait("r")
+    assert not owner.partition.addresses
+
+    owner.wait("other")
+    assert len(list(owner.address.waits())) == 1
+
+
 def test_a_wait_that_nothing_closes_is_forgotten_at_its_end() -> None:
     owner = Owner()
     owner.wait(until=5_000.0)

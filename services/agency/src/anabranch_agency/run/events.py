@@ -98,8 +98,17 @@ def _opened(turn: Turn, run_id: str) -> EventAddress:
 
 
 def _wait_opened(turn: Turn, message: OpenEventWait, segments: tuple[bytes, ...]) -> None:
-    address, waiter = _opened(turn, message.run_id), message.waiter
-    for place in _places(waiter, message.spans):
+    waiter = message.waiter
+    places = [
+        place
+        for place in _places(waiter, message.spans)
+        if not turn.partition.is_ended_wait(message.run_id, place, waiter.admission)
+    ]
+    if not places:
+        turn.partition.drop("event wait that has ended")
+        return
+    address = _opened(turn, message.run_id)
+    for place in places:
         found = address.find(place)
         if found is not None and found[1].admission == waiter.admission:
             deliver_again(turn, address, place, found[1])

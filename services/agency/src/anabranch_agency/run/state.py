@@ -29,7 +29,7 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.early_signals import EarlySignal, EarlySignals
-from anabranch_agency.run.event_state import EventAddress
+from anabranch_agency.run.event_state import EventAddress, Place
 from anabranch_agency.run.limit_state import LimitAddress
 from anabranch_agency.run.schedule_state import ScheduleState
 
@@ -185,6 +185,9 @@ class PartitionState:
     """The events and waits for them, by address."""
     limits: dict[str, LimitAddress] = field(default_factory=dict)
     """The limits that runs share, by address."""
+    ended_waits: OrderedDict[tuple[str, Place], int] = field(default_factory=OrderedDict)
+    """Waits of addresses that were closed since: by address and member, with the admissions of their runs. A late
+    repetition would otherwise open one again, until the deadline of its run."""
     schedules: dict[str, ScheduleState] = field(default_factory=dict)
     """By address."""
     known_events: OrderedDict[tuple[str, str], tuple[int, float]] = field(default_factory=OrderedDict)
@@ -304,7 +307,11 @@ class PartitionState:
 
     def close_address(self, address: Address) -> None:
         """Drop an address that has nothing."""
-        self.addresses.pop(address.run_id, None)
+        events = self.addresses.pop(address.run_id, None)
+        if events is not None and events.ended:
+            self.ended_waits.update({(address.run_id, place): known for place, known in events.ended.items()})
+            while len(self.ended_waits) > MAX_REMEMBERED:
+                self.ended_waits.popitem(last=False)
         self.limits.pop(address.run_id, None)
         self.schedules.pop(address.run_id, None)
 
@@ -318,6 +325,10 @@ class PartitionState:
             address.due = at
             if at < inf:
                 heappush(self.deadlines, (at, address.run_id))
+
+    def is_ended_wait(self, address: str, place: Place, admission: int) -> bool:
+        """True if a wait of a member had ended when its address was closed."""
+        return self.ended_waits.get((address, place)) == admission
 
     def is_known_event(self, address: str, event_id: str, position: int, at: float) -> bool:
         """True if an event of this id was published before the record at `position`, seven days ago at most."""
