@@ -437,7 +437,11 @@ async def test_a_fork_takes_over_what_does_not_depend_on_the_change(running: Run
     started = await running.http.post(path, json={"from": "letter", "request_id": "again"})
     empty = await running.http.post(path, json={})
     unknown = await running.http.post(path, json={"form": "letter"})
+    absent = await running.http.post(path, json={"from": "ghost"})
+    invalid = await running.http.post(path, json={"request": {"groups": []}})
 
+    assert (absent.status_code, absent.json()["errors"][0]["path"]) == (422, "/from")
+    assert invalid.status_code == 422
     assert (started.status_code, started.json()["run_id"]) == (202, run_id_for("again"))
     assert (empty.status_code, unknown.status_code) == (422, 422)
     outcome = await running.get(f"/v1/runs/{run_id_for('again')}/result", wait="20s")

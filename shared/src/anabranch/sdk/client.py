@@ -308,6 +308,8 @@ class Client:
         values: Mapping[str, Any] | None = None,
         request: Mapping[str, Any] | None = None,
         request_id: str | None = None,
+        by: str | None = None,
+        reason: str | None = None,
     ) -> Run:
         """Start a run that takes over what an ended run has, except what depends on a change.
 
@@ -316,13 +318,15 @@ class Client:
             values: values that replace those of the context.
             request: a request in place of that of the run: its tasks with the same definition are taken over.
             request_id: request id of the new run. A repeated id does not start a second run. None: a new id.
+            by: who forks the run.
+            reason: why; shown with the new run.
 
         Raises:
             RequestRefused: there is no such run, it is still open, or nothing is to be run again.
             ServerUnavailable: a server does not answer.
         """
         fork_id = request_id or self.links.ids.run_scoped()
-        return await fork(self, run_or_request_id, fork_id, tasks, values or {}, request)
+        return await fork(self, run_or_request_id, fork_id, tasks, values or {}, request, by, reason)
 
     async def control(
         self, action: Control, *, run_id: str | None = None, request_id: str | None = None, **more: Any

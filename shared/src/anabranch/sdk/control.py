@@ -81,6 +81,8 @@ async def fork(
     tasks: Sequence[str],
     values: Mapping[str, Any],
     request: Mapping[str, Any] | None,
+    by: str | None,
+    reason: str | None,
 ) -> Run:
     """See `Client.fork`."""
     before = await client.run_id_of(run_or_request_id)
@@ -95,7 +97,7 @@ async def fork(
     run = await client.watch(run_id, request_id, known.session_id, None)
     record = {"type": "fork", "run_id": before, "new_request_id": request_id, "request": request}
     # Empty fields are left out: the record is checked as if a user had written it.
-    more = {"from": list(tasks) or None, "set": dict(values) or None}
+    more = {"from": list(tasks) or None, "set": dict(values) or None, "by": by, "reason": reason}
     await send_control(client.links, record | more)
     return run
 

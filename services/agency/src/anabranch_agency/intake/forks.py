@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import run_id_for
-from anabranch.core.project import project_named
 from anabranch.core.request.admission import read_request, session_candidates
+from anabranch.core.request.forking import fork_document, fork_points
 from anabranch.core.request.request_hash import body_hash
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.codec import encode
@@ -18,8 +15,8 @@ from anabranch.core.wire.results import RunRejected
 from anabranch.ports import EventLog, Outgoing
 from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.sessions import Sessions
-from anabranch_agency.owner.resubmit import TIMES, submission_at
-from anabranch_agency.run.forks import Fork, changed_keys, orders_of, points_of, taken_over
+from anabranch_agency.owner.resubmit import submission_at
+from anabranch_agency.run.forks import Fork, changed_keys, orders_of, taken_over
 
 
 class ForkRequests:
@@ -45,16 +42,13 @@ class ForkRequests:
         if first is None:
             message = f"the request of run {control.run_id} is no longer on the log"
             raise RequestRefused([Problem(Code.NOT_RETRYABLE, "/run_id", message, "submit the request again")])
-        wanted = _document_of(first, control.fork_request, control.fork_set)
+        wanted = fork_document(first.request, first.session_id, control.fork_request, control.fork_set)
         keys = tuple(sorted(await self._sessions.keys_of(wanted, session_candidates(wanted))))
         result = read_request(wanted, limits=self._context.limits, agents=self._context.agents, session_keys=keys)
         canonical = result.required().to_document()
         canonical.pop("request_id", None)
         after = orders_of(canonical, keys)
-        points, unknown = points_of(after, control.fork_from)
-        if unknown:
-            message = f"the request has no task {', '.join(map(repr, unknown))}"
-            raise RequestRefused([Problem(Code.SCHEMA, "/from", message, "name a task, or group/task")])
+        points = fork_points(after, control.fork_from)
         before = orders_of(first.request, first.session_keys)
         request_id = control.new_request_id or ""
         return SubmitRun(
@@ -87,16 +81,3 @@ class ForkRequests:
         ).to_document()
         headers = cloud_event_headers("run.rejected", f"{control.origin}/rejected", 0.0, subject=run_id)
         return Outgoing(self._context.names.results, request_id, dumps(body), headers=headers)
-
-
-def _document_of(first: SubmitRun, request: Mapping[str, Any] | None, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The request of a fork: in the session and the project of the run that it is forked from."""
-    document = dict(request or {name: value for name, value in first.request.items() if name not in TIMES})
-    project = project_named(first.request)
-    if request is not None and request.get("project") not in (None, project):
-        problem = Problem(Code.SCHEMA, "/request/project", f"a fork stays in the project {project!r}")
-        raise RequestRefused([problem])
-    context = document.get("context")
-    document["context"] = {**(context if isinstance(context, Mapping) else {}), **values}
-    document.pop("request_id", None)
-    return document | {"session_id": first.session_id, "project": project}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from anabranch.core.errors import Code, Problem
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, run_id_for
+from anabranch.core.request.forking import TIMES
 from anabranch.core.request.request_hash import body_hash
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.codec import RUNS, Undecodable, encode
@@ -18,9 +19,6 @@ from anabranch.core.wire.messages import ControlRun, SubmitRun
 from anabranch.core.wire.results import RunRejected
 from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch_agency.run.turn import Resubmit
-
-TIMES = ("not_before", "deadline")
-"""Fields of a request with the times of one run."""
 
 
 async def resubmitted(log: EventLog, names: Names, partition: int, effect: Resubmit) -> Sequence[Outgoing]:

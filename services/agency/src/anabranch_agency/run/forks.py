@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from anabranch.core.names import outcome_name
+from anabranch.core.request.forking import TaskId
 from anabranch.core.request.models import FINALLY, Request
 from anabranch.core.request.planning import plan
 from anabranch.core.wire.messages import ControlRun, TaskOrder
 from anabranch_agency.run.planning import order_of, shared_keys
-
-TaskId = tuple[str, str]
-"""Group and task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +41,6 @@ def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str
     """The keys of the context whose values differ between two requests."""
     old, new = before.get("context") or {}, after.get("context") or {}
     return {key for key in {*old, *new} if key not in old or key not in new or old[key] != new[key]}
-
-
-def points_of(orders: Collection[TaskId], names: Sequence[str]) -> tuple[set[TaskId], list[str]]:
-    """The tasks with these names, `task` or `group/task`, and the names that no task has."""
-    found: set[TaskId] = set()
-    unknown = []
-    for name in names:
-        group, slash, task = name.partition("/")
-        matching = {place for place in orders if (place == (group, task) if slash else place[1] == name)}
-        found |= matching
-        if not matching:
-            unknown.append(name)
-    return found, unknown
 
 
 def taken_over(

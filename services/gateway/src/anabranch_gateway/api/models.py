@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from anabranch.core.request.models import MAX_BY, MAX_REASON
+
 Seconds = float
 """Seconds since the epoch."""
 
@@ -445,26 +447,30 @@ class ClosedModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ForkBody(ClosedModel):
+class ReasonBody(ClosedModel):
+    reason: str | None = Field(
+        default=None, min_length=1, max_length=MAX_REASON, description="Why; shown in the run's events and status"
+    )
+
+
+class ControlBody(ReasonBody):
+    by: str | None = Field(
+        None, min_length=1, max_length=MAX_BY, description="Who; only where the gateway does not know its caller"
+    )
+
+
+class ForkBody(ControlBody):
     from_: str | list[str] = Field(
         default_factory=list, alias="from", description="Tasks to run again: `task` or `group/task`"
     )
     set: dict[str, Any] = Field(default_factory=dict, description="Values that replace those of the context")
     request: dict[str, Any] | None = Field(default=None, description="A request in place of that of the run")
     request_id: str | None = Field(
-        default=None,
+        None,
         min_length=1,
         max_length=255,
-        description="Request id of the new run; if it is sent twice, one run starts",
+        description="Request id of the new run; if it is sent twice, one starts",
     )
-
-
-class ReasonBody(ClosedModel):
-    reason: str | None = Field(default=None, description="Why; shown in the run's events and status")
-
-
-class ControlBody(ReasonBody):
-    by: str | None = Field(default=None, description="Who; only where the gateway does not know its caller")
 
 
 class RetryBody(ControlBody):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import ValidationError
 
@@ -12,6 +14,7 @@ from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code, RequestRefused
 from anabranch.core.json_documents import Format
 from anabranch.core.request.envelope import json_pointer
+from anabranch.core.request.forking import fork_document, fork_points
 from anabranch.core.request.models import MAX_BY, MAX_REASON
 from anabranch.core.request.schema_errors import schema_problems
 from anabranch.core.run_filter import RunFilter
@@ -251,10 +254,33 @@ async def fork(run: RunPath, request: Request, context: WithContext, caller: Sub
         raise RequestRefused(tuple(schema_problems(error, body, json_pointer))) from error
     found = await context.lookup.find(caller, run)
     tasks = [wanted.from_] if isinstance(wanted.from_, str) else wanted.from_
+    by = caller.acting_as(wanted.by)
+    # The Agency checks the same, but after the response.
+    await _check_fork(context, caller, found, wanted, tasks)
     started = await context.client.fork(
-        found.run_id, tasks=tasks, values=wanted.set, request=wanted.request, request_id=wanted.request_id
+        found.run_id,
+        tasks=tasks,
+        values=wanted.set,
+        request=wanted.request,
+        request_id=wanted.request_id,
+        by=by,
+        reason=wanted.reason,
     )
     return await _started_again(request, context, caller, found, started, "fork")
+
+
+async def _check_fork(
+    context: GatewayContext, caller: Caller, found: FoundRun, wanted: ForkBody, tasks: Sequence[str]
+) -> None:
+    """Raises RequestRefused for a fork whose request is invalid or lacks a named task."""
+    if found.final is None:
+        return  # the client says that the run is still open
+    admitted = await context.requests.document(found)
+    document = fork_document(admitted, found.session_id, wanted.request, wanted.set)
+    parsed = await context.submitter.parse(caller, orjson.dumps(document), "json")
+    parsed.validation.required()
+    assert parsed.validation.plan is not None
+    fork_points({(task.group, task.name) for task in parsed.validation.plan.tasks}, tasks)
 
 
 async def _started_again(

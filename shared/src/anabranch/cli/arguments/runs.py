@@ -286,6 +286,8 @@ def fork(
     request_id: Annotated[
         str | None, typer.Option(help="Request id of the new run. A repeated id does not start a second run.")
     ] = None,
+    by: By = None,
+    reason: Reason = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start the run and do not wait.")] = False,
     json: Json = False,
 ) -> None:
@@ -293,8 +295,10 @@ def fork(
     with errors_as_exit(json):
         from anabranch.cli.commands.retry import ForkOptions
         from anabranch.cli.commands.retry import fork as start_fork
+        from anabranch.cli.said import said_by
 
-        options = ForkOptions(tuple(tasks or ()), tuple(values or ()), request, request_id, detach, json)
+        said = said_by(by, reason)
+        options = ForkOptions(tuple(tasks or ()), tuple(values or ()), request, request_id, detach, json, said)
         run_and_exit(start_fork(settings(), run, options))
 
 

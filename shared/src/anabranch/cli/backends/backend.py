@@ -102,7 +102,7 @@ class Installation(Protocol):
         """Start a run that imports the results of an earlier run. Raises RequestRefused if that run cannot be
         retried."""
 
-    async def fork(self, run: str, body: Mapping[str, Any]) -> FollowedRun:
+    async def fork(self, run: str, body: Mapping[str, Any], said: Said) -> FollowedRun:
         """Start a fork of an ended run. `body` has `from`, `set`, `request` and `request_id`, each optional.
         Raises RequestRefused if it cannot be started."""
 

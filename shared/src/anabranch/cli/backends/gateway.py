@@ -62,9 +62,9 @@ class Gateway:
         accepted = await self._api.post("v1", "runs", body=named, headers=trace_headers())
         return HttpRun(self._api, accepted)
 
-    async def fork(self, run: str, body: Mapping[str, Any]) -> FollowedRun:
+    async def fork(self, run: str, body: Mapping[str, Any], said: Said) -> FollowedRun:
         # The id is made here, so that a repeated call does not start a second run.
-        named = {**body, "request_id": body.get("request_id") or self._fresh_id()}
+        named = {**body, "request_id": body.get("request_id") or self._fresh_id()} | _reason(said)
         try:
             return HttpRun(self._api, await self._api.post("v1", "runs", run, "fork", body=named))
         except Refused as refused:

@@ -64,13 +64,15 @@ class Servers:
     async def retry(self, run: str, request_id: str | None, said: Said) -> FollowedRun:
         return await self._client.retry(run, request_id=request_id, by=said.by, reason=said.reason)
 
-    async def fork(self, run: str, body: Mapping[str, Any]) -> FollowedRun:
+    async def fork(self, run: str, body: Mapping[str, Any], said: Said) -> FollowedRun:
         return await self._client.fork(
             run,
             tasks=body.get("from") or (),
             values=body.get("set"),
             request=body.get("request"),
             request_id=body.get("request_id"),
+            by=said.by,
+            reason=said.reason,
         )
 
     async def push_definition(self, document: Any) -> Mapping[str, Any]:

@@ -34,6 +34,7 @@ class ForkOptions:
     request_id: str | None = None
     detach: bool = False
     json: bool = False
+    said: Said = NOTHING
 
 
 async def fork(settings: Settings, run: str, options: ForkOptions) -> int:
@@ -52,7 +53,7 @@ async def fork(settings: Settings, run: str, options: ForkOptions) -> int:
         "request_id": options.request_id,
     }
     async with open_installation(settings) as system:
-        handle = await system.fork(run, {name: value for name, value in body.items() if value})
+        handle = await system.fork(run, {name: value for name, value in body.items() if value}, options.said)
         return await _followed(handle, detach=options.detach, json=options.json)
 
 
