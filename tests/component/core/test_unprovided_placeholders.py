@@ -87,6 +87,14 @@ def test_inputs_and_instructions_are_checked_too() -> None:
     assert "{x} in the inputs of g/out" in second
 
 
+def test_a_state_that_no_loop_declares_is_reported() -> None:
+    body = task("out", message_template="{state.total} {state.totl} {iteration} {last.x} {state}")
+    made = {"task_groups": [{"name": "g", "loop": {"each": [1, 2], "state": {"total": 0}}, "tasks": [body]}]}
+
+    [warning] = read_request(made).warnings
+    assert "{state.totl} in the message_template of g/out has no value" in warning
+
+
 def test_a_placeholder_without_its_dependency_is_refused_with_strict() -> None:
     [error] = reading_of("{first}", strict=True).errors
     assert "does not depend on it" in error.message

@@ -14,6 +14,7 @@ from anabranch.core.errors import Code, Problem
 from anabranch.core.names import leading_keys
 from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import Path as Place
+from anabranch.core.request.flow_links import FlowLinks
 from anabranch.core.request.graph import Graph
 from anabranch.core.request.planning import Plan, PlannedTask, own_names
 from anabranch.core.templates import MISSING, SYSTEM_NAMES, Path, placeholders_with_text
@@ -80,9 +81,9 @@ class _Names:
             return True
         keys = set(leading_keys(name))
         flow = self._graph.flow
-        if flow is not None and (
-            flow.is_own(self._index, name) or any(flow.producers_of(key, self._index) for key in keys)
-        ):
+        if flow is not None and flow.is_own(self._index, name):
+            return not self._is_unknown_state(flow, name)
+        if flow is not None and any(flow.producers_of(key, self._index) for key in keys):
             return True
         if keys & self._needs or any(key in self._graph.producers for key in keys):
             # The value is not known before the run. An undeclared key of another task has a warning of its own.
@@ -93,6 +94,13 @@ class _Names:
             return bool(keys & self._own)
         path = Path(name)
         return any(path.find(scope) is not MISSING for scope in self._scopes)
+
+    def _is_unknown_state(self, flow: FlowLinks, name: str) -> bool:
+        """True for a state that no loop around the task declares."""
+        first, _, state = name.partition(".")
+        loops = (self._graph.tasks[each].flow for each in (self._index, *flow.loops[self._index]))
+        declared = {each.text for loop in loops if loop is not None for each in loop.states}
+        return first == "state" and state != "" and declared.isdisjoint(leading_keys(state))
 
 
 def _scopes(task: PlannedTask) -> list[Mapping[str, Any]] | None:
