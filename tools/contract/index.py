@@ -111,7 +111,7 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "iteration.failed": ("Each task of an iteration has ended, and one of them failed.", "`started_at`"),
     "schedule.fired": (
         "A schedule has submitted the run `firing`. The run id of the record is the address of the schedule.",
-        "`schedule`, `project`, `at` (seconds since the epoch), `source` (clock, trigger, backfill), `firing`",
+        "`schedule`, `project`, `at` (logical time, RFC 3339), `source` (clock, trigger, backfill), `firing`",
     ),
     "schedule.missed": (
         "A firing did not become a run.",

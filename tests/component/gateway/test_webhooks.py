@@ -22,6 +22,8 @@ from anabranch_gateway.webhooks import dispatcher
 from anabranch_gateway.webhooks.delivery import new_secret, position_after, signature
 from contract.gateway import audit_record_schema, webhook_record_schema
 
+WAIT = {"name": "w", "wait": {"for": "1h"}}
+
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
@@ -106,6 +108,28 @@ async def test_a_webhook_of_one_run_or_session_gets_nothing_of_others(receiver: 
         await eventually(lambda: receiver.got)
 
     assert len(receiver.got) == 1
+
+
+async def test_a_webhook_gets_the_events_of_the_schedules_of_its_project(receiver: Receiver) -> None:
+    body = {"id": "hourly", "cron": "0 * * * *", "request": one_task(), "overlap": "skip"}
+    wait = {"id": "slow", "every": "1h", "request": {"task_groups": [{"name": "g", "tasks": [WAIT]}]}}
+    async with gateway() as running:
+        for wanted in ({"types": ["schedule.*"]}, {"types": ["schedule.*"], "session_id": "s"}):
+            await running.submit({**one_task(), "session_id": "s"})
+            await running.http.post("/v1/subscriptions", json={"kind": "webhook", "url": receiver.url, **wanted})
+        for each in (body, wait, {**body, "id": "theirs", "project": "other"}):
+            assert (await running.http.post("/v1/schedules", json=each)).status_code == 201
+        for path in ("hourly/pause", "theirs/pause", "slow/trigger", "slow/trigger", "slow/trigger"):
+            assert (await running.http.post(f"/v1/schedules/{path}", json={})).status_code == 200
+        await eventually(lambda: len(receiver.got) == 4)
+
+    events = sorted(receiver.events, key=lambda event: (event["schedule"], event["seq"]))
+    kinds = ["schedule.paused", "schedule.fired", "schedule.missed", "schedule.missed"]
+    assert [event["type"] for event in events] == kinds
+    assert {event["project"] for event in events} == {"default"}
+    assert [event["reason"] for event in events[2:]] == ["overlap", "overlap"]
+    assert all(event["at"].endswith("Z") for event in events[1:])
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 4
 
 
 async def test_a_channel_gets_the_events_of_a_session() -> None:

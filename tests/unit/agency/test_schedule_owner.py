@@ -11,7 +11,7 @@ from anabranch.core.errors import RequestRefused
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.schedules.addresses import schedule_address
 from anabranch.core.schedules.control import message_of, read_schedule_control
-from anabranch.core.timestamps import utc_text
+from anabranch.core.timestamps import parse_timestamp, utc_text
 from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import (
     ControlRun,
@@ -79,7 +79,7 @@ def fired(turn: Turn) -> list[float]:
 
 def missed(turn: Turn) -> list[tuple[float, str]]:
     events = [each.entry for each in turn.events if each.entry.type == "schedule.missed"]
-    return [(each.data["at"], each.data["reason"]) for each in events]
+    return [(parse_timestamp(each.data["at"]), each.data["reason"]) for each in events]
 
 
 def cancelled(turn: Turn) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from anabranch.core.json_documents import dumps
 from anabranch.core.schedules.views import VIEW_SECONDS
 from anabranch.core.telemetry import SCHEDULE_FIRED, SCHEDULE_MISSED
+from anabranch.core.timestamps import utc_text
 from anabranch.core.wire.messages import ControlRun, Json
 from anabranch.core.wire.schedule_messages import FiringSource
 from anabranch.runtime.ownership.effects import Count, StorePut
@@ -102,7 +103,7 @@ def miss(
     turn: Turn, state: ScheduleState, firing: Firing, reason: MissedReason, until: float | None = None
 ) -> None:
     """Report a firing that does not become a run, or with `until` each up to that time."""
-    more = {} if until is None else {"until": until}
+    more = {} if until is None else {"until": utc_text(until)}
     state.missed[reason] = state.missed.get(reason, 0) + 1
     state.remember(PastFiring(firing.at, "missed", firing.source, ended_at=turn.at, reason=reason))
     turn.effects.append(Count(SCHEDULE_MISSED, 1, (("reason", reason),)))
@@ -110,7 +111,7 @@ def miss(
 
 
 def _about(state: ScheduleState, firing: Firing) -> dict[str, Json]:
-    return {"schedule": state.id, "project": state.project, "at": firing.at, "source": firing.source}
+    return {"schedule": state.id, "project": state.project, "at": utc_text(firing.at), "source": firing.source}
 
 
 def drop_waiting(turn: Turn, state: ScheduleState, reason: MissedReason) -> None:

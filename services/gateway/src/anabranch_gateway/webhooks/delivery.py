@@ -7,10 +7,12 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 
-from anabranch.core.wire.events import EventBatch, is_wanted
+from anabranch.core.schedules.addresses import is_schedule_address
+from anabranch.core.wire.events import EventBatch, explode, is_wanted
 from anabranch.sdk.run_events import shown
 from anabranch_gateway.events.cursor import StreamPosition
 from anabranch_gateway.webhooks.fair_shares import Endpoint
@@ -75,7 +77,7 @@ def deliveries(
     Args:
         before: the position in the run's events before the batch; it determines the `seq` of each event.
     """
-    for event in before.sequence().read(batch):
+    for event in _numbered(batch, before):
         for subscription in subscriptions.values():
             if is_wanted(event["type"], subscription.types):
                 yield WebhookDelivery(
@@ -86,6 +88,28 @@ def deliveries(
                     batch.request_id,
                     batch.session_id,
                 )
+
+
+def _numbered(batch: EventBatch, before: StreamPosition) -> Iterator[dict[str, Any]]:
+    """The events of a batch that are not repeated, with their `seq`.
+
+    A schedule outlives the retention of its events, so they cannot be counted from the first one. The `seq` of its
+    events is their cause: it rises, with gaps, and is the same in each process.
+    """
+    if not is_schedule_address(batch.run_id):
+        yield from before.sequence().read(batch)
+        return
+    for entry in batch.entries:
+        if entry.cause > before.runs:
+            for event in explode(batch, entry):
+                yield {"type": event.pop("type"), "time": event.pop("time"), "seq": entry.cause, **event}
+
+
+def project_named(batch: EventBatch) -> str | None:
+    """The project of a schedule, which each of its events names; None for events of runs."""
+    if not is_schedule_address(batch.run_id):
+        return None
+    return next((each.data["project"] for each in batch.entries if "project" in each.data), None)
 
 
 def position_after(batch: EventBatch, before: StreamPosition) -> StreamPosition:

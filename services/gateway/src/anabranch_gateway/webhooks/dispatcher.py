@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from anabranch.core.bounded import BoundedDict
 from anabranch.core.errors import AnabranchError
 from anabranch.core.offsets import OffsetTracker
+from anabranch.core.schedules.addresses import is_schedule_address
 from anabranch.core.telemetry import GATEWAY_DELIVERIES
 from anabranch.core.wire import dead_letters
 from anabranch.core.wire.events import EventBatch, decode_batch
@@ -38,6 +39,7 @@ from anabranch_gateway.webhooks.delivery import (
     WebhookDelivery,
     deliveries,
     position_after,
+    project_named,
     signed_headers,
 )
 from anabranch_gateway.webhooks.fair_shares import THREADS, Endpoint, PendingShares, ThreadShares
@@ -180,12 +182,14 @@ class WebhookDispatcher:
         self._tasks.spawn(self._deliver(delivery, tracked), "webhook delivery")
 
     async def _subscribers(self, batch: EventBatch, at: float) -> dict[str, Subscription]:
-        projects = await until_available(
-            lambda: self._projects.projects([batch.run_id]),
-            f"deliver webhooks of run {batch.run_id}",
-            delay=UNAVAILABLE_SECONDS,
-        )
-        project = projects.get(batch.run_id)
+        project = project_named(batch)
+        if project is None:
+            projects = await until_available(
+                lambda: self._projects.projects([batch.run_id]),
+                f"deliver webhooks of run {batch.run_id}",
+                delay=UNAVAILABLE_SECONDS,
+            )
+            project = projects.get(batch.run_id)
         if project is None:
             return {}
         found = self._subscriptions.webhooks
@@ -195,12 +199,14 @@ class WebhookDispatcher:
         """The position in a run's events before a record.
 
         It determines the `seq` of events, and so the ids of deliveries, which must not depend on the process. If
-        it is not cached the run is replayed from its beginning.
+        it is not cached the run is replayed from its beginning. Events of a schedule are not counted.
         """
         position = self._run_positions.get(run_id)
         if position is not None:
             return position
         position = StreamPosition()
+        if is_schedule_address(run_id):
+            return position
         async with aclosing(self._broadcaster.history(run_id, record.partition, 0, record.offset)) as records:
             async for each in records:
                 if each.batch is not None:
