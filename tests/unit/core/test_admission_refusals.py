@@ -297,6 +297,22 @@ def test_two_cycles_are_two_errors_and_equal_names_are_distinguished_by_their_gr
 
 
 @pytest.mark.parametrize(
+    ("where", "fields"),
+    [
+        ("budget", "usd, tokens, seconds, executions"),
+        ("estimate", "usd, tokens, seconds, executions"),
+        ("cache", "key, ttl, version, scope"),
+        ("concurrency", "key, limit, on_full"),
+        ("rate_limit", "key, limit, per, burst"),
+    ],
+)
+def test_the_hint_of_an_unknown_field_names_those_of_its_object(where: str, fields: str) -> None:
+    [problem] = read_request(request(task("a", **{where: {"key": "k", "limit": 1, "zzz": 1}}))).errors[-1:]
+    assert (problem.code, problem.path) == ("unknown_field", f"{TASK}/{where}/zzz")
+    assert problem.hint == f"the fields are: {fields}"
+
+
+@pytest.mark.parametrize(
     ("wanted", "hint"),
     [
         ("reprot", "did you mean 'report'?"),

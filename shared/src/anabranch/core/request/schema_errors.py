@@ -9,9 +9,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from anabranch.core.errors import Code, Problem
+from anabranch.core.request.budget_fields import Amounts
+from anabranch.core.request.cache_fields import Cache
 from anabranch.core.request.document import Document
 from anabranch.core.request.envelope import Path
 from anabranch.core.request.flow import Approval, Branch, EventWait, Loop, SubRun, Switch, Wait
+from anabranch.core.request.limits import Concurrency, RateLimit
 from anabranch.core.request.models import (
     Compensation,
     Expansion,
@@ -210,6 +213,11 @@ _MODELS: Mapping[str, type[Document]] = {
     "tasks": TaskSpec,
     "finally": TaskSpec,
     "retry": RetryPolicy,
+    "cache": Cache,
+    "budget": Amounts,
+    "estimate": Amounts,
+    "concurrency": Concurrency,
+    "rate_limit": RateLimit,
     "expansion_config": Expansion,
     "transform_rules": TransformRules,
     "switch": Switch,
