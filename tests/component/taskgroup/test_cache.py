@@ -149,6 +149,13 @@ def test_what_cannot_be_hashed_is_not_cached(s: System) -> None:
     assert any("are not cached: the integer" in warning for warning in result.warnings)
 
 
+def test_a_key_with_a_placeholder_that_has_no_value_is_not_shared(s: System) -> None:
+    result = run(s, ask(inputs="{n}", cache={"key": 'of {m}, {"a": 1}'}, expansion_config=members(1, 2)))
+
+    assert (result.status, sorted(calls)) == ("completed", [1, 2])
+    assert any("are not cached: {m} in the key has no value" in warning for warning in result.warnings)
+
+
 def test_large_values_are_cached_or_not_but_never_wrong(s: System) -> None:
     for size in (100_000, 600_000):
         values = [run(s, ask(inputs={"bytes": size})).results["t"]["pad"] for _ in range(2)]

@@ -245,6 +245,14 @@ def text_placeholders(template: Template) -> Iterator[Path]:
             yield from text_placeholders(part)
 
 
+def unresolved(template: Template, scope: Mapping[str, Any]) -> Iterator[str]:
+    """The placeholders of a compiled text without a value. Braces of JSON are not meant as placeholders, so what
+    begins with a quotation mark is left out."""
+    for path in text_placeholders(template):
+        if not path.text.lstrip().startswith('"') and path.find(scope) is MISSING:
+            yield path.text
+
+
 def placeholders(template: Json) -> frozenset[str]:
     """Return the text of each possible placeholder at any depth, including braces of JSON."""
     return frozenset([name for text in _strings(template) if "{" in text for name in _names(text)])

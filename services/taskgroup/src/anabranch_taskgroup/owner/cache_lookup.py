@@ -17,7 +17,7 @@ from anabranch.core.errors import AnabranchError
 from anabranch.core.expansion.members import Expanded, Member, expand
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
-from anabranch.core.templates import RenderedTooLarge, compile_template, member_scope, placeholders
+from anabranch.core.templates import RenderedTooLarge, compile_template, member_scope, placeholders, unresolved
 from anabranch.core.wire.messages import CacheHit, CacheLooked, CacheOrigin
 from anabranch.ports import StateStore
 from anabranch.runtime.reading import values
@@ -131,7 +131,7 @@ class CacheReader:
             "result_keys": list(order.result_keys),
         }
         if cache.key is not None:
-            return digest(parts | {"key": compile_template(cache.key).render(scope)})
+            return digest(parts | {"key": _rendered(cache.key, scope)})
         templates = TaskTemplates.of(order)
         return digest(
             parts
@@ -163,6 +163,19 @@ class CacheReader:
             for column, value in zip(columns, document["values"], strict=True):
                 column.append(value)
         return hits, columns
+
+
+def _rendered(key: str, scope: Mapping[str, Any]) -> str:
+    """The key that the request gives. One with a placeholder left in it would be the same for all members.
+
+    Raises:
+        NotCanonical: a placeholder has no value.
+    """
+    template = compile_template(key)
+    missing = next(unresolved(template, scope), None)
+    if missing is not None:
+        raise NotCanonical(f"{{{missing}}} in the key has no value")
+    return str(template.render(scope))
 
 
 def _members(expanded: Expanded | None, chunk: Chunk) -> Iterator[tuple[int, Member | None]]:
