@@ -14,7 +14,7 @@ from anabranch.testing.simulator.endings import ENDINGS_FROM
 from anabranch.testing.simulator.event_mutations import BROKEN as BROKEN_EVENTS
 from anabranch.testing.simulator.event_waits import EVENTS_FROM
 from anabranch.testing.simulator.limit_mutations import BROKEN as BROKEN_LIMITS
-from anabranch.testing.simulator.limited import LIMITS_FROM
+from anabranch.testing.simulator.limited import CONFIGURED_FROM, LIMITS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
@@ -51,6 +51,7 @@ BEGIN = {
     **dict.fromkeys(BROKEN_REQUIRED, REQUIRED_FROM),
     **dict.fromkeys(BROKEN_ORDER, ORDERED_FROM + 20),
     **dict.fromkeys(BROKEN_SCHEDULES, SCHEDULES_FROM),
+    "limit-mixed": CONFIGURED_FROM,
     "iteration-again": LOOPS_FROM,
     "iteration-values": LOOPS_FROM,
     "iteration-chunks": LOOPS_FROM,

@@ -8,7 +8,8 @@ from typing import Any
 from wire_order import ORDER
 from wire_schedules import SCHEDULE, SCHEDULE_SAMPLES
 
-from anabranch.core.request.limits import Breaker
+from anabranch.core.request.configured_limits import AgentLimits, Places, ProjectLimits, RunLimitSet
+from anabranch.core.request.limits import Breaker, RateLimit
 from anabranch.core.request.resources import Requires
 from anabranch.core.wire import messages as m
 
@@ -34,7 +35,18 @@ GRANTED: Mapping[str, Any] = {
     "address": LIMIT,
 }
 BREAKER = Breaker(failures=5, window="30s", probes=2, on_open="fail")
-RATE: Mapping[str, Any] = {"limit": 10, "per": 60.0, "burst": 2, "on_full": "reject", "breaker": BREAKER}
+RATE: Mapping[str, Any] = {
+    "limit": 10,
+    "per": 60.0,
+    "burst": 2,
+    "on_full": "reject",
+    "breaker": BREAKER,
+    "scope": "agent",
+}
+CONFIGURED = RunLimitSet(
+    project=ProjectLimits(concurrency=Places(limit=20)),
+    agents={"http": AgentLimits(rate_limit=RateLimit(key="shop", limit=10, per="1m"), breaker=BREAKER)},
+)
 RULE = m.LimitRule(kind="rate", project="shop", name="http", **RATE)
 
 Sample = tuple[m.Message, tuple[bytes, ...]]
@@ -189,6 +201,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             pool="gpu",
             fairness_key="team-a",
             due_at=AT,
+            configured_limits=CONFIGURED,
         ),
         (),
     ),

@@ -22,6 +22,7 @@ from anabranch.cli.main import main
 from anabranch.cli.render.tables import Form
 from anabranch.cli.said import Said
 from anabranch.core.names import run_id_for
+from anabranch.core.request.configured_limits import ConfiguredLimits
 from anabranch.operations.limits import listed
 from anabranch.operations.why.answer import explain
 from anabranch.runtime.process.settings import Settings
@@ -157,6 +158,50 @@ async def test_a_breaker_is_opened_by_a_person_with_a_reason_and_closed(shown: S
     assert 'breaker,*,calm,"open, by anonymous: maintenance",0,1,' in table.splitlines()
     await set_breaker(shown.ways["through"], "close", "calm", Said(None, None), json=True)
     assert (await run.result(timeout=20)).status == "completed"
+
+
+async def test_configured_limits_are_shown_with_what_they_are_of(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = ConfiguredLimits.model_validate(
+        {
+            "agents": {
+                "forever": {"concurrency": {"limit": 1}},
+                "echo": {"rate_limit": {"limit": 1, "per": "1m"}},
+            },
+            "projects": {"shop": {"concurrency": {"limit": 1}}},
+        }
+    )
+    async with gateway(Settings(limits=limits), Registry.builtin().add(forever)) as running:
+        connect_commands(monkeypatch, running.system.client)
+        shown = Shown(running, capsys)
+        await shown.client.submit(one_task("rated", "echo", expansion_config=EXPANDED))
+        await shown.client.submit(one_task("first"))
+        await shown.until(key="forever", held=1)
+        await shown.client.submit(one_task("second"))
+        await shown.until(kind="rate", scope="agent", project="*", key="echo", waiting=3)
+        await shown.until(kind="concurrency", scope="agent", project="*", key="forever", waiting=1)
+        assert await shown.reason("rated") == "the rate of 'echo', configured for agents: 1 in 1m; next in turn"
+        held = f"1 of 1 held by {run_id_for('first')}/g/t; next in turn"
+        assert await shown.reason("second") == f"the places of 'forever', configured for agents: {held}"
+        await shown.client.submit({**one_task("third"), "project": "shop"})
+        await shown.until(kind="concurrency", scope="project", project="shop", key="shop", held=1)
+
+
+def test_plan_shows_configured_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, limits = tmp_path / "r.json", tmp_path / "limits.yaml"
+    file.write_bytes(orjson.dumps(one_task("r", "calm")))
+    limits.write_text(
+        "agents: {calm: {rate_limit: {limit: 9, burst: 3}, breaker: {rate: 0.5}}}\n"
+        "projects: {default: {concurrency: {limit: 20}}}\n"
+    )
+
+    assert main(["plan", str(file), "--agents", __name__, "--set", f"limits={limits}"]) == 0
+
+    printed = " ".join("".join(capsys.readouterr()).split())
+    assert "rate of the agent: 9 in 1s, 3 at once" in printed
+    assert "breaker: 50% failures in 1m open it for 30s" in printed
+    assert "20 at once of the project" in printed
 
 
 def test_plan_shows_the_limits_of_each_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

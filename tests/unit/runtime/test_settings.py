@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,57 @@ def test_brokers_without_host_and_port_are_refused(brokers: str) -> None:
 
 def test_brokers_may_be_addresses() -> None:
     assert Settings.load({"ANABRANCH_BROKERS": "[::1]:1, 10.0.0.1:9092,SSL://h:3,h"}).brokers.count(",") == 3
+
+
+def test_limits_are_an_object_or_the_name_of_a_file(tmp_path: Path) -> None:
+    document = (
+        "agents: {http: {rate_limit: {limit: 100, per: 1m}}}\nprojects: {shop: {concurrency: {limit: 20}}}\n"
+    )
+    apart = _file(tmp_path, document, "limits.yaml")
+    within = _file(tmp_path, f"limits:\n  {document.replace(chr(10), chr(10) + '  ')}")
+    text = json.dumps(
+        {
+            "agents": {"http": {"rate_limit": {"limit": 100, "per": 60}}},
+            "projects": {"shop": {"concurrency": {"limit": 20}}},
+        }
+    )
+
+    found = [
+        Settings.load({"ANABRANCH_LIMITS": str(apart)}, overrides={}).limits,
+        Settings.load({}, within).limits,
+        Settings.load({"ANABRANCH_LIMITS": text}).limits,
+    ]
+
+    assert found[0] is not None
+    assert found == [found[0]] * 3
+    assert found[0].agents["http"].rate_limit.per == 60  # type: ignore[union-attr]
+    assert found[0].projects["shop"].concurrency.limit == 20  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("document", "wanted"),
+    [
+        (
+            "agents: {a: {rate_limit: {limit: 0}}}",
+            r"/agents/a/rate_limit/limit in .*: `limit`: must be at least 1",
+        ),
+        ("agents: {a: {brekers: {}}}", r"/agents/a/brekers in .*: there is no field .*did you mean 'breaker'"),
+        ("agents: {a: {breaker: {}}}", "has not exactly one of `failures` and `rate`"),
+        ("agents: {a: {concurrency: {limit: 1, key: '{x}'}}}", r"the key '\{x\}' has placeholders"),
+        ("projects: {p: {rate_limit: {limit: 1, key: k}}}", "has a `key` .leave it out"),
+        ("projects: {'a b': {}}", "'a b' is no project"),
+        ("projects: {p: {breaker: {failures: 1}}}", "there is no field `breaker` here"),
+        ("[]", "must be an object with `agents` and `projects`"),
+        ("{", "this is not YAML"),
+    ],
+)
+def test_invalid_limits_are_refused_with_their_place(tmp_path: Path, document: str, wanted: str) -> None:
+    path = _file(tmp_path, document, "limits.yaml")
+
+    with pytest.raises(Misconfigured, match=wanted):
+        Settings.load({"ANABRANCH_LIMITS": str(path)})
+
+
+def test_a_file_of_limits_that_is_missing_is_refused() -> None:
+    with pytest.raises(Misconfigured, match=r"the file 'nothing.yaml' cannot be read: No such file"):
+        Settings.load({"ANABRANCH_LIMITS": "nothing.yaml"})

@@ -42,7 +42,8 @@ class AgencyService:
         # A copy: what is known of a shape of requests holds for these agents.
         self._agents = None if agents is None else frozenset(agents)
         settings = resources.settings
-        self._handler = RunsHandler(resources, DecisionConfig(resources.names, settings.result_ttl))
+        config = DecisionConfig(resources.names, settings.result_ttl, configured_limits=settings.limits)
+        self._handler = RunsHandler(resources, config)
         self._clock = LogClock(resources.clock)
         self._owner: Owner[PartitionState] = Owner(
             self._handler, resources, self._clock, name=resources.ids.incarnation()

@@ -13,6 +13,9 @@ import orjson
 LimitKind = Literal["concurrency", "run_concurrency", "rate", "breaker"]
 """`concurrency`: places for members of tasks. `run_concurrency`: places for runs, which are other ones, so that a
 run that holds a key does not wait for itself. `rate`: starts of members. `breaker`: the calls of an agent."""
+LimitScope = Literal["key", "agent", "project"]
+"""What a limit is of. `key`: all tasks of a project that name it. `agent`: the members of an agent, in all
+projects. `project`: all members of a project."""
 ALL_PROJECTS = "*"
 """The project of a limit that all projects share."""
 PREFIX = "limit:"
@@ -28,6 +31,11 @@ def limit_address(project: str, kind: LimitKind, name: str) -> str:
 def paused_agent(agent: str) -> str:
     """What stands for an agent whose breaker is open among the pauses, where runs have their ids."""
     return f"agent:{agent}"
+
+
+def project_address(project: str, kind: LimitKind) -> str:
+    """The address of a limit of a whole project. No name of a key makes the same one."""
+    return PREFIX + sha256(orjson.dumps([project, kind, None])).hexdigest()[:32]
 
 
 def is_limit_address(text: str) -> bool:

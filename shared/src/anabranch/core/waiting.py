@@ -31,10 +31,18 @@ def queued_for(queued: Mapping[str, Any]) -> str:
     return f"the concurrency key {queued.get('key')!r}, at position {queued.get('position')}{because}"
 
 
-def waits_for_limit(kind: str, name: str) -> str:
-    """The limit that members wait for."""
-    what = {"rate": "the rate", "breaker": "the breaker of the agent"}.get(kind, "the concurrency key")
-    return f"{what} {name!r}"
+def waits_for_limit(kind: str, name: str, scope: str = "key") -> str:
+    """The limit that members wait for.
+
+    Args:
+        scope: `key`, or `agent` or `project` for one that is configured.
+    """
+    if kind == "breaker":
+        return f"the breaker of the agent {name!r}"
+    if scope != "key":
+        what = "the rate" if kind == "rate" else "the places"
+        return f"{what} of {name!r}, configured for {'a project' if scope == 'project' else 'agents'}"
+    return f"{'the rate' if kind == 'rate' else 'the concurrency key'} {name!r}"
 
 
 def lacks_room(lacks: str) -> str:

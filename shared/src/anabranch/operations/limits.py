@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from anabranch.core.durations import format_duration
 from anabranch.core.limit_addresses import PREFIX
 from anabranch.core.timestamps import utc_text
+from anabranch.core.waiting import waits_for_limit
 from anabranch.core.wire.codec import RUNS, Undecodable
 from anabranch.core.wire.delivered_message import DeliveredMessage
 from anabranch.core.wire.messages import Snapshot
@@ -115,6 +116,7 @@ def document_of(limit: LimitAddress, now: float) -> dict[str, Any]:
         "kind": rule.kind,
         "project": rule.project,
         "key": rule.name,
+        "scope": rule.scope,
         "limit": rule.limit,
         "held": limit.held,
         "waiting": sum(wish.amount - wish.granted for _, wish in waiting),
@@ -166,15 +168,16 @@ def said_of(limit: LimitAddress, run_id: str, group: str | None, task: str | Non
     others = f"{ahead:,} ahead" if ahead else "next in turn"
     if limit.blocked_until > now:
         others = f"nothing is granted before {utc_text(limit.blocked_until)}; {others}"
+    what = waits_for_limit(rule.kind, rule.name, rule.scope)
     if rule.kind == "breaker":
         state = {"state": "closed"} if limit.breaker is None else _state_of(limit.breaker, now)
-        return f"the breaker of the agent {rule.name!r}, which is {said_of_breaker(state)}; {others}"
+        return f"{what}, which is {said_of_breaker(state)}; {others}"
     if rule.kind == "rate":
-        return f"the rate {rule.name!r}: {rule.limit:,} in {format_duration(rule.per)}; {others}"
+        return f"{what}: {rule.limit:,} in {format_duration(rule.per)}; {others}"
     named = list(dict.fromkeys("/".join(filter(None, (each[0], each[2], each[3]))) for each in limit.holders))
     more = f" and {len(named) - MAX_NAMED:,} more" if len(named) > MAX_NAMED else ""
     by = f" by {', '.join(named[:MAX_NAMED])}{more}" if named else ""
-    return f"the concurrency key {rule.name!r}: {limit.held:,} of {rule.limit:,} held{by}; {others}"
+    return f"{what}: {limit.held:,} of {rule.limit:,} held{by}; {others}"
 
 
 def said_of_breaker(document: Mapping[str, Any]) -> str:

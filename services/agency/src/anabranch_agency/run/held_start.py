@@ -38,7 +38,7 @@ def note_queued(turn: Turn, run: Run, key: str, ahead: int, held_by: str) -> Non
 def open_session(turn: Turn, submit: SubmitRun, planned: PlannedRequest, run: Run) -> None:
     """Publish the messages that open a run at its session's owner, and start its groups."""
     groups = turn.config.names.groups
-    turn.publish(groups, run.session_id, open_run(submit, planned, run, turn.config.limits))
+    turn.publish(groups, run.session_id, open_run(submit, planned, run, turn.config))
     for start in start_groups(run, planned):
         turn.publish_encoded(groups, run.session_id, start)
 

@@ -169,7 +169,7 @@ def _returned(turn: Turn, message: ReturnGrant) -> None:
 
 
 def _set_breaker(turn: Turn, message: SetBreaker) -> None:
-    rule = LimitRule(kind="breaker", project=ALL_PROJECTS, name=message.name, limit=1)
+    rule = LimitRule(kind="breaker", project=ALL_PROJECTS, name=message.name, limit=1, scope="agent")
     known = turn.partition.limit(message.run_id)
     address = _address(turn, message.run_id, rule if known is None else known.rule)
     set_breaker(turn, address, message)

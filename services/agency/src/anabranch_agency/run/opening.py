@@ -13,15 +13,16 @@ from anabranch.core.wire.messages import Inherited, OpenRun, SubmitRun
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.planning import CompiledGroup
 from anabranch_agency.run.state import Run
-from anabranch_agency.run.turn import RunLimits
+from anabranch_agency.run.turn import DecisionConfig
 
 _NOTHING = Inherited()
 PART_BYTES = 600_000
 """Bytes of tasks in one StartGroup record."""
 
 
-def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLimits | None) -> OpenRun:
+def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, config: DecisionConfig) -> OpenRun:
     """The first message about a run for its session's owner."""
+    limits, configured = config.limits, config.configured_limits
     plan, inherited, due_at = planned.plan, submit.inherited or _NOTHING, planned.free.deadline
     if inherited.due_at is not None:
         due_at = inherited.due_at if due_at is None else min(due_at, inherited.due_at)
@@ -54,6 +55,7 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, limits: RunLi
         pool=plan.pool or inherited.pool or DEFAULT_POOL,
         fairness_key=plan.fairness_key or inherited.fairness_key,
         due_at=due_at,
+        configured_limits=None if configured is None else configured.of_run(plan.project, plan.agents),
     )
 
 

@@ -78,6 +78,8 @@ class CompiledPlan:
     """The groups that end before the run does."""
     budget: Limit | None = None
     concurrency: Concurrency | None = None
+    agents: frozenset[str] = frozenset()
+    """All that tasks and compensations name."""
 
     @property
     def size(self) -> int:
@@ -122,7 +124,15 @@ def compiled(planned: Plan, *, with_gaps: bool) -> CompiledPlan:
         group_names=tuple(by_group) if COMPENSATE not in phases else (*by_group, COMPENSATE),
         budget=planned.request.budget.limit if planned.request.budget is not None else None,
         concurrency=planned.request.concurrency,
+        agents=frozenset(_agents(planned)),
     )
+
+
+def _agents(planned: Plan) -> Iterator[str]:
+    for task in planned.tasks:
+        yield task.spec.agent
+        if task.spec.compensate is not None:
+            yield task.spec.compensate.agent
 
 
 def _group(group: TaskGroup, orders: list[bytes], with_gaps: bool, is_finally: bool) -> CompiledGroup:

@@ -12,6 +12,7 @@ from anabranch.core.errors import Problem
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.core.project import project_named
+from anabranch.core.request.configured_limits import ConfiguredLimits
 from anabranch.core.retention import ttl_for
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.codec import encode
@@ -43,6 +44,8 @@ class DecisionConfig:
     """The most bytes of the body of a record on the results topic."""
     limits: RunLimits | None = None
     """Limits that each admitted run carries; if None, the session's owner uses its own."""
+    configured_limits: ConfiguredLimits | None = None
+    """Limits of agents and projects, of which each started run carries those that concern it."""
     plans: KnownPlans = field(default_factory=KnownPlans, init=False, repr=False, compare=False)
     """Compiled plans. They change no decision, only what it costs."""
 

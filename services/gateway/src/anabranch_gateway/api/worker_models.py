@@ -60,6 +60,7 @@ class LimitDocument(OpenModel):
     kind: str = Field(description="`concurrency`, `run_concurrency`, `rate` or `breaker`")
     project: str
     key: str = Field(description="Of a breaker the name of the agent")
+    scope: str = Field(description="`key`; `agent` or `project` of a limit that is configured for one")
     limit: int
     held: int = Field(description="Members, or runs, that hold it")
     waiting: int = Field(description="Members, or runs, that wait for it")

@@ -56,6 +56,7 @@ from anabranch_taskgroup.session.known_runs import (
     remember_early_stop,
 )
 from anabranch_taskgroup.session.lifecycle import admit, refuse_value, settle, stop_steps
+from anabranch_taskgroup.session.limit_keys import configured_breakers
 from anabranch_taskgroup.session.loop_bodies import release_body
 from anabranch_taskgroup.session.overdue import ask_about_overdue, first_question
 from anabranch_taskgroup.session.partition import PartitionState
@@ -179,7 +180,10 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         pool=message.pool,
         fairness_key=message.fairness_key,
         due_at=message.due_at,
+        configured_limits=message.configured_limits,
     )
+    if message.configured_limits is not None:
+        run.breakers = configured_breakers(message.configured_limits)
     run.timers.schedule(OVERDUE, first_question(message.deadline))
     partition.runs[run.run_id] = run
     partition.trail.opened(run, turn.offset, turn.at, partition.runs)

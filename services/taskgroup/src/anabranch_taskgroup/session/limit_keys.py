@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from anabranch.core.expansion.members import expand
-from anabranch.core.limit_addresses import ALL_PROJECTS, LimitKind, limit_address
-from anabranch.core.request.limits import Breaker, OnFull
+from anabranch.core.limit_addresses import ALL_PROJECTS, LimitKind, LimitScope, limit_address, project_address
+from anabranch.core.request.configured_limits import AgentLimits, Places, ProjectLimits, RunLimitSet
+from anabranch.core.request.limits import Breaker, OnFull, RateLimit
 from anabranch.core.request.models import Expansion
 from anabranch.core.templates import compile_template, member_scope, placeholders
 from anabranch.core.wire.messages import LimitRule
@@ -25,7 +26,8 @@ MAX_SHOWN_NAME = 500
 @dataclass(frozen=True, slots=True)
 class LimitUse:
     """A limit that the members of a task need a grant of, in the order in which they need them: rates first, so
-    that no member holds a place while it waits for a rate."""
+    that no member holds a place while it waits for a rate. The order is the same for all tasks, so that no two
+    chunks wait for each other."""
 
     kind: LimitKind
     key: str
@@ -35,6 +37,7 @@ class LimitUse:
     burst: int = 0
     on_full: OnFull = "queue"
     breaker: Breaker | None = None
+    scope: LimitScope = "key"
 
     def rule(self, run: Run, name: str) -> LimitRule:
         """The limit with a rendered name, for its owner."""
@@ -47,27 +50,61 @@ class LimitUse:
             burst=self.burst,
             on_full=self.on_full,
             breaker=self.breaker,
+            scope=self.scope,
         )
 
     def address(self, run: Run, name: str) -> str:
+        if self.scope == "project":
+            return project_address(run.project, self.kind)
         return limit_address(self.project(run), self.kind, name)
 
     def project(self, run: Run) -> str:
-        """The project whose runs share the limit: of a breaker all."""
-        return run.project if self.breaker is None else ALL_PROJECTS
+        """The project whose runs share the limit: of an agent all."""
+        return ALL_PROJECTS if self.scope == "agent" else run.project
 
 
 def uses_of(run: Run, task: Task) -> tuple[LimitUse, ...]:
-    """The limits of a task."""
+    """The limits of a task: those of its request, and those that are configured. Of the keys, one that is shared
+    by more comes later: who waits for it holds only what fewer share."""
     order, found = task.order, []
+    of_agent, of_project = _configured(run, task)
     if (rate := order.rate_limit) is not None:
-        key = order.agent if rate.key is None else rate.key
-        found.append(LimitUse("rate", key, rate.limit, rate.per, rate.most_at_once))
+        found.append(_rate(rate, order.agent, "key"))
+    if of_project is not None and of_project.rate_limit is not None:
+        found.append(_rate(of_project.rate_limit, run.project, "project"))
+    if of_agent is not None and of_agent.rate_limit is not None:
+        found.append(_rate(of_agent.rate_limit, order.agent, "agent"))
     if (breaker := run.breakers.get(order.agent)) is not None:
-        found.append(LimitUse("breaker", order.agent, 1, breaker=breaker))
+        found.append(LimitUse("breaker", order.agent, 1, breaker=breaker, scope="agent"))
     if (places := order.concurrency) is not None:
         found.append(LimitUse("concurrency", places.key, places.limit, on_full=places.on_full))
+    if of_project is not None and of_project.concurrency is not None:
+        found.append(_places(of_project.concurrency, run.project, "project"))
+    if of_agent is not None and of_agent.concurrency is not None:
+        found.append(_places(of_agent.concurrency, order.agent, "agent"))
     return tuple(found)
+
+
+def _configured(run: Run, task: Task) -> tuple[AgentLimits | None, ProjectLimits | None]:
+    """The configured limits of the agent and of the project of a task. A step without an agent has none."""
+    limits = run.configured_limits
+    if limits is None or not task.order.agent:
+        return None, None
+    return limits.agents.get(task.order.agent), limits.project
+
+
+def _rate(rate: RateLimit, name: str, scope: LimitScope) -> LimitUse:
+    key = name if rate.key is None else rate.key
+    return LimitUse("rate", key, rate.limit, rate.per, rate.most_at_once, scope=scope)
+
+
+def _places(places: Places, name: str, scope: LimitScope) -> LimitUse:
+    return LimitUse("concurrency", name if places.key is None else places.key, places.limit, scope=scope)
+
+
+def configured_breakers(limits: RunLimitSet) -> dict[str, Breaker]:
+    """By agent: its configured breaker."""
+    return {name: each.breaker for name, each in limits.agents.items() if each.breaker is not None}
 
 
 def name_of(run: Run, task: Task, use: LimitUse, index: int) -> str:
@@ -91,8 +128,8 @@ def names_in(run: Run, task: Task, use: LimitUse, start: int, stop: int) -> Iter
 
 
 def _named(use: LimitUse) -> frozenset[str]:
-    """The placeholders of a key; the name of an agent has none."""
-    return placeholders(use.key) if use.breaker is None else frozenset()
+    """The placeholders of a key; a configured one, and the name of an agent, have none."""
+    return placeholders(use.key) if use.scope == "key" else frozenset()
 
 
 def _is_of_member(task: Task, named: frozenset[str]) -> bool:

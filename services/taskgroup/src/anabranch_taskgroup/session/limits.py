@@ -7,6 +7,7 @@ of a member has to think of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from anabranch.core.lanes import number_of
@@ -51,7 +52,7 @@ def schedule_limited(turn: Turn, run: Run, task: Task, cut: Callable[[], Chunk |
     assert task.limits is not None
     _give_back(turn, run, task, task.limits)
     uses = uses_of(run, task)
-    while task.state is TaskState.RUNNING and _may_ask(task.limits, uses[-1]):
+    while task.state is TaskState.RUNNING and _may_ask(task.limits, uses):
         chunk = cut()
         if chunk is None:
             return
@@ -59,16 +60,21 @@ def schedule_limited(turn: Turn, run: Run, task: Task, cut: Callable[[], Chunk |
         _ask(turn, run, task, chunk, 0, turn.at)
 
 
-def _may_ask(limits: TaskLimits, last: LimitUse) -> bool:
-    """True if one more chunk should ask: more than the key has places for would only wait."""
+def _may_ask(limits: TaskLimits, uses: tuple[LimitUse, ...]) -> bool:
+    """True if one more chunk should ask: more than the keys have places for would only wait."""
     if not limits.wishes:
         return True
     if len(limits.wishes) >= MAX_WISHES:
         return False
-    if last.kind != "concurrency":
+    most = min((use.limit for use in uses if use.kind == "concurrency"), default=None)
+    if most is None:
         return True
-    held = sum(each.amount for each in limits.holdings.values() if each.kind == "concurrency")
-    return held + limits.waiting_members < last.limit
+    # With several keys, a chunk that runs holds a place of each.
+    held: Counter[str] = Counter()
+    for each in limits.holdings.values():
+        if each.kind == "concurrency":
+            held[each.address] += each.amount
+    return max(held.values(), default=0) + limits.waiting_members < most
 
 
 def _split_by_key(run: Run, task: Task, uses: tuple[LimitUse, ...], chunk: Chunk) -> None:
@@ -157,12 +163,13 @@ def repetitions(run: Run, task: Task) -> Iterator[WantGrant]:
 
 
 def _held(run: Run, task: Task, number: int, holding: LimitHolding) -> WantGrant:
-    use = next(each for each in uses_of(run, task) if each.kind == holding.kind)
     chunk = task.chunks.get(holding.chunk)
     index = next(chunk.pending.indexes(), 0) if chunk is not None else 0
+    named = [(each, name_of(run, task, each, index)) for each in uses_of(run, task) if each.kind == holding.kind]
+    use, name = next((each for each in named if each[0].address(run, each[1]) == holding.address), named[0])
     return WantGrant(
         run_id=holding.address,
-        rule=use.rule(run, name_of(run, task, use, index)),
+        rule=use.rule(run, name),
         holder=holder_of(run, task),
         number=number,
         amount=holding.amount,
@@ -265,8 +272,11 @@ def grant_checked(turn: Turn, message: CheckGrant) -> None:
 
 
 def hold_key(turn: Turn, run: Run, task: Task, index: int, until: float) -> None:
-    """Have all wait that share the first limit of a task with a member."""
-    use = uses_of(run, task)[0]
+    """Have all wait that share the first limit of a task with a member. That of a project is none that an agent
+    may hold."""
+    use = next((each for each in uses_of(run, task) if each.scope != "project"), None)
+    if use is None:
+        return
     name = name_of(run, task, use, index)
     address = use.address(run, name)
     message = HoldLimit(run_id=address, rule=use.rule(run, name), until=until)
@@ -280,6 +290,9 @@ def _give_back(turn: Turn, run: Run, task: Task, limits: TaskLimits) -> None:
     for number, holding in list(limits.holdings.items()):
         chunk = _holding_chunk(task, limits, holding)
         needed = 0 if chunk is None else min(holding.amount, len(chunk.pending))
+        if chunk is not None and holding.kind == "concurrency":
+            # A further key may have granted fewer places.
+            needed = min(needed, chunk.charge)
         if needed == holding.amount and not holding.has_news:
             continue
         holding.amount, holding.has_news = needed, False

@@ -13,6 +13,7 @@ from typing import Protocol
 from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY, Priority
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.configured_limits import RunLimitSet
 from anabranch.core.request.limits import Breaker
 from anabranch.core.snapshots import RunTrail
 from anabranch.core.value_objects import value_object
@@ -240,7 +241,9 @@ class Run:
     """By (group, task) of the tasks with members that a budget does not let start: since when, in seconds since
     the epoch."""
     breakers: dict[str, Breaker] = field(default_factory=dict)
-    """By agent: the breaker that it declares, once a worker has said so."""
+    """By agent: the breaker that is configured for it; or that it declares, once a worker has said so."""
+    configured_limits: RunLimitSet | None = None
+    """See OpenRun."""
     trail: RunTrail = field(default_factory=RunTrail, compare=False)
     """What the log has of the run: no part of its state."""
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli import request_files
-from anabranch.cli.commands.plan_limits import places, shared_limits
+from anabranch.cli.commands.plan_limits import add_configured, places, shared_limits
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.render.output import (
     continued,
@@ -67,8 +67,13 @@ def plan_document(file: str, settings: Settings, *, expand: bool, strict: bool =
     """The document of `--json`. With `strict`, placeholders without a value are errors."""
     registry = _registry(settings.agents)
     try:
-        document = _validated(file, settings, registry, strict=strict).to_document(expand=expand)
-        return document if registry is None else _with_breakers(document, registry)
+        validation = _validated(file, settings, registry, strict=strict)
+        document = validation.to_document(expand=expand)
+        if registry is not None:
+            document = _with_breakers(document, registry)
+        if settings.limits is not None and validation.request is not None:
+            add_configured(document, settings.limits, validation.request.project)
+        return document
     except RequestRefused as refused:
         return refused_document(refused.errors, refused.warnings, task_groups=0, tasks=0, document_bytes=0)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from anabranch.core.durations import format_duration
+from anabranch.core.request.configured_limits import ConfiguredLimits
 from anabranch.core.request.limits import Breaker, Concurrency, RateLimit
 
 
@@ -15,12 +16,36 @@ def shared_limits(task: Mapping[str, Any]) -> Iterator[str]:
     if "rate_limit" in task:
         rate = RateLimit.model_validate(task["rate_limit"])
         key = task["agent"] if rate.key is None else rate.key
-        burst = "" if rate.most_at_once == rate.limit else f", {rate.most_at_once:,} at once"
-        yield f"  rate {key!r}: {rate.limit:,} in {format_duration(rate.per)}{burst}"
+        yield f"  rate {key!r}: {_rate(rate)}"
     if "breaker" in task:
         yield f"  breaker: {_opens(Breaker.model_validate(task['breaker']))}"
     if "concurrency" in task:
         yield f"  key {places(task['concurrency'])}"
+    for scope, limits in task.get("configured", {}).items():
+        rate = limits.get("rate_limit")
+        yield from () if rate is None else [f"  rate of the {scope}: {_rate(RateLimit.model_validate(rate))}"]
+        if "concurrency" in limits:
+            yield f"  {limits['concurrency']['limit']:,} at once of the {scope}"
+
+
+def _rate(rate: RateLimit) -> str:
+    burst = "" if rate.most_at_once == rate.limit else f", {rate.most_at_once:,} at once"
+    return f"{rate.limit:,} in {format_duration(rate.per)}{burst}"
+
+
+def add_configured(document: dict[str, Any], limits: ConfiguredLimits, project: str) -> None:
+    """Add to each task of a plan what the settings say of its agent and its project. A configured breaker is in
+    place of that which the agent declares."""
+    of_project = limits.projects.get(project)
+    for task in document.get("tasks", ()):
+        if not task["agent"]:
+            continue
+        of_agent = limits.agents.get(task["agent"])
+        if of_agent is not None and of_agent.breaker is not None:
+            task["breaker"] = of_agent.breaker.to_document()
+        found = {"project": of_project, "agent": of_agent}
+        if shown := {scope: each.to_document() for scope, each in found.items() if each is not None}:
+            task["configured"] = shown
 
 
 def places(document: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from anabranch.core.limit_addresses import LimitKind
+from anabranch.core.limit_addresses import LimitKind, LimitScope
 from anabranch.core.request.limits import Breaker, OnFull
 from anabranch.core.wire.message_parts import Message
 
@@ -28,6 +28,9 @@ class LimitRule(Message):
     on_full: OnFull = "queue"
     breaker: Breaker | None = None
     """Of a breaker, whose `limit` says nothing."""
+    scope: LimitScope = "key"
+    """What the limit is of. The project of a limit of an agent is `*`; the name of one of a project is the
+    project."""
 
 
 class GrantHolder(Message):

@@ -15,6 +15,7 @@ from anabranch.core.costs import TaskCosts
 from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY, Priority
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.budget_fields import Limit
+from anabranch.core.request.configured_limits import RunLimitSet
 from anabranch.core.wire.answer_messages import CheckRun as CheckRun
 from anabranch.core.wire.answer_messages import FailRun as FailRun
 from anabranch.core.wire.answer_messages import Fragment as Fragment
@@ -241,6 +242,8 @@ class OpenRun(Message):
     due_at: float | None = None
     """The time by which the run is wanted, in seconds since the epoch: the nearer it is, the higher is the level
     of its offers. It is the deadline that the request, or that of a parent, names."""
+    configured_limits: RunLimitSet | None = None
+    """Limits of its project and its agents by configuration, fixed for the run as the settings above."""
 
 
 class StartGroup(Message):

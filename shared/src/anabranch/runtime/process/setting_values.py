@@ -113,6 +113,14 @@ def existing_file(value: Any) -> str:
     return path
 
 
+def limits(value: Any) -> Any:
+    """Parse limits of agents and projects, see `configured_limits`."""
+    # Imported for installations that have limits only: its models take a while to import.
+    from anabranch.runtime.process.configured_limits import parse_limits
+
+    return parse_limits(value)
+
+
 def duration(value: Any) -> float:
     """Parse a duration: seconds, or text such as `30s`."""
     return parse_duration(value)

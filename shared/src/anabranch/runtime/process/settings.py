@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from anabranch.core.errors import Misconfigured
 from anabranch.core.lanes import DEFAULT_POOL
@@ -26,6 +26,9 @@ from anabranch.runtime.process.settings_sources import (
     misspelt,
     option_entries,
 )
+
+if TYPE_CHECKING:
+    from anabranch.core.request.configured_limits import ConfiguredLimits
 
 Topic = Literal["requests", "groups", "tasks", "runs", "events", "results", "dead_letters", "audit", "webhooks"]
 
@@ -110,6 +113,9 @@ class Settings:
     """Maximum bytes of a request."""
     members_limit: int = 1_000_000
     """Maximum number of members of a request."""
+    limits: ConfiguredLimits | None = None
+    """Rates, concurrency and breakers of agents and projects, whatever requests say: an object, or the name of a
+    YAML file. The Agency applies them to runs that start."""
     result_ttl: float = 86_400.0
     """How long values and views are kept after the end of a run."""
     loss_window: float = 5.0
@@ -226,6 +232,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "inline_limit": values.between(1_024, 900_000),
     "request_limit": values.between(1_024, 1_000_000),
     "members_limit": values.at_least(1),
+    "limits": values.limits,
     "result_ttl": values.duration,
     "loss_window": values.duration,
     "snapshot_idle": values.duration,

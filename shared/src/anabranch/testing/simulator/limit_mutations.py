@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from anabranch.core.limit_addresses import ALL_PROJECTS, limit_address
 from anabranch_agency.run import actor
 from anabranch_agency.run.limit_state import LimitAddress
-from anabranch_taskgroup.session import endings, limits
+from anabranch_taskgroup.session import endings, limit_keys, limits
 
 
 def _does_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,10 +25,21 @@ def _forgets_what_is_held(original: Callable[..., Any]) -> Callable[..., Any]:
     return hold
 
 
+def _of_the_agent(original: Callable[..., Any]) -> Callable[..., Any]:
+    """What is configured for a project and for its agent has one address."""
+    return lambda project, kind: limit_address(ALL_PROJECTS, kind, "work")
+
+
 BROKEN: Mapping[str, tuple[str, Any, str, Callable[..., Any]]] = {
     "grant-kept": ("a chunk that ended keeps its place", limits, "_give_back", _does_nothing),
     "limit-over": ("one member more than allowed holds a key", LimitAddress, "hold", _forgets_what_is_held),
     "wish-kept": ("a task that ends keeps its places and wishes", endings, "return_all", _does_nothing),
+    "limit-mixed": (
+        "the limits of a project are those of its agent",
+        limit_keys,
+        "project_address",
+        _of_the_agent,
+    ),
     "rate-stuck": ("no timer grants what a rate allows later", actor, "limit_due", _does_nothing),
 }
 """By name: what is broken, and the function that is replaced."""

@@ -7,14 +7,18 @@ of each run is as without limits: a grant that is lost leaves its run open.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random  # noqa: TID251 - seeded: the source of all that happens in a simulation
 from typing import TYPE_CHECKING, Any
 
 from anabranch.core.limit_addresses import PREFIX
 from anabranch.core.names import Names
+from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.configured_limits import ConfiguredLimits
 from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import Snapshot
 from anabranch.ports import Incoming
+from anabranch.runtime.process.settings import Settings
 from anabranch_agency.run.actor import decide
 from anabranch_agency.run.limit_state import LimitAddress
 from anabranch_agency.run.state import PartitionState
@@ -24,11 +28,39 @@ if TYPE_CHECKING:
     from anabranch.testing.simulator.workload import Expected
 
 LIMITS_FROM, LIMITS_UNTIL = 9_400_000, 9_500_000
+CONFIGURED_FROM = LIMITS_FROM + 31
+"""From this seed on, limits are configured besides."""
+CONFIGURED = ConfiguredLimits.model_validate(
+    {
+        "agents": {
+            "work": {
+                "concurrency": {"limit": 3},
+                "rate_limit": {"limit": 20, "burst": 5},
+                "breaker": {"failures": 3, "window": 10, "cooldown": 2},
+            }
+        },
+        "projects": {DEFAULT_PROJECT: {"concurrency": {"limit": 2}}},
+    }
+)
+
+SettingsOf = Callable[[str, int], Settings]
 
 
 def has_limits(seed: str) -> bool:
     """True if tasks of a seed share limits."""
     return seed.isdigit() and LIMITS_FROM <= int(seed) < LIMITS_UNTIL
+
+
+def configuring(seed: str, settings_of: SettingsOf) -> SettingsOf:
+    """The settings of processes: in a seed with configured limits, most have them, and some have not yet."""
+    if not has_limits(seed) or int(seed) < CONFIGURED_FROM:
+        return settings_of
+
+    def settings(process: str, incarnation: int) -> Settings:
+        random = Random(f"configured {seed} {process} {incarnation}")
+        return replace(settings_of(process, incarnation), limits=CONFIGURED if random.random() < 0.8 else None)
+
+    return settings
 
 
 def add_limits(seed: str, number: int, expected: Expected) -> None:
@@ -75,7 +107,7 @@ class LimitCheck:
         rule, held = limit.rule, sum(each.amount for each in limit.holders.values())
         if held != limit.held:
             yield f"the limit {rule.name!r} counts {limit.held} members, and {held} hold it"
-        if rule.kind != "rate" and held > rule.limit:
+        if rule.kind not in ("rate", "breaker") and held > rule.limit:
             yield f"the key {rule.name!r} is held by {held} members, {rule.limit} are allowed"
         if rule.kind == "rate":
             yield from self._rate_problems(limit.run_id, limit, now)

@@ -21,7 +21,7 @@ from anabranch.testing.simulator.broker import ObservedBroker
 from anabranch.testing.simulator.edges import EDGES_FROM, draw_edges, with_edges
 from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.faults import FAULTS, HORIZON, FaultPlan, Strike, make_plan
-from anabranch.testing.simulator.limited import LimitCheck
+from anabranch.testing.simulator.limited import LimitCheck, configuring
 from anabranch.testing.simulator.long_runs import retain
 from anabranch.testing.simulator.loop import OUTSIDE, Deadlock, SimLoop
 from anabranch.testing.simulator.losses import LOSS_STRIKES
@@ -116,7 +116,7 @@ class World:
             injector=self.injector,
             broker=self.broker,
             server=self.server,
-            settings=offering(str(seed), partial(self.edges.settings, self.settings)),
+            settings=configuring(str(seed), offering(str(seed), partial(self.edges.settings, self.settings))),
             ids=SeededIds(VirtualClock(self.loop), seed),
             make_registry=lambda process: self._make_registry(self, process),
             report=self.observer.violated,

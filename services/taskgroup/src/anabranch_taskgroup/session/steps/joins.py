@@ -7,7 +7,7 @@ from anabranch_taskgroup.session.chunks import schedule, schedule_group
 from anabranch_taskgroup.session.early_decisions import NEED_NOT_REACHED, is_member_race
 from anabranch_taskgroup.session.endings import complete, end, fail
 from anabranch_taskgroup.session.halts import halt_of_task
-from anabranch_taskgroup.session.limit_keys import key_problem
+from anabranch_taskgroup.session.limit_keys import key_problem, uses_of
 from anabranch_taskgroup.session.limit_state import TaskLimits
 from anabranch_taskgroup.session.merge import is_separate, join_problem, join_task
 from anabranch_taskgroup.session.retry_import import schedule_gaps
@@ -22,7 +22,8 @@ def run_members(turn: Turn, run: Run, task: Task) -> None:
     """The number of members is known: offer those that a retry has not taken over."""
     task.state = next_state(task.state, TaskEvent.EXPANDED)
     order = task.order
-    if order.concurrency is not None or order.rate_limit is not None or order.agent in run.breakers:
+    has_own = order.concurrency is not None or order.rate_limit is not None or order.agent in run.breakers
+    if has_own or (run.configured_limits is not None and uses_of(run, task)):
         task.limits = TaskLimits()
         if (problem := key_problem(run, task)) is not None:
             fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", problem)

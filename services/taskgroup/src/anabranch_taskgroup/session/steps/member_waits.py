@@ -61,7 +61,7 @@ def _limited(run: Run, task: Task, limits: TaskLimits, base: Missing) -> Iterato
     for wish in limits.wishes.values():
         use = uses[wish.stage]
         name = name_of(run, task, use, next(wish.chunk.pending.indexes()))
-        about = replace(base, key=name, since=wish.since, detail=waits_for_limit(use.kind, name))
+        about = replace(base, key=name, since=wish.since, detail=waits_for_limit(use.kind, name, use.scope))
         yield Wait(replace(about, members=_members(task, wish.chunk.pending)), limit=wish.address)
 
 
@@ -76,7 +76,7 @@ def _behind_wishes(run: Run, task: Task, members: Ranges) -> Wait | None:
     if name != name_of(run, task, use, next(wish.chunk.pending.indexes())):
         return None
     about = Missing(Fact.WAITS_FOR_LIMIT, task.group, task.name, key=name, since=wish.since)
-    about = replace(about, detail=waits_for_limit(use.kind, name), members=_members(task, members))
+    about = replace(about, detail=waits_for_limit(use.kind, name, use.scope), members=_members(task, members))
     return Wait(about, limit=wish.address)
 
 
