@@ -120,6 +120,12 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "schedule.paused": ("A schedule fires no more.", "`schedule`, `project`, `by`, `reason`"),
     "schedule.resumed": ("A schedule fires again.", "`schedule`, `project`, `by`, `reason`"),
+    "breaker.opened": (
+        "The agent `agent` is not called. The run id of the record is the address of the breaker.",
+        "`agent`, `project` (`*`); by failures: `passed` and `failed` attempts, `until` (when members try again, "
+        "RFC 3339); by a person: `by`, `reason`",
+    ),
+    "breaker.closed": ("The agent `agent` is called again.", "`agent`, `project`; by a person: `by`, `reason`"),
 }
 """Event type -> its meaning, and the fields that only this type has."""
 

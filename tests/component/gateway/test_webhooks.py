@@ -132,6 +132,24 @@ async def test_a_webhook_gets_the_events_of_the_schedules_of_its_project(receive
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 4
 
 
+async def test_webhooks_of_all_projects_get_the_events_of_breakers(receiver: Receiver) -> None:
+    async with gateway() as running:
+        for wanted in ({"project": "other"}, {"session_id": "s"}):
+            await running.submit({**one_task(), "session_id": "s"})
+            wanted = {"kind": "webhook", "url": receiver.url, "types": ["breaker.*"], **wanted}
+            assert (await running.http.post("/v1/subscriptions", json=wanted)).status_code == 201
+        for action in ("open", "open", "close"):
+            body = {"reason": "outage"} if action == "open" else {}
+            assert (await running.http.post(f"/v1/breakers/echo/{action}", json=body)).status_code == 202
+        await eventually(lambda: len(receiver.got) == 2)
+        runs = (await running.http.get("/v1/runs")).json()["runs"]
+
+    opened, closed = sorted(receiver.events, key=lambda event: event["seq"])
+    assert (opened["type"], opened["agent"], opened["reason"]) == ("breaker.opened", "echo", "outage")
+    assert (closed["type"], closed["agent"], closed["run_id"]) == ("breaker.closed", "echo", opened["run_id"])
+    assert not [each for each in runs if each["run_id"] == opened["run_id"]], "a breaker is no run"
+
+
 async def test_a_channel_gets_the_events_of_a_session() -> None:
     received: list[bytes | None] = []
     async with gateway() as running:

@@ -32,12 +32,14 @@ class Owner:
         self.partition, self.offset, self.at = PartitionState(0), 0, 1_000.0
         self.rule = m.LimitRule(kind=kind, project="p", name="k", limit=limit, **rule)
         self.address = limit_address("p", kind, "k")
+        self.events: list[tuple[str, dict[str, Any]]] = []
 
     def feed(self, message: m.Message) -> list[str]:
         """The answers to a message, as `run number amount`, with the verdict if it is no grant."""
         self.offset += 1
         delivery = DeliveredMessage(RUNS.decode(encode(message)).message, (), self.offset, self.at)
         turn = decide_delivered(DecisionConfig(NAMES), self.partition, delivery)
+        self.events += [(each.entry.type, dict(each.entry.data)) for each in turn.events]
         sent = [
             GROUPS.decode(effect.outgoing.value).message
             for effect in turn.effects
@@ -286,3 +288,32 @@ def test_a_breaker_that_a_person_opens_says_who_and_why_until_it_is_closed() -> 
 
     assert owner.feed(m.SetBreaker(run_id=owner.address, is_open=False, **said)) == ["a 0 1"]
     assert (breaker.by_hand, breaker.by, breaker.reason) == (False, "", "")
+
+
+def test_a_breaker_tells_once_that_it_opens_and_closes_and_why() -> None:
+    owner, about = Breaker(), {"agent": "k", "project": "*"}
+    owner.call("a")
+    owner.call("b", failed=1)
+    assert owner.events == []
+    owner.call("c", failed=1)
+    until = "1970-01-01T00:17:10.000Z"
+    assert owner.events == [("breaker.opened", {**about, "passed": 1, "failed": 2, "until": until})]
+
+    owner.pass_time(31)
+    owner.call("d")
+    assert owner.events[1:] == [("breaker.closed", about)]
+
+    said = {"by": "Ada", "reason": "outage"}
+    for is_open, who in (
+        (True, said),
+        (True, said),
+        (True, {"by": "Ben", "reason": ""}),
+        (False, said),
+        (False, said),
+    ):
+        owner.feed(m.SetBreaker(run_id=owner.address, name="k", is_open=is_open, **who))
+    assert owner.events[2:] == [
+        ("breaker.opened", {**about, **said}),
+        ("breaker.opened", {**about, "by": "Ben", "reason": None}),
+        ("breaker.closed", {**about, **said}),
+    ]

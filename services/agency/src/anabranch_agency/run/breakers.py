@@ -6,8 +6,11 @@ learn that it has opened as of a pause: a message, and a flag in the store that 
 
 from __future__ import annotations
 
-from anabranch.core.limit_addresses import paused_agent
+from typing import Any
+
+from anabranch.core.limit_addresses import ALL_PROJECTS, paused_agent
 from anabranch.core.request.limits import Breaker
+from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.messages import ReturnGrant, SetBreaker
 from anabranch.runtime.ownership.effects import Notify, StorePut
 from anabranch_agency.run.limit_state import BreakerState, Holding, LimitAddress, Wish
@@ -72,11 +75,9 @@ def _is_broken(rule: Breaker, passed: int, failed: int) -> bool:
 def set_breaker(turn: Turn, address: LimitAddress, message: SetBreaker) -> None:
     """A person opens a breaker, or closes it."""
     if message.is_open:
-        _open(turn, address, turn.at + BY_HAND_SECONDS)
-        state = state_of(address)
-        state.by_hand, state.by, state.reason = True, message.by, message.reason
+        _open(turn, address, turn.at + BY_HAND_SECONDS, message)
     else:
-        _close(turn, address)
+        _close(turn, address, message)
 
 
 def forget_old(address: LimitAddress, now: float) -> None:
@@ -103,22 +104,44 @@ def state_of(address: LimitAddress) -> BreakerState:
     return address.breaker
 
 
-def _open(turn: Turn, address: LimitAddress, until: float) -> None:
+def _open(turn: Turn, address: LimitAddress, until: float, person: SetBreaker | None = None) -> None:
     state = state_of(address)
+    before, (passed, failed) = _shown(state), state.count()
     state.phase, state.until, state.outcomes = "open", until, []
-    _forget_person(state)
+    _note_person(state, person)
+    if _shown(state) != before:
+        said: dict[str, Any] = {"passed": passed, "failed": failed, "until": rfc3339(until)}
+        said = said if person is None else _said(person)
+        turn.address_event(address.run_id, address.rule.name, "breaker.opened", **_about(address), **said)
     _tell_workers(turn, address, is_open=True)
 
 
-def _close(turn: Turn, address: LimitAddress) -> None:
+def _close(turn: Turn, address: LimitAddress, person: SetBreaker | None = None) -> None:
     state = state_of(address)
+    if state.phase != "closed":
+        said = {} if person is None else _said(person)
+        turn.address_event(address.run_id, address.rule.name, "breaker.closed", **_about(address), **said)
     state.phase, state.outcomes = "closed", []
-    _forget_person(state)
+    _note_person(state, None)
     _tell_workers(turn, address, is_open=False)
 
 
-def _forget_person(state: BreakerState) -> None:
-    state.by_hand, state.by, state.reason = False, "", ""
+def _shown(state: BreakerState) -> tuple[str, bool, str, str]:
+    """What an event tells that has changed. One that a person opens again in the same way is not told."""
+    return state.phase, state.by_hand, state.by, state.reason
+
+
+def _about(address: LimitAddress) -> dict[str, str]:
+    return {"agent": address.rule.name, "project": ALL_PROJECTS}
+
+
+def _said(person: SetBreaker) -> dict[str, str | None]:
+    return {"by": person.by or None, "reason": person.reason or None}
+
+
+def _note_person(state: BreakerState, person: SetBreaker | None) -> None:
+    state.by_hand = person is not None
+    state.by, state.reason = ("", "") if person is None else (person.by, person.reason)
 
 
 def _tell_workers(turn: Turn, address: LimitAddress, *, is_open: bool) -> None:

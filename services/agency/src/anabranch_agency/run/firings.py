@@ -96,7 +96,7 @@ def start(turn: Turn, state: ScheduleState, firing: Firing) -> None:
     )
     turn.effects.append(submit)
     turn.effects.append(Count(SCHEDULE_FIRED))
-    turn.schedule_event(state.run_id, state.id, "schedule.fired", **_about(state, firing), firing=firing.run_id)
+    turn.address_event(state.run_id, state.id, "schedule.fired", **_about(state, firing), firing=firing.run_id)
 
 
 def miss(
@@ -107,7 +107,7 @@ def miss(
     state.missed[reason] = state.missed.get(reason, 0) + 1
     state.remember(PastFiring(firing.at, "missed", firing.source, ended_at=turn.at, reason=reason))
     turn.effects.append(Count(SCHEDULE_MISSED, 1, (("reason", reason),)))
-    turn.schedule_event(state.run_id, state.id, "schedule.missed", **_about(state, firing), reason=reason, **more)
+    turn.address_event(state.run_id, state.id, "schedule.missed", **_about(state, firing), reason=reason, **more)
 
 
 def _about(state: ScheduleState, firing: Firing) -> dict[str, Json]:

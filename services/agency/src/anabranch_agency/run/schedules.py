@@ -112,7 +112,7 @@ def _pause(turn: Turn, state: ScheduleState, paused: bool, by: str, reason: str)
     said = {"by": by or None, "reason": reason or None}
     state.paused_by = {**said, "at": rfc3339(turn.at)} if paused else None
     kind = "schedule.paused" if paused else "schedule.resumed"
-    turn.schedule_event(state.run_id, state.id, kind, schedule=state.id, project=state.project, **said)
+    turn.address_event(state.run_id, state.id, kind, schedule=state.id, project=state.project, **said)
     if paused:
         drop_waiting(turn, state, "paused")
 

@@ -152,11 +152,11 @@ class Turn:
         value = dumps(body)
         self.effects.append(PublishAfter(Outgoing(self.config.names.results, key, value, headers=headers)))
 
-    def schedule_event(self, address: str, schedule_id: str, kind: str, /, **data: Any) -> None:
-        """An event of a schedule, whose address stands in place of a run id."""
+    def address_event(self, address: str, name: str, kind: str, /, **data: Any) -> None:
+        """An event of a schedule or a breaker, whose address stands in place of a run id."""
         cause = cause_of(self.offset, len(self.events), self.partition.generation)
         entry = EventEntry(type=kind, cause=cause, time=self.at, data=data)
-        self.events.append(EventOf(address, schedule_id, address, entry))
+        self.events.append(EventOf(address, name, address, entry))
 
     def event(self, run_id: str, tombstone: RunRecord, kind: str, **data: Any) -> None:
         # Causes rise within a turn, too: readers drop an event whose cause is not above the last one of its

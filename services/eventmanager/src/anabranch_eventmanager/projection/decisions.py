@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from anabranch.core.schedules.addresses import PREFIX as SCHEDULES
+from anabranch.core.event_sources import is_of_run
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch_eventmanager.projection.documents import (
     RUN_RANKS,
@@ -77,8 +77,8 @@ class EventProjection:
             key = subscription_key(record)
             return Applied({key: with_subscription(documents.get(key), record, at.timestamp)}, ())
         known = documents.get(run_key(record.run_id))
-        if known is None and record.run_id.startswith(SCHEDULES):
-            return NOTHING_APPLIED  # a schedule is no run
+        if known is None and not is_of_run(record.run_id):
+            return NOTHING_APPLIED
         if known is not None and at.offset <= known["offset"]:
             return NOTHING_APPLIED
         return _apply_batch(documents, known, record, at, self._channels)

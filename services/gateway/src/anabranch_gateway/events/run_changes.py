@@ -15,8 +15,8 @@ from typing import Any
 
 from anabranch.core.bounded import BoundedDict
 from anabranch.core.errors import ServerUnavailable, StoreRefused
+from anabranch.core.event_sources import is_of_run
 from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.core.schedules.addresses import is_schedule_address
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.runtime.reading.run_records import load_run_records
 from anabranch.sdk.client import Client
@@ -121,7 +121,7 @@ class RunChanges:
 
     def _apply(self, record: EventRecord) -> None:
         batch: EventBatch | None = record.batch
-        if batch is None or is_schedule_address(batch.run_id):
+        if batch is None or not is_of_run(batch.run_id):
             return
         state = self._states.get(batch.run_id) or RunState(batch.run_id)
         for entry in batch.entries:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.schedules.addresses import is_schedule_address
+from anabranch.core.event_sources import is_of_run
 from anabranch.core.wire.events import EventBatch, explode, is_wanted
 from anabranch.sdk.run_events import shown
 from anabranch_gateway.events.cursor import StreamPosition
@@ -93,10 +93,10 @@ def deliveries(
 def _numbered(batch: EventBatch, before: StreamPosition) -> Iterator[dict[str, Any]]:
     """The events of a batch that are not repeated, with their `seq`.
 
-    A schedule outlives the retention of its events, so they cannot be counted from the first one. The `seq` of its
-    events is their cause: it rises, with gaps, and is the same in each process.
+    A schedule or a breaker outlives the retention of its events, so they cannot be counted from the first one. The
+    `seq` of its events is their cause: it rises, with gaps, and is the same in each process.
     """
-    if not is_schedule_address(batch.run_id):
+    if is_of_run(batch.run_id):
         yield from before.sequence().read(batch)
         return
     for entry in batch.entries:
@@ -106,8 +106,8 @@ def _numbered(batch: EventBatch, before: StreamPosition) -> Iterator[dict[str, A
 
 
 def project_named(batch: EventBatch) -> str | None:
-    """The project of a schedule, which each of its events names; None for events of runs."""
-    if not is_schedule_address(batch.run_id):
+    """The project of a schedule, which each of its events names, `*` for a breaker; None for events of runs."""
+    if is_of_run(batch.run_id):
         return None
     return next((each.data["project"] for each in batch.entries if "project" in each.data), None)
 

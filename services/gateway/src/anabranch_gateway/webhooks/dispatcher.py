@@ -19,8 +19,8 @@ from pydantic import ValidationError
 
 from anabranch.core.bounded import BoundedDict
 from anabranch.core.errors import AnabranchError
+from anabranch.core.event_sources import is_of_run
 from anabranch.core.offsets import OffsetTracker
-from anabranch.core.schedules.addresses import is_schedule_address
 from anabranch.core.telemetry import GATEWAY_DELIVERIES
 from anabranch.core.wire import dead_letters
 from anabranch.core.wire.events import EventBatch, decode_batch
@@ -199,13 +199,13 @@ class WebhookDispatcher:
         """The position in a run's events before a record.
 
         It determines the `seq` of events, and so the ids of deliveries, which must not depend on the process. If
-        it is not cached the run is replayed from its beginning. Events of a schedule are not counted.
+        it is not cached the run is replayed from its beginning. Events of schedules and breakers are not counted.
         """
         position = self._run_positions.get(run_id)
         if position is not None:
             return position
         position = StreamPosition()
-        if is_schedule_address(run_id):
+        if not is_of_run(run_id):
             return position
         async with aclosing(self._broadcaster.history(run_id, record.partition, 0, record.offset)) as records:
             async for each in records:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import TypeAdapter
 
+from anabranch.core.limit_addresses import ALL_PROJECTS
 from anabranch.core.wire.events import EventBatch
 
 Kind = Literal["webhook", "channel"]
@@ -38,12 +39,13 @@ class Subscription:
     secret: str | None = None
 
     def matches(self, batch: EventBatch, project: str, at: float) -> bool:
-        """True if the webhook may get events of a batch, whose record has the time `at`; types are not checked."""
+        """True if the webhook may get events of a batch, whose record has the time `at`; types are not checked.
+        Breakers are of all projects."""
         # The time is checked, because a new owner of a partition reads records from before the subscription.
         return (
             self.kind == "webhook"
             and at >= self.created_at
-            and project == self.project
+            and project in (self.project, ALL_PROJECTS)
             and self.run_id in (None, batch.run_id)
             and self.session_id in (None, batch.session_id)
         )

@@ -63,10 +63,12 @@ EVENT_TYPES = (
     "schedule.missed",
     "schedule.paused",
     "schedule.resumed",
+    "breaker.opened",
+    "breaker.closed",
 )
 """Every lifecycle event. An expanded task has started, completed, failed and retrying for each member, between one
-expanded and one joined. Those of an iteration name the task that is the loop, and those of a schedule have its
-address in place of a run id."""
+expanded and one joined. Those of an iteration name the task that is the loop, and those of a schedule or a
+breaker have its address in place of a run id."""
 
 BATCH_BYTES = 700_000
 """Maximum bytes of one record, unless a single entry is larger."""
