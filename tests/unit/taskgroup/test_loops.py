@@ -202,6 +202,18 @@ def test_on_failure_continue_goes_on_and_the_run_completes() -> None:
     assert run.finished["g"].counts == m.Counts(total=2, completed=1, failed=1)
 
 
+def test_a_loop_that_goes_on_and_reaches_its_bound_has_one_failure() -> None:
+    """The failure of its last iteration is a dead letter, as those of the others are."""
+    run = FlowRun({"g": [loop(on_failure="continue", max_iterations=2, **UNTIL), body("draft")]})
+
+    run.fail("draft")
+    run.fail("draft")
+
+    finished = run.finished["g"]
+    assert (finished.status, [each.error_type for each in finished.failures]) == ("failed", ["LoopExhausted"])
+    assert finished.counts == m.Counts(total=2, failed=2)
+
+
 def test_a_condition_that_cannot_be_evaluated_fails_the_loop() -> None:
     run = FlowRun({"g": [loop(**UNTIL), body("draft")]})
 

@@ -41,9 +41,16 @@ def _is_explained(group: Group, task: Task) -> bool:
         return True
     while task.order.in_loop is not None:
         task = group.tasks[task.order.in_loop]
-        if task.state is TaskState.COMPLETED or task.is_handled:
+        if task.state is TaskState.COMPLETED or task.is_handled or _goes_on(task):
             return True
     return False
+
+
+def _goes_on(loop: Task) -> bool:
+    """True for a loop that goes on after the failure of an iteration, also if it fails later for a reason of its
+    own. One that a budget stopped fails with its body."""
+    spec = loop.order.loop
+    return spec is not None and spec.on_failure == "continue" and (loop.loop is None or not loop.loop.is_broken)
 
 
 def handled_failures(group: Group) -> int:
