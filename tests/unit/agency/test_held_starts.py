@@ -19,6 +19,8 @@ from anabranch.core.wire.messages import (
     SubmitRun,
     TimerDue,
 )
+from anabranch.core.wire.run_record import RunRecord
+from anabranch.core.wire.run_view import RunView
 from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_agency.run.actor import decide
 from anabranch_agency.run.early_signals import MAX_SIGNALS
@@ -77,8 +79,27 @@ def test_a_run_is_admitted_at_once_and_starts_at_its_time() -> None:
     started = owner.receive(timer(3600.0), 3600.0)
     assert sent(started) == [OpenRun, StartGroup]
     assert events(started) == ["run.started"]
-    assert owner.partition.runs["r"].tombstone.accepted["status"] == "running"
+    assert owner.partition.runs["r"].tombstone.is_started
     assert sent(owner.receive(timer(3600.0), 3600.0)) == []
+
+
+def accepted_records(turn: Turn) -> list[bytes]:
+    published = [each.outgoing for each in turn.effects if isinstance(each, PublishAfter)]
+    return [each.value for each in published if each.topic == NAMES.results]
+
+
+def test_a_repeated_request_gets_the_same_record_before_and_after_the_start() -> None:
+    """A record with a known id and other content would be a duplicate to its readers."""
+    owner = Owner()
+    first = accepted_records(owner.receive(submit()))
+    assert accepted_records(owner.receive(submit())) == first
+    owner.receive(timer(3600.0), 3600.0)
+    assert accepted_records(owner.receive(submit(), 3601.0)) == first
+
+    record = owner.partition.runs["r"].tombstone
+    assert RunRecord.decode(record.encode()) == record
+    view = RunView.of_record("r", record)
+    assert (view.status, view.not_before) == ("accepted", None)
 
 
 def test_the_timeout_begins_with_the_start_and_the_deadline_does_not() -> None:

@@ -53,8 +53,7 @@ def begin(turn: Turn, run: Run) -> None:
     assert held is not None
     planned = turn.config.plans.of(held.submit)
     run.held = None
-    accepted = {name: value for name, value in run.tombstone.accepted.items() if name != "not_before"}
-    run.tombstone = replace(run.tombstone, accepted=accepted | {"status": "running"})
+    run.tombstone = replace(run.tombstone, is_started=True)
     turn.store_record(run.run_id, run.tombstone, run.deadline)
     turn.event(run.run_id, run.tombstone, "run.started")
     open_session(turn, held.submit, planned, run)

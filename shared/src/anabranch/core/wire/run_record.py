@@ -28,6 +28,8 @@ class RunRecord:
         accepted: the body of its `run.accepted` record.
         accepted_at, ended_at: seconds since the epoch; `ended_at` is None while the run is open.
         final: the body of its final record; None while the run is open.
+        is_started: True once a run that was admitted with the status `scheduled` has started. `accepted` stays as
+            it was published: a repeated request is answered with the same record.
     """
 
     body_hash: str | None
@@ -38,6 +40,7 @@ class RunRecord:
     accepted_at: float
     final: dict[str, Any] | None = None
     ended_at: float | None = None
+    is_started: bool = False
 
     @property
     def project(self) -> str:
@@ -58,7 +61,7 @@ class RunRecord:
         return None if self.final is None else str(self.final["status"])
 
     def to_document(self) -> dict[str, Any]:
-        return {
+        document = {
             "hash": self.body_hash,
             "offset": self.offset,
             "session_id": self.session_id,
@@ -68,6 +71,9 @@ class RunRecord:
             "final": self.final,
             "ended_at": self.ended_at,
         }
+        if self.is_started:
+            document["is_started"] = True
+        return document
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> RunRecord:
@@ -81,6 +87,7 @@ class RunRecord:
             accepted_at=document["accepted_at"],
             final=document.get("final"),
             ended_at=document.get("ended_at"),
+            is_started=document.get("is_started", False),
         )
 
     def encode(self) -> bytes:

@@ -408,12 +408,13 @@ class RunView:
 
 
 def _open_status(record: RunRecord) -> str:
-    return "scheduled" if record.accepted.get("status") == "scheduled" else "accepted"
+    is_scheduled = record.accepted.get("status") == "scheduled" and not record.is_started
+    return "scheduled" if is_scheduled else "accepted"
 
 
 def _not_before(record: RunRecord) -> float | None:
     found = record.accepted.get("not_before")
-    return None if found is None else parse_timestamp(found)
+    return None if found is None or record.is_started else parse_timestamp(found)
 
 
 _ORIGIN = ("parent", "children", "child_count", "definition", "forked_from", "schedule")
