@@ -87,6 +87,9 @@ KEPT = {
     CHILDREN_FROM + 144: "a sub-run that was paused with its parent, and abandoned by it, stayed paused",
     CHILDREN_FROM + 160: "the same, when the pause came after the stop of the parent",
     CHILDREN_FROM + 666: "the final record of a parent could come before that of its sub-run",
+    LOOPS_FROM + 272: "a loop that went on after a failure, and was used up then, told both failures",
+    SCHEDULES_FROM
+    + 33: "a request that was repeated after the start of its run was answered with another record of the same id",
     77367: "a key whose subscription failed counted as subscribed, and stayed after its run",
     LONG_FROM
     + 1_042_393: "without a commit, a snapshot at the start of a cut log restored no run: it ended as lost, twice",

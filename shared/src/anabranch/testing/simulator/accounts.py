@@ -24,6 +24,7 @@ class Account:
         admissions: time of the first record of each admission, by `accepted_at`.
         ended: time of the end of each admission, by `accepted_at`.
         unanswered: submissions of a reused request id without a response so far.
+        is_missed: an event says that this firing of a schedule was missed.
     """
 
     expected: Expected | None
@@ -37,6 +38,7 @@ class Account:
     admissions: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     unanswered: int = 0
+    is_missed: bool = False
 
     @property
     def session_id(self) -> str | None:
@@ -53,6 +55,8 @@ class Account:
     @property
     def is_over(self) -> bool:
         """True if every submission has a response, and the last admission has ended."""
+        if self.is_missed:
+            return True
         if not self.finals or self.unanswered:
             return False
         last = next(reversed(self.admissions), None)

@@ -1,12 +1,12 @@
-"""Checks when a run ended: it must not time out before its timeout, and must end soon after it."""
+"""Checks when a run ended: it must not time out before its timeout or deadline, and must end soon after it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from math import inf
 from typing import Any
 
-from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.accounts import Account
 
 STOP_SECONDS = 60.0
@@ -21,20 +21,31 @@ def wrong_times(
     account: Account,
     final: dict[str, Any],
     *,
+    epoch: float,
     faults_stop_at: float,
     cancelled_at: float | None,
     may_be_late: bool,
 ) -> Iterator[str]:
-    """Yield what is wrong with the time at which an admission ended. No fault happens after `faults_stop_at`."""
-    timeout = account.expected.request.get("timeout") if account.expected is not None else None
-    if timeout is None:
+    """Yield what is wrong with the time at which an admission ended. Virtual time began at `epoch`, and no fault
+    happens after `faults_stop_at`."""
+    request = account.expected.request if account.expected is not None else {}
+    timeout, deadline = request.get("timeout"), request.get("deadline")
+    if timeout is None and deadline is None:
         return
-    accepted = datetime.fromisoformat(final["accepted_at"]).timestamp() - EPOCH
+    accepted = _seconds(final["accepted_at"], epoch)
     ended = account.ended[final["accepted_at"]]
-    if final["status"] == "timed_out" and ended < accepted + timeout - EARLY_SECONDS:
-        yield f"it timed out {ended - accepted:.1f} s after its admission, but its timeout is {timeout:g} s"
-    stopped = accepted + timeout
+    start = accepted if "not_before" not in request else max(accepted, _seconds(request["not_before"], epoch))
+    stopped = inf if timeout is None else start + timeout
+    if deadline is not None:
+        stopped = min(stopped, max(accepted, _seconds(deadline, epoch)))
+    if final["status"] == "timed_out" and ended < stopped - EARLY_SECONDS:
+        yield f"it timed out at {ended:.1f} s, but should not have been stopped before {stopped:.1f} s"
     if cancelled_at is not None:
         stopped = max(accepted, min(stopped, cancelled_at))
     if ended > max(stopped + STOP_SECONDS, faults_stop_at) + MARGIN_SECONDS and not may_be_late:
         yield f"it ended at {ended:.1f} s, but should have been stopped at {stopped:.1f} s"
+
+
+def _seconds(text: str, epoch: float) -> float:
+    """A time in seconds of virtual time."""
+    return datetime.fromisoformat(text).timestamp() - epoch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from anabranch.adapters.memory.store import MemoryStore
@@ -13,13 +14,13 @@ from anabranch.core.names import session_key
 from anabranch.core.wire.results import is_reference
 from anabranch.runtime.reading.contexts import load_context
 from anabranch.runtime.reading.values import public_value, resolve
-from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.accounts import Account
 from anabranch.testing.simulator.branches import loose_differences
 from anabranch.testing.simulator.children import has_children
 from anabranch.testing.simulator.deadlines import wrong_times
 from anabranch.testing.simulator.endings import has_endings
 from anabranch.testing.simulator.faults import HORIZON
+from anabranch.testing.simulator.scheduled import misreported
 from anabranch.testing.simulator.sharing import SESSION, SHARED, combined
 from anabranch.testing.simulator.workload import Expected
 
@@ -97,6 +98,8 @@ def unclaimed_call(process: Any, task: Any, now: float) -> str | None:
 async def check_results(world: World) -> None:
     """Check that each run ended once, with the expected outcome."""
     for account in world.observer.accounts.values():
+        if problem := misreported(account):
+            world.observer.violated(problem)
         for final in account.finals if account.expected is not None else ():
             is_last = final is account.finals[-1]
             results = await _resolved(world, account, final["results"], may_be_gone=not is_last)
@@ -128,10 +131,12 @@ def _wrong_children(world: World, account: Account, final: Mapping[str, Any]) ->
 
 
 def _wrong_times(world: World, account: Account, final: dict[str, Any]) -> Iterator[str]:
-    if world.edges.chosen:
+    jumps_at = world.clocks.jump_at or inf
+    if world.edges.chosen and account.ended[final["accepted_at"]] < jumps_at:
         yield from wrong_times(
             account,
             final,
+            epoch=world.clocks.epoch,
             faults_stop_at=HORIZON,
             cancelled_at=world.workload.cancelled.get(final["request_id"]),
             may_be_late=world.may_resubmit(),
@@ -202,7 +207,7 @@ def _differences(
 ) -> Iterator[str]:
     if expected.skips_values:
         return
-    may_be_short = "timeout" in expected.request
+    may_be_short = "timeout" in expected.request or "deadline" in expected.request
     is_lost = may_be_lost and any(each["error_type"] in LOST for each in final["failures"])
     is_cut = may_be_short and (is_lost or final["status"] in ("timed_out", "cancelled"))
     if is_cut or not (expected.is_exact or (may_be_short and final["status"] == "completed")):
@@ -272,7 +277,7 @@ def uncleaned(world: World) -> list[str]:
     channels = [channel for channel in world.server.channels if channel.startswith("session:")]
     if channels:
         found.append(f"subscriptions to {channels}")
-    horizon = EPOCH + world.loop.time() + LONGEST_SECONDS
+    horizon = world.clock.now() + LONGEST_SECONDS
     tags = [
         f"{{{tag}}}" for run_id, account in world.observer.accounts.items() for tag in (run_id, account.session_id)
     ]

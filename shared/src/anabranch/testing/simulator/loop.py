@@ -15,6 +15,8 @@ from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
 from typing import Any, TypeVar, TypeVarTuple
 
+from anabranch.testing.loop import EPOCH
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -80,6 +82,8 @@ class SimLoop(asyncio.AbstractEventLoop):
     """
 
     def __init__(self) -> None:
+        self.epoch = EPOCH
+        """When virtual time begins, in seconds since the epoch."""
         self._now = 0.0
         self._ready: deque[SimHandle] = deque()
         self._timers: list[tuple[float, int, SimHandle]] = []

@@ -480,7 +480,10 @@ MUTATIONS = {
         for name, broken in child_mutations.BROKEN.items()
     },
     **{name: Mutation(*broken, ()) for name, broken in event_mutations.BROKEN.items()},
-    **{name: Mutation(*broken, ()) for name, broken in schedule_mutations.BROKEN.items()},
+    **{
+        name: Mutation(*broken, ("snapshots", "retain", "kill") if name in schedule_mutations.IN_TAKEOVERS else ())
+        for name, broken in schedule_mutations.BROKEN.items()
+    },
     **{name: Mutation(*broken, ("kill",)) for name, broken in limit_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ("kill",)) for name, broken in spending_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ("kill",)) for name, broken in required_mutations.BROKEN.items()},

@@ -76,6 +76,11 @@ class Observer:
                 expected, may_repeat=may_repeat, may_be_lost=may_be_lost, may_end_again=may_end_again
             )
 
+    def expected_of(self, run_id: str) -> Expected | None:
+        """The expected outcome of a run; None if it was not announced."""
+        account = self.accounts.get(run_id)
+        return account.expected if account is not None else None
+
     def expect_again(self, expected: Expected) -> None:
         """Announce a submission with a reused request id, possibly with another body. It must get a response."""
         account = self.accounts[run_id_for(expected.request_id)]
@@ -192,7 +197,11 @@ class Observer:
             self.violated(f"{body['run_id']} ended twice: {account.finals}")
 
     def _check_all_over(self, account: Account) -> None:
-        if account.is_over and all(each.is_over for each in self.accounts.values()):
+        if account.is_over:
+            self._check_all_ended()
+
+    def _check_all_ended(self) -> None:
+        if all(each.is_over for each in self.accounts.values()):
             self._all_ended()
 
     def _on_groups(self, record: Incoming) -> None:
@@ -224,6 +233,8 @@ class Observer:
     def _event(self, record: Incoming) -> None:
         header = _header(record.value)
         self._check_endings(header)
+        if self._firings.missed(header.get("entries", ()), self.accounts.values()):
+            self._check_all_ended()
         if header.get("source") == "groups":
             order = self._iterations.setdefault(header["run_id"], IterationOrder())
             choices = self._choices.setdefault(header["run_id"], ChoiceOrder())

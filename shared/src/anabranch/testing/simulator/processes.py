@@ -21,7 +21,6 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.sdk.agents import Registry
-from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.loop import OUTSIDE, ProcessGate, SimLoop, inside
 from anabranch.testing.simulator.revertible_server import RevertibleServer
@@ -39,7 +38,7 @@ class SimClock:
     skew: float = 0.0
 
     def now(self) -> float:
-        return EPOCH + self.loop.time() + self.skew
+        return self.loop.epoch + self.loop.time() + self.skew
 
     def monotonic(self) -> float:
         return self.loop.time()

@@ -6,8 +6,7 @@ is computed one task after the other, in the order of dependencies.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random  # noqa: TID251 - seeded: the source of all that happens in a simulation
 from typing import Any
@@ -27,11 +26,18 @@ from anabranch.testing.simulator.lookalikes import add_lookalikes
 from anabranch.testing.simulator.loops import LoopEvaluation, add_loops, has_loops
 from anabranch.testing.simulator.ordered import add_order, is_ordered
 from anabranch.testing.simulator.required import add_requirements, has_requirements
-from anabranch.testing.simulator.scheduled import add_schedules, has_schedules
+from anabranch.testing.simulator.scheduled import LogicalFiring, add_schedules, has_schedules
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, add_shared_key, reduced
 from anabranch.testing.simulator.spending import add_spending, has_spending
+from anabranch.testing.simulator.start_times import add_times
 from anabranch.testing.simulator.waiting import add_waits, as_sent, has_waits, wait_outcome
 
+_BY_RANGE = (
+    (has_spending, add_spending),
+    (has_limits, add_limits),
+    (has_requirements, add_requirements),
+    (has_schedules, add_times),
+)
 FORMATS = ("merge", "separate", "single", "index")
 ABSENT: Any = object()
 
@@ -54,6 +60,7 @@ class Expected:
         handled: failures that are the value of a key.
         unchecked: keys whose values are not known.
         children: run ids of all sub-runs, and of theirs.
+        firing: the firing of a schedule that the run is.
         is_exact: False if the run may be cut short (a cancel, a timeout, a member that kills its worker); then
             results may be missing, and the status may differ.
         skips_values: True if values and lost members are not known, as with a user's own agents.
@@ -77,6 +84,7 @@ class Expected:
     handled: int = 0
     unchecked: set[str] = field(default_factory=set)
     children: set[str] = field(default_factory=set)
+    firing: LogicalFiring | None = None
     is_exact: bool = True
     skips_values: bool = False
 
@@ -123,36 +131,6 @@ def answer(name: str, index: int | None, inputs: Mapping[str, Any], seen: Mappin
     return [value, inputs.get("item")] if inputs.get("listed") else value
 
 
-class SimulatedFailure(Exception):
-    """Raised by a failing member."""
-
-
-def make_agent(started: Callable[[Any], None], kill: Callable[[], None]) -> Callable[[Any], Any]:
-    """The agent of random workloads. `started` is called with each task; `kill` kills the agent's process."""
-
-    async def work(task: Any) -> Any:
-        started(task)
-        inputs = task.inputs
-        if "usd" in inputs:
-            task.spend(usd=inputs["usd"])
-        index = task.index if task.index is not None else 0
-        if index in inputs.get("kills", ()):
-            # `kill` stops the process at the end of this step; the sleep keeps the agent from returning before.
-            kill()
-            await asyncio.sleep(1)
-        seconds = inputs.get("seconds", 0)
-        if seconds:
-            # Members of a chunk end one after another: a report has some of them, and its repetition could count.
-            await asyncio.sleep(seconds * (1 + index % 3))
-        if task.iteration and task.iteration[-1] in inputs.get("fails_in", ()):
-            raise SimulatedFailure(f"iteration {task.iteration}")
-        if index in inputs.get("fails", ()) or task.attempt <= inputs.get("flaky", {}).get(str(index), 0):
-            raise SimulatedFailure(f"{index}")
-        return answer(task.task_name, task.index, inputs, task.context)
-
-    return work
-
-
 # --- requests --------------------------------------------------------------------------------------
 
 
@@ -178,12 +156,9 @@ def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = Fal
             adds(edges.seed, number, expected, workload)
         if has_branches(edges.seed):
             add_branches(edges.random, expected)
-        if has_spending(edges.seed):
-            add_spending(edges.seed, number, expected)
-        if has_limits(edges.seed):
-            add_limits(edges.seed, number, expected)
-        if has_requirements(edges.seed):
-            add_requirements(edges.seed, number, expected)
+        for is_of, add in _BY_RANGE:
+            if is_of(edges.seed):
+                add(edges.seed, number, expected)
         if has_children(edges.seed):
             add_children(edges.random, expected, workload)
         if is_ordered(edges.seed):

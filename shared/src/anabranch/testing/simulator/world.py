@@ -29,10 +29,13 @@ from anabranch.testing.simulator.observer import Observer
 from anabranch.testing.simulator.processes import Process, SimClock, Site
 from anabranch.testing.simulator.required import add_agents, offering, with_partitions
 from anabranch.testing.simulator.revertible_server import RevertibleServer
+from anabranch.testing.simulator.scheduled import clocks_of, draw_takeovers
 from anabranch.testing.simulator.shadow import Shadow
 from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch.testing.simulator.spending import SpendingCheck, has_spending
-from anabranch.testing.simulator.workload import Workload, make_agent, make_workload
+from anabranch.testing.simulator.start_times import StartCheck
+from anabranch.testing.simulator.work_agent import make_agent
+from anabranch.testing.simulator.workload import Workload, make_workload
 from anabranch.testing.systems import registry_of
 
 MAX_END_SECONDS = 1800.0
@@ -96,7 +99,9 @@ class World:
         )
         self.settings = with_partitions(str(seed), _settings(random))
         self.specs = [self.edges.spec(spec) for spec in topic_specs(self.settings)]
-        clock = SimClock(self.loop)
+        self.clocks = clocks_of(str(seed))
+        self.loop.epoch = self.clocks.epoch
+        clock = self.clock = SimClock(self.loop)
         self._over: asyncio.Future[None] = self.loop.create_future()
         self.observer = Observer(self.settings.names, self.loop.time, self._all_ended)
         if keeps_history:
@@ -105,6 +110,7 @@ class World:
         self.shadow = Shadow(self.settings.names, self.observer.violated)
         self.limits = LimitCheck(self.settings.names, self.observer.violated)
         self.spending = SpendingCheck(self.settings.names, self.observer.violated, has_spending(f"{seed}"))
+        self.starts = StartCheck(clock.now, self.observer.violated)
         self.broker = ObservedBroker(self._appended, clock.now)
         self.lost_at = -1.0
         """Time of the last restart of the store with more data lost than the loss window allows."""
@@ -131,6 +137,7 @@ class World:
         self._lingers = bool(self.plan.strikes) and random.random() < 0.3
         self._unsent = len(self.workload.sent)
         self._faults_stopped = False
+        self._takeovers = draw_takeovers(str(seed), faults)
 
     # --- the course of a simulation ------------------------------------------------------------------
 
@@ -199,6 +206,10 @@ class World:
         )
         self.injector.plan((strike.moment or 0 for strike in self._sudden), self._strike_inside)
         at(HORIZON, self._stop_faults)
+        for strike in self._takeovers:
+            at(strike.at, self._take_over, strike)
+        if self.clocks.jump:
+            at(self.clocks.jump_at, self._jump)
         if self.edges.loses_log:
             at(HORIZON + RESUBMIT_SECONDS, self._resubmit)
 
@@ -298,14 +309,14 @@ class World:
 
     def _send(self, record: dict[str, Any]) -> None:
         name = self.settings.names.requests
-        self.broker.append([Outgoing(name, None, orjson.dumps(record))], VirtualClock(self.loop).now())
+        self.broker.append([Outgoing(name, None, orjson.dumps(record))], self.clock.now())
         self._unsent -= 1
         if all(account.is_over for account in self._accounts()):
             self._all_ended()
 
     def _append(self, record: dict[str, Any]) -> None:
         name = self.settings.names.requests
-        self.broker.append([Outgoing(name, None, orjson.dumps(record))], VirtualClock(self.loop).now())
+        self.broker.append([Outgoing(name, None, orjson.dumps(record))], self.clock.now())
 
     def _publish(self, session_id: str, key: str, value: bytes) -> None:
         """Write and announce an external value. If the store refuses it, retry a second later."""
@@ -349,6 +360,22 @@ class World:
             victim = self.processes[int(strike.victim * len(self.processes))]
         self.observer.note(f"{strike.kind} {victim.name} for {strike.seconds:.3f} s")
         _STRIKES[strike.kind](self, victim, strike)
+
+    def _take_over(self, strike: Strike) -> None:
+        """Strike an Agency after the horizon of all other faults, while schedules fire."""
+        if self._over.done():
+            return
+        agencies = [each for each in self.processes if each.kind == "agency"]
+        self._strike(strike, agencies[int(strike.victim * len(agencies))])
+
+    def _jump(self) -> None:
+        """Let all wall clocks jump, as those of virtual machines that were suspended. All owners are replaced: an
+        owner learns the broker's time when it takes over, and its timers would be late by the jump."""
+        self.observer.note(f"all clocks jump by {self.clocks.jump:g} s")
+        for clock in (self.clock, *(each.clock for each in self.processes)):
+            clock.skew += self.clocks.jump
+        for process in self.processes:
+            process.kill(1.0)
 
     def kill(self, process: Process, seconds: float = 1.0) -> None:
         """Kill a process from one of its own steps."""
@@ -406,6 +433,7 @@ def _registry(world: World, process: Process) -> Registry:
     def started(task: Any) -> None:
         world.observer.started(task)
         world.spending.called(task)
+        world.starts.called(task, world.observer.expected_of(task.run_id))
         if wrong := invariants.unclaimed_call(process, task, world.loop.time()):
             world.observer.violated(wrong)
 
