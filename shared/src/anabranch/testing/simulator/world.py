@@ -18,10 +18,11 @@ from anabranch.sdk.agents import Registry
 from anabranch.testing.loop import SeededIds, VirtualClock
 from anabranch.testing.simulator import invariants
 from anabranch.testing.simulator.broker import ObservedBroker
+from anabranch.testing.simulator.checks import Checks
 from anabranch.testing.simulator.edges import EDGES_FROM, draw_edges, with_edges
 from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.faults import FAULTS, HORIZON, FaultPlan, Strike, make_plan
-from anabranch.testing.simulator.limited import LimitCheck, configuring
+from anabranch.testing.simulator.limited import configuring
 from anabranch.testing.simulator.long_runs import retain
 from anabranch.testing.simulator.loop import OUTSIDE, Deadlock, SimLoop
 from anabranch.testing.simulator.losses import LOSS_STRIKES
@@ -32,8 +33,6 @@ from anabranch.testing.simulator.revertible_server import RevertibleServer
 from anabranch.testing.simulator.scheduled import clocks_of, draw_takeovers
 from anabranch.testing.simulator.shadow import Shadow
 from anabranch.testing.simulator.sharing import SHARED_FROM
-from anabranch.testing.simulator.spending import SpendingCheck, has_spending
-from anabranch.testing.simulator.start_times import StartCheck
 from anabranch.testing.simulator.work_agent import make_agent
 from anabranch.testing.simulator.workload import Workload, make_workload
 from anabranch.testing.systems import registry_of
@@ -108,25 +107,14 @@ class World:
             self.observer.history = []
         self.server = RevertibleServer(clock, self.observer.accepted, self.edges.snapshot_seconds())
         self.shadow = Shadow(self.settings.names, self.observer.violated)
-        self.limits = LimitCheck(self.settings.names, self.observer.violated)
-        self.spending = SpendingCheck(self.settings.names, self.observer.violated, has_spending(f"{seed}"))
-        self.starts = StartCheck(clock.now, self.observer.violated)
+        self.checks = Checks(str(seed), self.settings.names, self.observer, clock.now)
         self.broker = ObservedBroker(self._appended, clock.now)
         self.lost_at = -1.0
         """Time of the last restart of the store with more data lost than the loss window allows."""
         self.lost_all_topics = False
         """True if all topics were created again: no process may know an admitted run."""
         self._make_registry = make_registry or _registry
-        site = Site(
-            loop=self.loop,
-            injector=self.injector,
-            broker=self.broker,
-            server=self.server,
-            settings=configuring(str(seed), offering(str(seed), partial(self.edges.settings, self.settings))),
-            ids=SeededIds(VirtualClock(self.loop), seed),
-            make_registry=lambda process: self._make_registry(self, process),
-            report=self.observer.violated,
-        )
+        site = self._site()
         counts = {"agency": random.choice((1, 2)), "taskgroup": random.choice((1, 2, 2, 3)), "eventmanager": 1}
         self.processes = [
             Process(site, kind, number, self.edges.skew(f"{kind}-{number}"))
@@ -138,6 +126,20 @@ class World:
         self._unsent = len(self.workload.sent)
         self._faults_stopped = False
         self._takeovers = draw_takeovers(str(seed), faults)
+
+    def _site(self) -> Site:
+        return Site(
+            loop=self.loop,
+            injector=self.injector,
+            broker=self.broker,
+            server=self.server,
+            settings=configuring(
+                str(self.seed), offering(str(self.seed), partial(self.edges.settings, self.settings))
+            ),
+            ids=SeededIds(VirtualClock(self.loop), self.seed),
+            make_registry=lambda process: self._make_registry(self, process),
+            report=self.observer.violated,
+        )
 
     # --- the course of a simulation ------------------------------------------------------------------
 
@@ -271,8 +273,7 @@ class World:
         self.observer.appended(record)
         if self.edges.snapshots is not None:
             self.shadow.appended(record)
-        self.limits.appended(record)
-        self.spending.appended(record)
+        self.checks.appended(record)
 
     # --- users ---------------------------------------------------------------------------------------
 
@@ -432,8 +433,7 @@ def _settings(random: Any) -> Settings:
 def _registry(world: World, process: Process) -> Registry:
     def started(task: Any) -> None:
         world.observer.started(task)
-        world.spending.called(task)
-        world.starts.called(task, world.observer.expected_of(task.run_id))
+        world.checks.called(task)
         if wrong := invariants.unclaimed_call(process, task, world.loop.time()):
             world.observer.violated(wrong)
 
