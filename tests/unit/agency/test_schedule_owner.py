@@ -222,6 +222,22 @@ def test_a_backfill_fires_one_after_another_or_all_at_once() -> None:
     assert len(fired(owner.tick(500 * HOUR))) >= 100
 
 
+def test_a_backfill_leaves_out_what_has_a_run_already() -> None:
+    owner = Owner(overlap="skip")
+    owner.tick(HOUR)
+    owner.tick(2 * HOUR)  # missed
+    owner.end(HOUR, 2 * HOUR)
+    owner.tick(3 * HOUR)
+    owner.end(3 * HOUR, 3 * HOUR, "rejected")
+    times = {"from": "1970-01-01T01:00Z", "to": "1970-01-01T04:00Z"}
+    for expected in ([2 * HOUR, 3 * HOUR], []):
+        turn = owner.control("backfill", 999 * HOUR, overlap="allow", **times)
+        assert [at for at in fired(turn) if at <= 3 * HOUR] == expected
+        for at in expected:
+            owner.end(at, 999 * HOUR)
+    assert [each.at for each in owner.state.history].count(2 * HOUR) == 2  # missed, then completed
+
+
 def test_a_backfill_of_a_range_that_ends_before_it_begins_is_refused() -> None:
     times = {"from": "1970-01-01T03:00Z", "to": "1970-01-01T01:00Z"}
     with pytest.raises(RequestRefused, match="`to` is before `from`"):

@@ -135,7 +135,7 @@ def go_on(turn: Turn, state: ScheduleState) -> bool:
             continue
         backfill.after = at
         firing = state.firing(at, "backfill")
-        if firing.run_id not in state.open:
+        if not state.has_run(firing.run_id):
             start(turn, state, firing)
     return bool(state.backfills)
 

@@ -127,6 +127,12 @@ class ScheduleState:
         self.observed[partition] = max(int(offset), last)
         return int(offset) > last
 
+    def has_run(self, run_id: str) -> bool:
+        """True if a firing is under way, or its run is in the history. A rejected one has none."""
+        return run_id in self.open or any(
+            past.run_id == run_id and past.status != "rejected" for past in self.history
+        )
+
     def remember(self, past: PastFiring) -> None:
         """Add a firing to the history."""
         self.history.append(past)
