@@ -145,17 +145,17 @@ async def test_limits_and_why_show_rates_and_keys_of_runs(shown: Shown) -> None:
 
 
 async def test_a_breaker_is_opened_by_a_person_with_a_reason_and_closed(shown: Shown) -> None:
-    said = Said("anonymous", "maintenance")
+    said = Said("ann", "maintenance")
     opened = await shown.printed(lambda settings: set_breaker(settings, "open", "calm", said, json=False))
     assert opened.startswith("The breaker of the agent calm is to open: its members wait until it is closed.")
-    await shown.until(kind="breaker", state="open", until=None, by="anonymous", reason="maintenance")
+    await shown.until(kind="breaker", state="open", until=None, by="ann", reason="maintenance")
     run = await shown.client.submit(one_task("stopped", "calm"))
     await shown.until(kind="breaker", waiting=1)
 
-    wanted = "the breaker of the agent 'calm', which is open, by anonymous: maintenance; next in turn"
+    wanted = "the breaker of the agent 'calm', which is open, by ann: maintenance; next in turn"
     assert await shown.reason("stopped") == wanted
     table = await shown.printed(lambda settings: show_limits(settings, form=Form.CSV))
-    assert 'breaker,*,calm,"open, by anonymous: maintenance",0,1,' in table.splitlines()
+    assert 'breaker,*,calm,"open, by ann: maintenance",0,1,' in table.splitlines()
     await set_breaker(shown.ways["through"], "close", "calm", Said(None, None), json=True)
     assert (await run.result(timeout=20)).status == "completed"
 

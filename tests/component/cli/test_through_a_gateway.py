@@ -260,9 +260,9 @@ async def test_a_run_is_submitted_followed_and_paused_and_cancelled(both: Both, 
         assert (code, json.loads(out)["action"], json.loads(out)["known"]) == (0, action, True)
     code, out, _ = await both.through(lambda s: show_result(s, "open-1", None, timeout=20, json=True))
     assert (code, json.loads(out)["status"]) == (3, "cancelled")
-    # The gateway knows its caller.
+    # This gateway does not know its caller.
     stopped = json.loads(out)["stopped_by"]
-    assert (stopped["action"], stopped["by"], stopped["reason"]) == ("cancel", "anonymous", "to cancel it")
+    assert (stopped["action"], stopped["by"], stopped["reason"]) == ("cancel", "somebody else", "to cancel it")
 
 
 async def test_a_retry_takes_over_through_a_gateway(both: Both) -> None:

@@ -33,8 +33,8 @@ async def test_a_schedule_is_put_shown_controlled_and_deleted(running: Running) 
     assert len(again.json()["next"]) == 10
     assert [each["id"] for each in (await running.get("/v1/schedules"))["schedules"]] == ["nightly"]
 
-    paused = await running.http.post("/v1/schedules/nightly/pause", json={"reason": "holidays"})
-    assert paused.json()["paused_by"]["reason"] == "holidays"
+    paused = await running.http.post("/v1/schedules/nightly/pause", json={"by": "ann", "reason": "holidays"})
+    assert (paused.json()["paused_by"]["by"], paused.json()["paused_by"]["reason"]) == ("ann", "holidays")
     triggered = await running.http.post("/v1/schedules/nightly/trigger")
     firings = triggered.json()["running"] + triggered.json()["history"]
     assert [each["source"] for each in firings] == ["trigger"]
@@ -62,7 +62,8 @@ async def test_the_commands_print_the_same_by_each_way(
     assert await put(settings, str(file), None, json=False) == 0
     assert "Schedule nightly. Next: 20" in capsys.readouterr().err
     await act(settings, "pause", "nightly", "ann", "holidays", json=True)
-    assert orjson.loads(capsys.readouterr().out)["paused_by"]["reason"] == "holidays"
+    paused_by = orjson.loads(capsys.readouterr().out)["paused_by"]
+    assert (paused_by["by"], paused_by["reason"]) == ("ann", "holidays")
     await list_schedules(settings, json=False)
     assert capsys.readouterr().out == "nightly  paused\n"
     await act(settings, "resume", "nightly", None, None, json=True)

@@ -10,7 +10,7 @@ class Said(NamedTuple):
     """Who gives a command, and why; None where it is not known.
 
     Attributes:
-        by: a gateway does not take it over: it knows its caller.
+        by: a gateway that knows its caller does not take it over.
     """
 
     by: str | None = None

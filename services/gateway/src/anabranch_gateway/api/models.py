@@ -466,10 +466,7 @@ class ForkBody(ControlBody):
     set: dict[str, Any] = Field(default_factory=dict, description="Values that replace those of the context")
     request: dict[str, Any] | None = Field(default=None, description="A request in place of that of the run")
     request_id: str | None = Field(
-        None,
-        min_length=1,
-        max_length=255,
-        description="Request id of the new run; if it is sent twice, one starts",
+        None, min_length=1, max_length=255, description="Request id of the new run; sent twice, one starts"
     )
 
 

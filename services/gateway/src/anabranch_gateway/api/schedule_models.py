@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from anabranch.core.request.models import MAX_BY, MAX_REASON
 from anabranch_gateway.api.models import OpenModel
 
 
@@ -42,7 +43,10 @@ class ScheduleDeleted(OpenModel):
 
 
 class ScheduleAction(OpenModel):
-    reason: str | None = Field(default=None, max_length=1000)
+    reason: str | None = Field(default=None, max_length=MAX_REASON)
+    by: str | None = Field(
+        default=None, max_length=MAX_BY, description="Who; only where the gateway does not know its caller"
+    )
     from_: str | float | None = Field(default=None, alias="from", description="Of a backfill: its first time")
     to: str | float | None = Field(default=None, description="Of a backfill: its last time; default: now")
     overlap: Literal["buffer_all", "allow"] | None = Field(

@@ -8,17 +8,18 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Request, Response
 
 from anabranch.core.errors import Code, RequestRefused
+from anabranch.core.request.models import MAX_BY
 from anabranch_gateway.access.callers import Caller, Submitter, Viewer
 from anabranch_gateway.access.ownership import project_for
 from anabranch_gateway.context import GatewayContext, WithContext
 from anabranch_gateway.http.problems import not_found
-from anabranch_gateway.http.request_body import read_any_object, read_object
+from anabranch_gateway.http.request_body import read_any_object, read_object, text_field
 from anabranch_gateway.http.responses import json_response
 
 router = APIRouter(prefix="/v1/schedules", tags=["schedules"])
 
 ScheduleId = Annotated[str, Path(alias="schedule", min_length=1, max_length=200, description="Id of the schedule")]
-_FIELDS = frozenset({"reason", "from", "to", "overlap"})
+_FIELDS = frozenset({"by", "reason", "from", "to", "overlap"})
 
 
 @router.get("")
@@ -79,7 +80,8 @@ async def act(
     """Pause, resume or trigger a schedule, or make up for its firings in a range of time."""
     body = await read_object(request, context.parsing, _FIELDS)
     view = await _found(context, caller, schedule_id)
-    found = await context.client.schedules.act(action, schedule_id, by=caller.actor, **body)
+    body["by"] = caller.acting_as(text_field(body, "by", MAX_BY))
+    found = await context.client.schedules.act(action, schedule_id, **body)
     context.audit.record(request, caller, "schedule", project=view["project"], detail=f"{action} {schedule_id}")
     return json_response(found)
 

@@ -64,7 +64,7 @@ class Gateway:
 
     async def fork(self, run: str, body: Mapping[str, Any], said: Said) -> FollowedRun:
         # The id is made here, so that a repeated call does not start a second run.
-        named = {**body, "request_id": body.get("request_id") or self._fresh_id()} | _reason(said)
+        named = {**body, "request_id": body.get("request_id") or self._fresh_id()} | _said(said)
         try:
             return HttpRun(self._api, await self._api.post("v1", "runs", run, "fork", body=named))
         except Refused as refused:
@@ -91,7 +91,7 @@ class Gateway:
 
     async def retry(self, run: str, request_id: str | None, said: Said) -> FollowedRun:
         # Also made here, so that a repeated call does not start a second run.
-        body = {"request_id": request_id or self._fresh_id()} | _reason(said)
+        body = {"request_id": request_id or self._fresh_id()} | _said(said)
         try:
             return HttpRun(self._api, await self._api.post("v1", "runs", run, "retry", body=body))
         except Refused as refused:
@@ -119,14 +119,14 @@ class Gateway:
             if action == "delete":
                 await self._api.delete("v1", "schedules", schedule_id)
                 return None
-            body = {"reason": said.reason, **fields}
+            body = {**_said(said), **fields}
             given = {name: value for name, value in body.items() if value is not None}
             found: Mapping[str, Any] = await self._api.post("v1", "schedules", schedule_id, action, body=given)
         return found
 
     async def control(self, action: Control, run: str, said: Said) -> ControlOutcome:
         try:
-            answer = await self._api.post("v1", "runs", run, str(action), body=_reason(said) or None)
+            answer = await self._api.post("v1", "runs", run, str(action), body=_said(said) or None)
         except Refused as refused:
             if refused.status == 404:
                 return ControlOutcome(run_id_for(run), known=False)
@@ -190,7 +190,7 @@ class Gateway:
         return found
 
     async def set_breaker(self, agent: str, action: Literal["open", "close"], said: Said) -> None:
-        await self._api.post("v1", "breakers", agent, action, body=_reason(said) or None)
+        await self._api.post("v1", "breakers", agent, action, body=_said(said) or None)
 
     async def views(self, limit: int) -> Sequence[RunView]:
         found: list[RunView] = []
@@ -354,8 +354,13 @@ def _change_of(version: Mapping[str, Any]) -> Change:
     return Change(**{each.name: named[each.name] for each in fields(Change)})
 
 
+def _said(said: Said) -> dict[str, str]:
+    """The fields of a command's body. A gateway that knows its caller ignores `by`."""
+    return {name: value for name, value in said._asdict().items() if value is not None}
+
+
 def _reason(said: Said) -> dict[str, str]:
-    """The field of a command's body; the gateway itself knows who gives the command."""
+    """The field of the body of a command for which a gateway takes no `by`."""
     return {} if said.reason is None else {"reason": said.reason}
 
 
