@@ -1,4 +1,4 @@
-"""The checks of single features while a simulation runs: they see the records of the log and the calls of agents."""
+"""The checks of single features during a simulation: they see the records of the log and the calls of agents."""
 
 from __future__ import annotations
 
