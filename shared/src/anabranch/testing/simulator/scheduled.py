@@ -18,7 +18,7 @@ import orjson
 from anabranch.core.names import Names
 from anabranch.core.schedules.times import firing_id
 from anabranch.core.schedules.zones import zone_of
-from anabranch.core.timestamps import utc_text
+from anabranch.core.timestamps import parse_timestamp, utc_text
 from anabranch.ports import Incoming
 from anabranch.testing.simulator.daylight import (
     EACH_MINUTE,
@@ -206,8 +206,9 @@ class FiringCheck:
 
 
 def _includes(entry: Mapping[str, Any], at: float) -> bool:
-    until = entry.get("until")
-    return bool(entry["at"] == at or (until is not None and entry["at"] <= at < until))
+    """Whether an event is about a logical time: its own, or one up to `until`."""
+    first, until = (parse_timestamp(entry[name]) if name in entry else None for name in ("at", "until"))
+    return first == at or (first is not None and until is not None and first <= at < until)
 
 
 def misreported(account: Account) -> str | None:
