@@ -35,7 +35,13 @@ REQUEST = {
         {
             "name": "office",
             "tasks": [
-                {"name": "wait", "agent": "sleep", "inputs": {"seconds": 600}, "result_keys": ["late"]},
+                {
+                    "name": "wait",
+                    "agent": "sleep",
+                    "inputs": {"seconds": 600},
+                    "result_keys": ["late"],
+                    "concurrency": {"key": "office", "limit": 2},
+                },
                 {"name": "join", "agent": "echo", "dependencies": ["late", "levels"], "result_keys": ["joined"]},
             ],
         },
@@ -61,7 +67,7 @@ PLACES = {
     "/submit": ".editor",
     "/dead-letters": ".letter-group",
     "/schedules": "section[aria-label=hourly] table",
-    "/workers": "table.rows",
+    "/workers": "section[aria-labelledby=limits] table",
     "/system": "table.rows",
     "/runs/no-such-run": ".empty",
 }
@@ -74,7 +80,9 @@ def run(dev: DevSystem) -> Iterator[str]:
     hourly = {"task_groups": [{"name": "g", "tasks": [{"name": "t", "agent": "echo"}]}]}
     dev.post("v1/schedules", {"id": "hourly", "every": "1h", "request": hourly})
     dev.post("v1/schedules/hourly/trigger", {})
+    dev.post("v1/breakers/http/open", {"reason": "the provider is down"})
     yield started
+    dev.post("v1/breakers/http/close", {})
     dev.post(f"v1/runs/{started}/cancel", {})
 
 

@@ -188,6 +188,27 @@ def shown(traced: Traced) -> dict[str, dict[tuple[tuple[str, str], ...], float]]
     return found
 
 
+LIMITS = ("anabranch_limits_held", "anabranch_limits_waiting")
+
+
+def test_metrics_show_who_holds_limits_and_waits_and_breakers(anabranch_system: Start) -> None:
+    traced = Traced(measures=True)
+    s = anabranch_system(telemetry=traced.telemetry)
+    wide = task("a", "sleep", inputs={"seconds": 60}, expansion_config=array([1, 2, 3]), concurrency={"key": "k"})
+    s.submit(request(wide))
+    rate = {"limit": 1, "per": "1m"}
+    s.submit(request(task("b", expansion_config=array([1, 2, 3]), rate_limit=rate)))
+    s.wait(s.embedded.client.set_breaker("echo", "open"))
+    s.advance(12)
+
+    found = shown(traced)
+    by_kind = {name: {dict(labels)["kind"]: value for labels, value in found[name].items()} for name in LIMITS}
+    assert by_kind["anabranch_limits_held"] == {"concurrency": 1, "run_concurrency": 0, "breaker": 0}
+    assert by_kind["anabranch_limits_waiting"]["rate"] == 2
+    assert by_kind["anabranch_limits_waiting"]["concurrency"] >= 1
+    assert found["anabranch_breakers"] == {(("state", "open"),): 1, (("state", "half_open"),): 0}
+
+
 def test_metrics_count_members_tasks_and_runs(anabranch_system: Start) -> None:
     async def moody(task: Task) -> int:
         if task.index == 1 and task.attempt == 1:
@@ -325,6 +346,7 @@ def test_names_are_unique_and_labels_few() -> None:
         "pool",
         "reason",
         "route",
+        "state",
         "status",
         "topic",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from math import inf
 
@@ -19,11 +20,14 @@ from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.request_consumer import RequestConsumer
 from anabranch_agency.intake.sessions import Sessions
 from anabranch_agency.owner.handler import RunsHandler
+from anabranch_agency.owner.metrics import show_limits
 from anabranch_agency.run.state import PartitionState
 from anabranch_agency.run.turn import DecisionConfig, RunLimits
 
 RESULT_FRAME = 4_000
 """Bytes for key, headers and field names of a record on the results topic."""
+SHOW_SECONDS = 5.0
+"""Time between two updates of the gauges."""
 INLINE_SHARE = 2
 """An inline value may use one such part of a record."""
 
@@ -49,6 +53,7 @@ class AgencyService:
             self._handler, resources, self._clock, name=resources.ids.incarnation()
         )
         self._consumer: RequestConsumer | None = None
+        self._shower: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns when the process is a member of both consumer groups: of requests, and of owners of runs."""
@@ -80,6 +85,13 @@ class AgencyService:
         await self._owner.start()
         self._consumer = RequestConsumer(context, self._resources, sessions, definitions)
         await self._consumer.start()
+        if self._resources.telemetry.measures:
+            self._shower = self._resources.supervisor.spawn(self._show_loop(), "measure limits")
+
+    async def _show_loop(self) -> None:
+        while True:
+            show_limits(self._resources.telemetry, self._owner.states.values(), self._clock.now())
+            await asyncio.sleep(SHOW_SECONDS)
 
     async def drain(self) -> None:
         """Stop consuming requests. The process owns its runs until `stop`."""
@@ -88,6 +100,8 @@ class AgencyService:
 
     async def stop(self) -> None:
         """Release the partitions of runs, after the turns under way have ended."""
+        if self._shower is not None:
+            self._shower.cancel()
         if self._consumer is not None:
             await self._consumer.stop()
         await self._owner.stop()

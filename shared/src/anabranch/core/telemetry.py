@@ -64,6 +64,31 @@ SCHEDULE_MISSED = Metric(
     ("reason",),
     ("agency",),
 )
+LIMITS_HELD = Metric(
+    "anabranch.limits.held",
+    "gauge",
+    "{member}",
+    "Members, or runs, that hold what this process has granted of limits that runs share, by kind: `concurrency`, "
+    "`run_concurrency`, `breaker`.",
+    ("kind",),
+    ("agency",),
+)
+LIMITS_WAITING = Metric(
+    "anabranch.limits.waiting",
+    "gauge",
+    "{member}",
+    "Members, or runs, that have asked for a grant of such a limit and wait for it, by kind, also `rate`.",
+    ("kind",),
+    ("agency",),
+)
+BREAKERS = Metric(
+    "anabranch.breakers",
+    "gauge",
+    "{breaker}",
+    "Breakers of agents that are not closed, by state: `open` or `half_open`.",
+    ("state",),
+    ("agency",),
+)
 RUN_DURATION = Metric(
     "anabranch.run.duration",
     "histogram",
@@ -278,6 +303,9 @@ METRICS: tuple[Metric, ...] = (
     RUNS_ENDED,
     SCHEDULE_FIRED,
     SCHEDULE_MISSED,
+    LIMITS_HELD,
+    LIMITS_WAITING,
+    BREAKERS,
     RUN_DURATION,
     RUNS_OPEN,
     TASKS_ENDED,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import get_args
 
 from anabranch.core import telemetry as names
+from anabranch.core.limit_addresses import LimitKind
 from anabranch.core.tracing import Attribute, RunTrace, Span, run_span, trace_of
 from anabranch.core.wire.messages import Status
 from anabranch.ports import Telemetry
 from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
-from anabranch_agency.run.state import Run
+from anabranch_agency.run.state import PartitionState, Run
 from anabranch_agency.run.turn import Turn
+
+_KINDS: tuple[str, ...] = get_args(LimitKind)
+_HELD = tuple(kind for kind in _KINDS if kind != "rate")
+"""What a rate has granted is not given back."""
 
 
 def spans_of(turn: Turn, telemetry: Telemetry) -> Iterator[Effect]:
@@ -29,6 +36,24 @@ def counts_of(turn: Turn) -> Iterator[Effect]:
     for run, status in turn.ended:
         yield Count(names.RUNS_ENDED, 1, (("status", status),))
         yield Lag(names.RUN_DURATION, run.tombstone.accepted_at, (("status", status),))
+
+
+def show_limits(telemetry: Telemetry, states: Iterable[PartitionState], now: float) -> None:
+    """Set the gauges of the limits that this process owns. Kinds and states are the labels, because keys are of
+    users, and may be many. `now` is in seconds since the epoch."""
+    held, waiting = dict.fromkeys(_HELD, 0), dict.fromkeys(_KINDS, 0)
+    phases = {"open": 0, "half_open": 0}
+    for limit in chain.from_iterable(state.limits.values() for state in states):
+        kind = limit.rule.kind
+        if kind in held:
+            held[kind] += limit.held
+        waiting[kind] += sum(wish.amount - wish.granted for wish in limit.wishes.values())
+        if limit.breaker is not None and limit.breaker.phase != "closed":
+            # One that nobody asks stays `open` after its time: the next member is a probe.
+            is_open = limit.breaker.phase == "open" and limit.breaker.until > now
+            phases["open" if is_open else "half_open"] += 1
+    for metric, counted in ((names.LIMITS_HELD, held), (names.LIMITS_WAITING, waiting), (names.BREAKERS, phases)):
+        telemetry.show(metric, {(label,): count for label, count in counted.items()})
 
 
 def span_of_run(run: Run, status: Status, trace: RunTrace, at: float) -> Span:

@@ -1,11 +1,12 @@
 // @ts-check
-/** The live workers with their load, and the agents that they have. */
+/** The live workers with their load, the agents that they have, and the limits that runs share. */
 
 import { integer } from "../lib/format.js";
 import { useApp, useEvery, useLoaded, useStream, useTitle } from "../lib/hooks.js";
 import { duration } from "../lib/time.js";
 import { Ago, Empty, Failure, Loading, Status } from "../ui/components.js";
 import { html } from "../vendor/index.js";
+import { Limits } from "./limits.js";
 
 const START = "anabranch taskgroup --agents your_agents";
 
@@ -14,6 +15,9 @@ export function Workers() {
   useTitle("Workers");
   const workers = useLoaded((signal) => app.api.get("v1/workers", {}, signal), []);
   const agents = useLoaded((signal) => app.api.get("v1/agents", {}, signal), []);
+  // Read from the log, so less often. A gateway may be without it: then nothing is shown of it.
+  const limits = useLoaded((signal) => app.api.get("v1/limits", {}, signal), []);
+  useEvery(true, 10000, () => limits.reload());
   useEvery(true, 2500, () => (workers.reload(), agents.reload()));
   useStream(null, () => undefined);
   const error = workers.error ?? agents.error;
@@ -22,6 +26,7 @@ export function Workers() {
     ${error && html`<${Failure} error=${error} onRetry=${() => (workers.reload(), agents.reload())} />`}
     ${!(workers.value && agents.value) && !error && html`<${Loading} rows=${6} />`}
     ${workers.value && agents.value && html`<${Live} workers=${workers.value.workers} /><${Agents} agents=${agents.value.agents} />`}
+    ${limits.value && html`<${Limits} limits=${limits.value.limits} />`}
   </div>`;
 }
 
