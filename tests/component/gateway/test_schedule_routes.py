@@ -12,7 +12,7 @@ from embedded_commands import connect_commands
 from gateways import Running, gateway, one_task
 
 from anabranch.cli.commands.schedules import act, list_schedules, put, show
-from anabranch.core.errors import RequestRefused
+from anabranch.core.errors import RequestRefused, ServerUnavailable
 from anabranch.runtime.process.settings import Settings
 
 SCHEDULE: dict[str, Any] = {"id": "nightly", "every": "1h", "request": one_task("echo", inputs="{scheduled_at}")}
@@ -44,6 +44,23 @@ async def test_a_schedule_is_put_shown_controlled_and_deleted(running: Running) 
     assert (await running.http.delete("/v1/schedules/nightly")).status_code == 200
     assert (await running.http.get("/v1/schedules/nightly")).status_code == 404
     assert (await running.http.post("/v1/schedules/nightly/resume")).status_code == 404
+
+
+async def test_a_schedule_with_an_agent_that_nobody_has_is_refused_with_its_path(running: Running) -> None:
+    response = await running.http.post("/v1/schedules", json={**SCHEDULE, "request": one_task("ecko")})
+    [error] = response.json()["errors"]
+    assert (response.status_code, error["code"]) == (422, "unknown_agent")
+    assert error["path"] == "/request/task_groups/0/tasks/0/agent"
+
+
+async def test_a_schedule_that_the_agency_refuses_is_no_success(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anabranch.sdk.schedules.WAIT_SECONDS", 0.5)
+    schedules = running.system.client.schedules
+    await schedules.put(SCHEDULE)
+    with pytest.raises(ServerUnavailable, match="anabranch dlq list"):
+        await schedules.put({**SCHEDULE, "request": one_task("ecko")})
 
 
 @pytest.mark.parametrize("is_direct", [True, False], ids=["direct", "through a gateway"])

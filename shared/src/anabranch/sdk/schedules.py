@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from anabranch.core.errors import Code, Problem, RequestRefused, ServerUnavailable
 from anabranch.core.json_documents import dumps
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.admission import DEFAULT_LIMITS, Limits
 from anabranch.core.schedules.addresses import schedule_address
 from anabranch.core.schedules.control import ScheduleControl, read_schedule_control
 from anabranch.core.schedules.reading import read_schedule
@@ -34,24 +35,37 @@ class Schedules:
     def __init__(self, links: ClientPorts) -> None:
         self._links = links
 
-    async def put(self, document: Mapping[str, Any], *, by: str | None = None) -> View:
+    async def put(
+        self,
+        document: Mapping[str, Any],
+        *,
+        by: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        agents: Collection[str] | None = None,
+    ) -> View:
         """Store a schedule, in place of one with the same id.
+
+        Args:
+            limits: limits on its request.
+            agents: names that its request may use; None if they are not known here.
 
         Raises:
             RequestRefused: it is invalid, or its id belongs to another project.
-            ServerUnavailable: a server does not answer.
+            ServerUnavailable: a server does not answer, or the Agency has refused the schedule.
         """
         # Read by itself first: paths of problems then point into it, and not into a control record.
-        schedule = read_schedule(document).to_document()
-        control = read_schedule_control({"type": "schedule", "action": "put", "schedule": schedule, "by": by})
+        schedule = read_schedule(document, limits=limits, agents=agents).to_document()
+        record = {"type": "schedule", "action": "put", "schedule": schedule, "by": by}
+        control = read_schedule_control(record, limits=limits)
         await self._check_owner(control)
         await self._send(control)
         view = await self._until(
             control.id, lambda found: found is not None and found["schedule"] == control.schedule
         )
-        if view is None:
+        if view is None or view["schedule"] != control.schedule:
             why = f"it has not applied the schedule {control.id!r} within {WAIT_SECONDS:g} s"
-            raise ServerUnavailable("Agency", "topic requests", why, "check that an Agency runs")
+            hint = "check that an Agency runs, and if it has refused the schedule: anabranch dlq list"
+            raise ServerUnavailable("Agency", "topic requests", why, hint)
         return self._shown(view)
 
     async def act(self, action: str, schedule_id: str, *, project: str | None = None, **more: Any) -> View | None:

@@ -49,7 +49,10 @@ async def _stored(
     request: Request, context: GatewayContext, caller: Caller, body: dict[str, Any], status: int
 ) -> Response:
     project = project_for(caller, body)
-    view = await context.client.schedules.put({**body, "project": project}, by=caller.actor)
+    document = {**body, "project": project}
+    view = await context.client.schedules.put(
+        document, by=caller.actor, limits=context.limits, agents=context.submitter.agents
+    )
     context.audit.record(request, caller, "schedule", project=project, detail=f"put {view['id']}")
     return json_response(view, status)
 

@@ -88,7 +88,7 @@ class Submitter:
 
     Args:
         limits: limits on requests.
-        agents: names that a request may use; None if they are not known here.
+        agents: names that a request may use; None if they are not known here. Those of schedules are checked too.
         parsing: threads that parse and validate bodies.
         pending: keeps each published request until the Agency has admitted it.
     """
@@ -104,7 +104,7 @@ class Submitter:
     ) -> None:
         self._client = client
         self._limits = limits
-        self._agents = agents
+        self.agents = agents
         self._parsing = parsing
         self._pending = pending
         self._broadcaster = broadcaster
@@ -169,7 +169,7 @@ class Submitter:
         validation = read_request(
             document,
             limits=self._limits,
-            agents=self._agents,
+            agents=self.agents,
             session_keys=session_keys,
             document_bytes=options.size,
             strict=options.strict,
