@@ -110,6 +110,22 @@ def test_the_tree_shows_bars_paces_and_failures_where_they_happened() -> None:
     assert "level 1 of 1" in drawn
 
 
+def test_a_task_that_failed_as_a_whole_has_no_further_failed_member() -> None:
+    progress = fan_out(
+        20,
+        entry("task.started", spans=((0, 10),)),
+        entry("task.completed", spans=((0, 10),)),
+        entry("task.joined", data={"count": 20, "failed": 0, "status": "failed"}),
+        entry("task.failed", data={"error_type": "BudgetExceeded", "message": "the budget of the run is $1"}),
+    )
+    drawn = text_of(progress, Canvas(width=110))
+
+    assert "10 of 20 members in" in drawn
+    assert "BudgetExceeded: the budget of the run is $1" in drawn
+    assert "more failure" not in drawn
+    assert progress.failed == 1
+
+
 def test_a_waiting_task_names_its_dependencies() -> None:
     task = {"name": "a", "agent": "echo", "result_keys": ["x"]}
     last = {"name": "b", "agent": "echo", "result_keys": ["y"], "dependencies": ["x"]}

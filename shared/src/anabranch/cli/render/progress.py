@@ -61,6 +61,8 @@ class TaskProgress:
     started: int = 0
     completed: int = 0
     failed: int = 0
+    is_broken: bool = False
+    """True for an expanded task that failed as a whole, as by its budget: that is no failed member."""
     held: int = 0
     retried: int = 0
     began: float | None = None
@@ -101,6 +103,11 @@ class TaskProgress:
     @property
     def done(self) -> int:
         return self.completed + self.failed
+
+    @property
+    def failures_total(self) -> int:
+        """Number of failed members; a task that failed as a whole counts as one more."""
+        return self.failed + self.is_broken
 
     @property
     def share(self) -> float:
@@ -176,7 +183,8 @@ class TaskProgress:
         if entry.type == "task.completed":
             self._add_heat("completed", entry)
         elif entry.type == "task.failed":
-            self._fail(entry, members)
+            self.is_broken = self.expanded and not of_member
+            self._fail(entry, 0 if self.is_broken else members)
         self.because = entry.data.get("because") if entry.type in _DECIDED else None
         # A held task has not ended: its join waits for the decision about its only member.
         if not of_member and not entry.data.get("held"):
@@ -369,7 +377,7 @@ class RunProgress:
     @property
     def failed(self) -> int:
         """Number of failed members and tasks."""
-        return sum(task.failed for task in self.tasks)
+        return sum(task.failures_total for task in self.tasks)
 
     @property
     def levels(self) -> tuple[int, int] | None:

@@ -209,7 +209,7 @@ class _Drawing:
     def _fan_out(self, line: Text, group: GroupProgress, task: TaskProgress) -> None:
         rate = self._rates.add_sample((group.name, task.name), self._canvas.elapsed or 0.0, task.done)
         if self._bar >= BAR_COLUMNS[0]:
-            line.append_text(self._bar_of(task.share, bool(task.failed), self._bar))
+            line.append_text(self._bar_of(task.share, bool(task.failures_total), self._bar))
             line.append(" ")
         line.append(fraction(task))
         line.append(self._pace(rate, (task.total or 0) - task.done, task.ended is None), style="cyan")
@@ -239,8 +239,8 @@ class _Drawing:
         for failure in task.failures:
             where = "" if failure.index is None else f"[{failure.index}] "
             yield _text(f"  {short_line(f'{where}{failure.error_type}: {failure.message}', width)}", "red")
-        if task.failed > len(task.failures):
-            yield _text(f"  and {count(task.failed - len(task.failures), 'more failure')}", "red")
+        if task.failures_total > len(task.failures):
+            yield _text(f"  and {count(task.failures_total - len(task.failures), 'more failure')}", "red")
 
     # --- parts ------------------------------------------------------------------------------------
 
