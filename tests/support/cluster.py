@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Process:
     service: str
     popen: subprocess.Popen[bytes]
     log: Path
+    options: Sequence[str] = ()
 
     def await_ready(self) -> None:
         await_true(lambda: b" ready" in self.log.read_bytes() or self.popen.poll() is not None, START_SECONDS)
@@ -99,9 +100,14 @@ class Cluster:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        process = Process(service, popen, log)
+        process = Process(service, popen, log, options)
         self.processes.append(process)
         return process
+
+    def replace(self, process: Process) -> Process:
+        """Kill a process with SIGKILL, and start another one with its options."""
+        process.kill()
+        return self.start(process.service, *process.options)
 
     def start_all(self, workers: int = 2, agents: str = "", concurrency: int = 64) -> None:
         """Start an Agency, TaskGroups and an EventManager on new topics; returns when all are ready."""
@@ -124,6 +130,15 @@ class Cluster:
 
     def logs(self) -> str:
         return log_tails(process.log for process in self.processes)
+
+
+def cluster_with_agents(folder: Path, brokers: str, redis_url: str, prefix: str, **variables: str) -> Cluster:
+    """A cluster of which nothing is started, whose processes find the agents in `tests/support`."""
+    trace = folder / "trace.txt"
+    trace.touch()
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    environ = {"PYTHONPATH": path, "ANABRANCH_TEST_TRACE": str(trace), "CI": "", **variables}
+    return Cluster(folder, brokers, redis_url, prefix, environ)
 
 
 def log_tails(logs: Iterable[Path]) -> str:

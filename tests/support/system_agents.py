@@ -98,3 +98,15 @@ async def pays(task: Task) -> Any:
     task.spend(usd=task.inputs["usd"], tokens=1)
     await asyncio.sleep(task.inputs.get("seconds", 0))
     return task.index
+
+
+@agent("provider", breaker={"failures": 3, "window": "1m", "cooldown": "2s"})
+async def provider(task: Task) -> Any:
+    """Fails until the file that `inputs.until` names exists. Its breaker stops calls meanwhile."""
+    _note_effect(task, "began")
+    await asyncio.sleep(0.05)
+    if not Path(task.inputs["until"]).exists():
+        _note_effect(task, "failed")
+        raise ConnectionError("the provider is down")
+    _note_effect(task, "ended")
+    return task.index

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 from browsers import BrowserMissingError, chromium
-from cluster import Cluster, Start, User
+from cluster import Cluster, Start, User, cluster_with_agents
 from dev_system import DevSystem, dev_system
 from playwright.sync_api import Browser, Route
 
-SUPPORT = Path(__file__).parents[1] / "support"
 ASSETS = Path(__file__).parents[2] / "services/gateway/src/anabranch_gateway/dashboard/assets"
 ORIGIN = "http://dashboard.test/"
 
@@ -25,12 +24,7 @@ def cluster(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
     """Agency, two TaskGroups and an EventManager as separate processes."""
     folder = tmp_path_factory.mktemp("cluster")
     prefix = f"s{os.getpid()}x{os.urandom(3).hex()}."
-    environ = {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH")))),
-        "ANABRANCH_TEST_TRACE": str(folder / "trace.txt"),
-        "CI": "",
-    }
-    cluster = Cluster(folder, kafka, redis_url, prefix, environ)
+    cluster = cluster_with_agents(folder, kafka, redis_url, prefix)
     try:
         cluster.start_all(workers=2, agents="system_agents")
         yield cluster
@@ -44,11 +38,7 @@ def start(prefix: str, tmp_path: Path) -> Iterator[Start]:
     clusters: list[Cluster] = []
 
     def start_it(brokers: str, redis_url: str, workers: int = 2, **more: str) -> Cluster:
-        trace = tmp_path / "trace.txt"
-        trace.touch()
-        path = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))
-        environ = {"PYTHONPATH": path, "ANABRANCH_TEST_TRACE": str(trace), "CI": "", **more}
-        clusters.append(Cluster(tmp_path, brokers, redis_url, prefix, environ))
+        clusters.append(cluster_with_agents(tmp_path, brokers, redis_url, prefix, **more))
         clusters[-1].start_all(workers=workers, agents="system_agents", concurrency=8)
         return clusters[-1]
 
