@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from anabranch.core.limit_addresses import is_limit_address
-from anabranch.core.schedules.addresses import is_schedule_address
+from anabranch.core import limit_addresses
+from anabranch.core.schedules import addresses as schedule_addresses
+
+_ADDRESSES = (schedule_addresses.PREFIX, limit_addresses.PREFIX)
 
 
 def is_of_run(run_id: str) -> bool:
     """True if events with this run id are of a run, false if they are of a schedule or a breaker."""
-    return not (is_schedule_address(run_id) or is_limit_address(run_id))
+    return not run_id.startswith(_ADDRESSES)
