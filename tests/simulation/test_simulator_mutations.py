@@ -52,6 +52,7 @@ BEGIN = {
     **dict.fromkeys(BROKEN_ORDER, ORDERED_FROM + 20),
     **dict.fromkeys(BROKEN_SCHEDULES, SCHEDULES_FROM),
     "limit-mixed": CONFIGURED_FROM,
+    "breaker-deaf": CONFIGURED_FROM,
     "firing-untold": SCHEDULES_FROM + 44,
     "iteration-again": LOOPS_FROM,
     "iteration-values": LOOPS_FROM,

@@ -7,7 +7,7 @@ from typing import Any
 
 from anabranch.core.names import Names
 from anabranch.ports import Incoming
-from anabranch.testing.simulator.limited import LimitCheck
+from anabranch.testing.simulator.limit_checks import LimitCheck
 from anabranch.testing.simulator.observer import Observer
 from anabranch.testing.simulator.spending import SpendingCheck, has_spending
 from anabranch.testing.simulator.start_times import StartCheck

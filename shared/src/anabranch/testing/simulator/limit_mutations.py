@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from anabranch.core.limit_addresses import ALL_PROJECTS, limit_address
-from anabranch_agency.run import actor
+from anabranch.core.wire.messages import HoldLimit
+from anabranch_agency.run import actor, breakers
 from anabranch_agency.run.limit_state import LimitAddress
 from anabranch_taskgroup.session import endings, limit_keys, limits
 
@@ -30,6 +31,20 @@ def _of_the_agent(original: Callable[..., Any]) -> Callable[..., Any]:
     return lambda project, kind: limit_address(ALL_PROJECTS, kind, "work")
 
 
+def _ignores_holds(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The owner of a limit goes on although a member had all of its key wait."""
+
+    def decide(turn: Any, delivery: Any) -> None:
+        if not isinstance(delivery.message, HoldLimit):
+            original(turn, delivery)
+
+    return decide
+
+
+def _never(original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *given: False
+
+
 BROKEN: Mapping[str, tuple[str, Any, str, Callable[..., Any]]] = {
     "grant-kept": ("a chunk that ended keeps its place", limits, "_give_back", _does_nothing),
     "limit-over": ("one member more than allowed holds a key", LimitAddress, "hold", _forgets_what_is_held),
@@ -40,6 +55,8 @@ BROKEN: Mapping[str, tuple[str, Any, str, Callable[..., Any]]] = {
         "project_address",
         _of_the_agent,
     ),
+    "hold-ignored": ("a key is granted although a member had it wait", actor, "decide_limit", _ignores_holds),
+    "breaker-deaf": ("a breaker does not open", breakers, "_is_broken", _never),
     "rate-stuck": ("no timer grants what a rate allows later", actor, "limit_due", _does_nothing),
 }
 """By name: what is broken, and the function that is replaced."""

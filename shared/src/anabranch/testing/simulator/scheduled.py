@@ -8,7 +8,7 @@ one that starts before its time is a violation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from random import Random  # noqa: TID251 - seeded: the source of all that happens in a simulation
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,6 @@ from anabranch.testing.simulator.daylight import (
     expressions,
     naive_times,
 )
-from anabranch.testing.simulator.faults import Strike
 
 if TYPE_CHECKING:
     from anabranch.testing.simulator.accounts import Account
@@ -64,20 +63,6 @@ def has_schedules(seed: str) -> bool:
 def clocks_of(seed: str) -> ClockPlan:
     """The clocks of a seed."""
     return draw_clocks(seed, FIRST_FIRING) if has_schedules(seed) else ClockPlan()
-
-
-def draw_takeovers(seed: str, faults: Collection[str]) -> list[Strike]:
-    """Those of `faults` that strike the owners of schedules while these fire, after all other faults."""
-    if not has_schedules(seed):
-        return []
-    random = Random(f"takeovers {seed}")
-    found = []
-    for _ in range(random.choice((0, 1, 2, 4, 8))):
-        kind = random.choice(("kill", "kill", "expel", "freeze", "restart"))
-        at = FIRST_FIRING + random.random() * random.choice((4.0, 20.0, 80.0))
-        seconds = random.choice((0.2, 1.0, 8.0))
-        found.append(Strike(kind, at, None, seconds, random.random(), 0.0))
-    return [each for each in found if each.kind in faults]
 
 
 def add_schedules(

@@ -6,7 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from anabranch.core.errors import RetryLater
 from anabranch.testing.simulator.workload import answer
+
+LATER_SECONDS = 1.5
+"""Seconds for which a member has all of its key wait."""
 
 
 class SimulatedFailure(Exception):
@@ -30,6 +34,8 @@ def make_agent(started: Callable[[Any], None], kill: Callable[[], None]) -> Call
         if seconds:
             # Members of a chunk end one after another: a report has some of them, and its repetition could count.
             await asyncio.sleep(seconds * (1 + index % 3))
+        if index in inputs.get("later", ()) and task.attempt == 1:
+            raise RetryLater(LATER_SECONDS, scope="key")
         if task.iteration and task.iteration[-1] in inputs.get("fails_in", ()):
             raise SimulatedFailure(f"iteration {task.iteration}")
         if index in inputs.get("fails", ()) or task.attempt <= inputs.get("flaky", {}).get(str(index), 0):

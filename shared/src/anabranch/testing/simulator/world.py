@@ -30,9 +30,10 @@ from anabranch.testing.simulator.observer import Observer
 from anabranch.testing.simulator.processes import Process, SimClock, Site
 from anabranch.testing.simulator.required import add_agents, offering, with_partitions
 from anabranch.testing.simulator.revertible_server import RevertibleServer
-from anabranch.testing.simulator.scheduled import clocks_of, draw_takeovers
+from anabranch.testing.simulator.scheduled import clocks_of
 from anabranch.testing.simulator.shadow import Shadow
 from anabranch.testing.simulator.sharing import SHARED_FROM
+from anabranch.testing.simulator.takeovers import Takeover, draw_takeovers
 from anabranch.testing.simulator.work_agent import make_agent
 from anabranch.testing.simulator.workload import Workload, make_workload
 from anabranch.testing.systems import registry_of
@@ -208,8 +209,8 @@ class World:
         )
         self.injector.plan((strike.moment or 0 for strike in self._sudden), self._strike_inside)
         at(HORIZON, self._stop_faults)
-        for strike in self._takeovers:
-            at(strike.at, self._take_over, strike)
+        for takeover in self._takeovers:
+            at(takeover.strike.at, self._take_over, takeover)
         if self.clocks.jump:
             at(self.clocks.jump_at, self._jump)
         if self.edges.loses_log:
@@ -362,12 +363,13 @@ class World:
         self.observer.note(f"{strike.kind} {victim.name} for {strike.seconds:.3f} s")
         _STRIKES[strike.kind](self, victim, strike)
 
-    def _take_over(self, strike: Strike) -> None:
-        """Strike an Agency after the horizon of all other faults, while schedules fire."""
+    def _take_over(self, takeover: Takeover) -> None:
+        """Strike the owner of a feature, also after the horizon of all other faults."""
         if self._over.done():
             return
-        agencies = [each for each in self.processes if each.kind == "agency"]
-        self._strike(strike, agencies[int(strike.victim * len(agencies))])
+        strike = takeover.strike
+        processes = [each for each in self.processes if each.kind == takeover.kind]
+        self._strike(strike, processes[int(strike.victim * len(processes))])
 
     def _jump(self) -> None:
         """Let all wall clocks jump, as those of virtual machines that were suspended. All owners are replaced: an
