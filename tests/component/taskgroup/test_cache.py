@@ -127,6 +127,16 @@ def test_members_with_one_key_are_one_call(s: System) -> None:
     assert result.executions["completed"] == 200
 
 
+def test_a_value_is_taken_over_after_its_member_has_completed(s: System) -> None:
+    task = ask(inputs="x", expansion_config=members(1, 1, 1))
+    handle = s.submit({"task_groups": [{"name": "g", "tasks": [task]}]})
+    handle.result()
+    completed = [each for each in handle.events() if each["type"] == "task.completed"]
+
+    assert [each["index"] for each in completed] == [0, 1, 2]
+    assert ["cached_from" in each for each in completed] == [False, True, True]
+
+
 def test_if_the_first_of_them_fails_the_next_one_is_called(s: System) -> None:
     task = ask(inputs={"fails": 1}, expansion_config=members(1, 1, 1), tolerated_failures=1, cache={"key": "k"})
     result = run(s, task)

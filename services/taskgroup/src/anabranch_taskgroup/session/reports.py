@@ -229,8 +229,6 @@ def _note_completed(
     for start, stop in report.completed:
         task.ended += stop - start
     add_results(task, report, segments, report.chunk, report.fence)
-    if task.cache_keys:
-        note_completed(turn, run, task, report, segments)
     for attempt, spans in by_attempt(report.completed, chunk.attempts):
         if chunk.spent or measured:
             for members, used in by_spending(task, chunk, attempt, spans):
@@ -241,6 +239,9 @@ def _note_completed(
         # Spans with a later attempt than the first have a single member, see `by_attempt`.
         if attempt > 1 and spans[0][0] % every(task.total) == 0:
             task.later_attempts[spans[0][0]] = attempt
+    # After these events: those of the members that take the values over follow.
+    if task.cache_keys:
+        note_completed(turn, run, task, report, segments)
 
 
 def _measured(report: MembersReported) -> Measured:
