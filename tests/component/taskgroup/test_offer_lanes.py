@@ -18,6 +18,7 @@ from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.task import Task
 from anabranch_taskgroup.owner.offer_router import OfferRouter
+from anabranch_taskgroup.session.store_keys import claim_key
 from anabranch_taskgroup.worker.offer_consumer import OfferConsumer
 from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.worker import Worker
@@ -99,6 +100,20 @@ async def test_a_worker_runs_the_offers_of_all_levels_and_each_is_committed() ->
     assert sorted(ran) == sorted(each.offer.task for each in wanted)
     for lane in lanes_of("default"):
         assert sum((await reader.log.group_lag(NAMES.tasks_group(lane), NAMES.tasks(lane))).values()) == 0
+
+
+async def test_chunks_that_another_worker_has_take_no_turns_of_their_level() -> None:
+    reader = Reader(NAMES.topics_of_levels())
+    await reader.start()
+    elsewhere = [offered(f"elsewhere-{n}", "low") for n in range(8)]
+    await reader.resources.store.claim([claim_key(NAMES, each.offer) for each in elsewhere], "other", 60)
+    high = [offered(f"high-{n}", "high") for n in range(60)]
+    await reader.publish([*elsewhere, *(offered(f"low-{n}", "low") for n in range(8)), *high])
+    await reader.read(68)
+
+    # Its turn comes after 15 others. Some may begin before it is read.
+    first = min(at for at, task in enumerate(ran) if task.startswith("low"))
+    assert first <= 20, ran
 
 
 async def test_where_levels_have_no_topics_their_offers_are_on_that_of_the_usual_level() -> None:

@@ -78,6 +78,15 @@ def test_of_sixteen_chunks_at_least_one_is_of_the_lowest_level_that_has_any(roun
             assert lowest[0] in begun[end - 16 : end]
 
 
+def test_a_turn_whose_chunk_did_not_begin_is_repeated() -> None:
+    turns = LevelTurns()
+    waiting: list[Priority] = ["low", "high", "critical"]
+    assert turns_of(waiting, 16, turns)[-1] == "low"
+
+    turns.repeat("low", waiting)
+    assert turns_of(waiting, 2, turns) == ["low", "high"]
+
+
 def test_no_level_between_starves() -> None:
     found = Counter(turns_of(list(PRIORITIES), 160))
 

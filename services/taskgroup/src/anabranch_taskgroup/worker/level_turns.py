@@ -40,3 +40,12 @@ class LevelTurns:
             self._passed = {}
             return
         self._passed = {each: self._passed.get(each, 0) + 1 for each in waiting if each != priority}
+
+    def repeat(self, priority: Priority, waiting: Collection[Priority]) -> None:
+        """The last chunk of a level did not begin: the level has its turn again, if it was not the highest one.
+
+        Args:
+            waiting: the levels that have chunks.
+        """
+        if any(number_of(each) > number_of(priority) for each in waiting):
+            self._passed[priority] = MAX_PASSED

@@ -144,7 +144,11 @@ class OfferConsumer:
     async def _feed(self, number: int) -> None:
         batch = self._take(number)
         # Shielded: a chunk that was claimed must be started, because its claim keeps every other worker from it.
-        await asyncio.shield(self._worker.accept([self._on_own_clock(each) for each in batch if each.offered]))
+        refused = await asyncio.shield(
+            self._worker.accept([self._on_own_clock(each) for each in batch if each.offered])
+        )
+        if refused:
+            self._queue.refused(refused)
         for queued in batch:
             if queued.offered is None:
                 await self._dead_letter(queued)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from anabranch.core.fair_queue import FairQueue
@@ -71,6 +71,13 @@ class OfferQueue:
         if found.offered is not None:  # as `_forget`, without a call
             self._keys.discard((found.offered.offer.priority, chunk_key(found.offered.offer)))
         return found
+
+    def refused(self, offers: Iterable[Offer]) -> None:
+        """Give a turn back for each of these offers, which were popped, and whose chunks another worker has: an
+        offer that waits for long is on several workers. Else the turns of a low level could all go to those."""
+        for offer in offers:
+            if offer.priority in self._waiting:
+                self._turns.repeat(offer.priority, self._waiting)
 
     def following(self) -> QueuedOffer:
         """What `pop` would return. Raises ValueError if the queue is empty."""

@@ -326,9 +326,9 @@ class Worker:
 
     # --- offers ------------------------------------------------------------------------------------
 
-    async def accept(self, offers: Sequence[Offered]) -> None:
+    async def accept(self, offers: Sequence[Offered]) -> Sequence[Offer]:
         """Claim offers and start the chunks that are granted. Returns once each is claimed, dropped or handed
-        back.
+        back; the result is those that were not granted, without those that require resources.
 
         A caller must not cancel it: a claimed chunk that is not started runs nowhere.
         """
@@ -342,6 +342,10 @@ class Worker:
                 self._give_back(key)
         for key, offered in granted:
             self._lifecycle.start(key, offered)
+        if len(granted) == len(offers) or has_requirements:
+            return ()
+        started = {key for key, _ in granted}
+        return [each.offer for each in offers if chunk_key(each.offer) not in started]
 
     def _admitted(self, offers: Sequence[Offered]) -> Sequence[Offered]:
         """Those of the offers that fit now; their resources are held. Others wait, or are handed back."""
