@@ -104,6 +104,23 @@ def test_agents_with_the_same_key_share_a_rate_and_an_agent_may_hold_it(
     assert s.embedded.client.links.clock.now() - began >= 4
 
 
+def test_an_agent_holds_its_key_before_its_breaker(anabranch_system: Start, gauge: Gauge) -> None:
+    async def told(task: Task) -> None:
+        if task.inputs == "default" and task.attempt == 1:
+            raise anabranch.RetryLater(5, scope="key")
+
+    limits = configured(agents={"b": {"breaker": {"failures": 100}}})
+    s = anabranch_system(agents={"a": gauge.call, "b": told}, limits=limits)
+    key = {"concurrency": {"key": "k", "limit": 9}}
+    held = s.submit(request_of(1, agent="b", **key))
+    s.advance(1)
+    waiting = s.submit(request_of(1, **key))
+    assert s.run(request_of(1, "lab", agent="b"), timeout=2).status == "completed", "the breaker is not held"
+    s.advance(1)
+    assert not gauge.began
+    assert {handle.result(60).status for handle in (held, waiting)} == {"completed"}
+
+
 def test_a_configured_breaker_is_in_place_of_a_declared_one(anabranch_system: Start) -> None:
     calls: list[int | None] = []
 

@@ -391,6 +391,21 @@ def test_a_breaker_opens_has_members_wait_and_closes(anabranch_system: Start) ->
     assert 3 <= len(result.failures) <= 8
 
 
+def test_the_outcomes_of_tasks_with_one_member_open_and_close_a_breaker(anabranch_system: Start) -> None:
+    flaky = Flaky(on_open="fail")
+    s = anabranch_system(agents=[flaky.agent])
+    failed = [s.run(request_of(), timeout=60) for _ in range(5)]
+    types = [each.failures[0]["error_type"] for each in failed]
+    assert types == ["ValueError"] * 3 + ["BreakerOpen"] * 2
+    s.advance(31)
+    flaky.is_broken = False
+
+    assert s.run(request_of(), timeout=60).status == "completed"
+    flaky.is_broken = True
+    again = [s.run(request_of(), timeout=60).failures[0]["error_type"] for _ in range(4)]
+    assert again == ["ValueError"] * 3 + ["BreakerOpen"], "it was closed by the member that passed"
+
+
 def test_a_breaker_that_fails_members_says_so(anabranch_system: Start) -> None:
     flaky = Flaky(on_open="fail")
     s = anabranch_system(agents=[flaky.agent], concurrency=2)

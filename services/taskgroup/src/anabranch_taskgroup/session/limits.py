@@ -26,7 +26,7 @@ from anabranch_taskgroup.session.budgets import affordable, reserve
 from anabranch_taskgroup.session.dead_letters import fail_without_attempt
 from anabranch_taskgroup.session.known_runs import open_run
 from anabranch_taskgroup.session.limit_keys import LimitUse, name_of, names_in, uses_of
-from anabranch_taskgroup.session.limit_returns import holder_of
+from anabranch_taskgroup.session.limit_returns import holder_of, outcome_of
 from anabranch_taskgroup.session.limit_state import LimitHolding, LimitWish, TaskLimits
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
@@ -39,6 +39,8 @@ SHARES = 8
 """A chunk asks for at most such a part of the places of a key, so that several workers share them."""
 REFUSED = "ConcurrencyLimit"
 """The error type of members that found their key full."""
+_HELD_FIRST = ("rate", "concurrency", "breaker")
+"""The kind of limit that an agent has wait, the first one that its task has."""
 BREAKER_OPEN = "BreakerOpen"
 """That of members that found the breaker of their agent open, if it says `on_open: fail`."""
 
@@ -272,11 +274,12 @@ def grant_checked(turn: Turn, message: CheckGrant) -> None:
 
 
 def hold_key(turn: Turn, run: Run, task: Task, index: int, until: float) -> None:
-    """Have all wait that share the first limit of a task with a member. That of a project is none that an agent
-    may hold."""
-    use = next((each for each in uses_of(run, task) if each.scope != "project"), None)
-    if use is None:
+    """Have all wait that share the rate of a task with a member, else its key, else the breaker of its agent. The
+    limit of a project is none that an agent may hold."""
+    uses = [use for use in uses_of(run, task) if use.scope != "project"]
+    if not uses:
         return
+    use = min(uses, key=lambda each: _HELD_FIRST.index(each.kind))
     name = name_of(run, task, use, index)
     address = use.address(run, name)
     message = HoldLimit(run_id=address, rule=use.rule(run, name), until=until)
@@ -298,14 +301,7 @@ def _give_back(turn: Turn, run: Run, task: Task, limits: TaskLimits) -> None:
         holding.amount, holding.has_news = needed, False
         if not needed:
             del limits.holdings[number]
-        message = ReturnGrant(
-            run_id=holding.address,
-            holder=holder_of(run, task),
-            number=number,
-            left=needed,
-            passed=holding.passed,
-            failed=holding.failed,
-        )
+        message = outcome_of(run, task, number, holding, left=needed)
         turn.publish(turn.config.names.runs, holding.address, message)
 
 
