@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from many_workers import Installation, installation
 from small_requests import array, request, task
 
 from anabranch import Task
+from anabranch.core.request.admission import read_request
+from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.events import EventEntry, decode_batch
+from anabranch.core.wire.messages import OpenRun
+from anabranch.testing import System
 
 SECOND = 1.0
 
@@ -162,3 +167,15 @@ def test_all_workers_read_some_of_each_level() -> None:
 
             assert plain["slots_used"] == plain["slots"] == 8
             made.wait(run.cancel())
+
+
+def test_the_fairness_key_of_a_request_may_name_its_context(anabranch_system: Callable[..., System]) -> None:
+    s = anabranch_system()
+    child = {"name": "child", "run": {"request": request(task("of_child", "echo", "x"))}}
+    for tenant in ("a", 7):
+        wanted = request(task("t", "echo", "x"), child, context={"tenant": tenant}, fairness_key="of {tenant}")
+        assert s.run(wanted).status == "completed"
+        assert {each["fairness_key"] for each in read_request(wanted).to_document()["tasks"]} == {f"of {tenant}"}
+    messages = [GROUPS.decode(each.value).message for each in s.records("groups")]
+    keys = [each.fairness_key for each in messages if isinstance(each, OpenRun)]
+    assert sorted(keys) == ["of 7", "of 7", "of a", "of a"]

@@ -8,7 +8,9 @@ import orjson
 
 from anabranch.core.json_documents import dumps
 from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY
+from anabranch.core.limit_addresses import MAX_NAME
 from anabranch.core.request.budget_fields import tightest
+from anabranch.core.request.limits import rendered_key
 from anabranch.core.wire.messages import Inherited, OpenRun, SubmitRun
 from anabranch_agency.run.known_plans import PlannedRequest
 from anabranch_agency.run.planning import CompiledGroup
@@ -53,10 +55,20 @@ def open_run(submit: SubmitRun, planned: PlannedRequest, run: Run, config: Decis
         budget=plan.budget if submit.budget is None else tightest(plan.budget, submit.budget),
         priority=plan.priority or inherited.priority or DEFAULT_PRIORITY,
         pool=plan.pool or inherited.pool or DEFAULT_POOL,
-        fairness_key=plan.fairness_key or inherited.fairness_key,
+        fairness_key=(plan.fairness_key and _fairness_key(plan.fairness_key, run, planned))
+        or inherited.fairness_key,
         due_at=due_at,
         configured_limits=None if configured is None else configured.of_run(plan.project, plan.agents),
     )
+
+
+def ids_of(run: Run) -> dict[str, str]:
+    """The ids that keys of a run may name in placeholders."""
+    return {"run_id": run.run_id, "request_id": run.request_id, "session_id": run.session_id}
+
+
+def _fairness_key(key: str, run: Run, planned: PlannedRequest) -> str:
+    return rendered_key(key, planned.free.context, **ids_of(run))[:MAX_NAME] if "{" in key else key
 
 
 def start_groups(run: Run, planned: PlannedRequest) -> Iterator[bytes]:

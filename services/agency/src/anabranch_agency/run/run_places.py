@@ -7,7 +7,7 @@ held as a run that starts later is. It gives its place back in the turn in which
 from __future__ import annotations
 
 from anabranch.core.limit_addresses import limit_address
-from anabranch.core.templates import member_scope, render
+from anabranch.core.request.limits import rendered_key
 from anabranch.core.wire.messages import (
     CheckGrant,
     GrantAnswer,
@@ -19,6 +19,7 @@ from anabranch.core.wire.messages import (
 )
 from anabranch_agency.run.held_start import begin, hold, note_queued
 from anabranch_agency.run.known_plans import PlannedRequest
+from anabranch_agency.run.opening import ids_of
 from anabranch_agency.run.state import Run, RunPlace
 from anabranch_agency.run.turn import Turn
 
@@ -49,8 +50,7 @@ def queue_start(turn: Turn, run: Run, submit: SubmitRun, planned: PlannedRequest
 def _want(turn: Turn, run: Run, submit: SubmitRun, planned: PlannedRequest) -> None:
     places = planned.plan.concurrency
     assert places is not None
-    system = {"run_id": run.run_id, "request_id": run.request_id, "session_id": run.session_id}
-    name = str(render(places.key, member_scope({}, planned.free.context, system)))
+    name = rendered_key(places.key, planned.free.context, **ids_of(run))
     project = run.tombstone.project
     rule = LimitRule(
         kind="run_concurrency",

@@ -5,7 +5,8 @@ Structure only. Each limit has an owner, who decides what may start; see docs/sh
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -13,6 +14,7 @@ from anabranch.core.limit_addresses import MAX_NAME
 from anabranch.core.request.document import Document
 from anabranch.core.request.fields import Count, Timeout, text_of_number
 from anabranch.core.request.flow import refusal
+from anabranch.core.templates import member_scope, render
 
 OnFull = Literal["queue", "reject", "cancel_running", "replace_queued"]
 """What happens while all places of a concurrency key are held. ``queue``: wait. ``reject``: fail.
@@ -32,6 +34,11 @@ LimitKey = Annotated[
         }
     ),
 ]
+
+
+def rendered_key(key: str, context: Mapping[str, Any], **system: str) -> str:
+    """The key of a run: its placeholders name values of the context, and ids by their `system` names."""
+    return str(render(key, member_scope({}, context, system)))
 
 
 class Concurrency(Document):

@@ -51,7 +51,7 @@ from anabranch.core.request.fields import (
     Tolerance,
 )
 from anabranch.core.request.flow import Branch, Loop, SubRun, Switch, Wait, refusal
-from anabranch.core.request.limits import Concurrency, RateLimit
+from anabranch.core.request.limits import Concurrency, LimitKey, RateLimit
 from anabranch.core.request.lowering import is_spelled, lowered
 from anabranch.core.request.resources import Requires
 from anabranch.core.request.task_spelling import KINDS, MADE_UP, one_spelling
@@ -321,9 +321,9 @@ class Request(Document):
     ``normal``."""
     pool: Pool | None = None
     """The pool of workers that run members. Default: that of the parent of a sub-run, else ``default``."""
-    fairness_key: Key | None = None
-    """Runs of one level share the workers fairly among their keys. Default: that of the parent of a sub-run, else
-    the project."""
+    fairness_key: LimitKey | None = None
+    """Runs of one level share the workers fairly among their keys, which may have placeholders of the context.
+    Default: that of the parent of a sub-run, else the project."""
     concurrency: Concurrency | None = None
     """A limit on runs that have started and not ended, shared with all requests of the project that name the same
     key."""

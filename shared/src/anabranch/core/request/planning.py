@@ -23,6 +23,7 @@ from anabranch.core.request.flow_document import flow_document
 from anabranch.core.request.flow_links import ROOT, RUN_NAME, FlowLinks
 from anabranch.core.request.foresight import Foresight, foresee
 from anabranch.core.request.graph import Dependency, Graph, SessionKeys, build_graph
+from anabranch.core.request.limits import rendered_key
 from anabranch.core.request.member_counts import AT_RUN_TIME, ORDINARY, MemberForecast, forecast_members
 from anabranch.core.request.models import FINALLY, Request, TaskSpec
 from anabranch.core.request.outline import GroupOutline, TaskOutline, outline_of, read_outline
@@ -170,10 +171,11 @@ class Plan:
         request, spec = self.request, task.spec
         if not self._has_order:
             return {}
+        named = request.fairness_key and rendered_key(request.fairness_key, request.context)
         return {
             "priority": spec.priority or request.priority or DEFAULT_PRIORITY,
             "pool": spec.pool or request.pool or DEFAULT_POOL,
-            "fairness_key": spec.fairness_key or request.fairness_key or request.project,
+            "fairness_key": spec.fairness_key or named or request.project,
         }
 
     @property
