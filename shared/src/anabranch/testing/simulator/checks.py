@@ -9,7 +9,8 @@ from anabranch.core.names import Names
 from anabranch.ports import Incoming
 from anabranch.testing.simulator.limit_checks import LimitCheck
 from anabranch.testing.simulator.observer import Observer
-from anabranch.testing.simulator.spending import SpendingCheck, has_spending
+from anabranch.testing.simulator.spending import has_spending
+from anabranch.testing.simulator.spending_checks import SpendingCheck
 from anabranch.testing.simulator.start_times import StartCheck
 
 
@@ -23,7 +24,7 @@ class Checks:
     def __init__(self, seed: str, names: Names, observer: Observer, now: Callable[[], float]) -> None:
         self._observer = observer
         self.limits = LimitCheck(names, observer.violated)
-        self.spending = SpendingCheck(names, observer.violated, has_spending(seed))
+        self.spending = SpendingCheck(names, observer.violated, observer.expected_of, is_on=has_spending(seed))
         self._starts = StartCheck(now, observer.violated)
 
     def appended(self, record: Incoming) -> None:

@@ -61,6 +61,7 @@ class Expected:
         unchecked: keys whose values are not known.
         children: run ids of all sub-runs, and of theirs.
         firing: the firing of a schedule that the run is.
+        uses_up: the run fails, because its members spend more than a budget allows.
         is_exact: False if the run may be cut short (a cancel, a timeout, a member that kills its worker); then
             results may be missing, and the status may differ.
         skips_values: True if values and lost members are not known, as with a user's own agents.
@@ -85,6 +86,7 @@ class Expected:
     unchecked: set[str] = field(default_factory=set)
     children: set[str] = field(default_factory=set)
     firing: LogicalFiring | None = None
+    uses_up: bool = False
     is_exact: bool = True
     skips_values: bool = False
 
