@@ -95,6 +95,24 @@ def test_a_higher_level_gets_the_next_place(anabranch_system: Start) -> None:
     assert order == ["first", "urgent", "normal", "low"]
 
 
+def test_a_run_with_a_near_deadline_gets_the_next_place(anabranch_system: Start) -> None:
+    order: list[str] = []
+
+    async def call(task: Task) -> None:
+        order.append(task.inputs)
+        await asyncio.sleep(2)
+
+    s = anabranch_system(agents={"a": call})
+    handles = []
+    for name, seconds in (("first", None), ("later", None), ("tomorrow", 80_000), ("soon", 600)):
+        deadline = {} if seconds is None else {"deadline": s.embedded.client.links.clock.now() + seconds}
+        handles.append(s.submit(request_of(inputs=name, concurrency={"key": "k"}) | deadline))
+        s.advance(0.2)
+
+    assert {handle.result(60).status for handle in handles} == {"completed"}
+    assert order == ["first", "soon", "tomorrow", "later"]
+
+
 def test_each_key_has_places_of_its_own(anabranch_system: Start) -> None:
     gauge = Gauge()
     s = anabranch_system(agents={"a": gauge.agent}, concurrency=20)

@@ -25,9 +25,11 @@ from anabranch.core.wire.messages import (
 from anabranch_taskgroup.session.budgets import affordable, reserve
 from anabranch_taskgroup.session.dead_letters import fail_without_attempt
 from anabranch_taskgroup.session.known_runs import open_run
+from anabranch_taskgroup.session.levels import priority_at
 from anabranch_taskgroup.session.limit_keys import LimitUse, name_of, names_in, uses_of
 from anabranch_taskgroup.session.limit_returns import holder_of, outcome_of
 from anabranch_taskgroup.session.limit_state import LimitHolding, LimitWish, TaskLimits
+from anabranch_taskgroup.session.raising import watch_deadline
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Chunk, Task
@@ -129,6 +131,8 @@ def _ask(turn: Turn, run: Run, task: Task, chunk: Chunk, stage: int, since: floa
             reserve(turn, run, group, task, chunk)
         chunk.offered_at = turn.at
         turn.effects.append(OfferChunk(run.run_id, task.group, task.name, chunk.number))
+        if run.due_at is not None:
+            watch_deadline(turn, run)
         return
     use = uses[stage]
     amount = len(chunk.pending)
@@ -150,7 +154,7 @@ def _wanted(run: Run, task: Task, number: int, wish: LimitWish) -> WantGrant:
         number=number,
         amount=wish.amount,
         since=wish.since,
-        level=number_of(task.order.priority or run.priority),
+        level=number_of(priority_at(run, task, wish.since)),
     )
 
 
