@@ -11,6 +11,7 @@ from anabranch.core.errors import RequestRefused
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.schedules.addresses import schedule_address
 from anabranch.core.schedules.control import message_of, read_schedule_control
+from anabranch.core.schedules.views import VIEW_SECONDS
 from anabranch.core.timestamps import parse_timestamp, utc_text
 from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import (
@@ -296,6 +297,18 @@ def test_a_schedule_moves_to_a_topic_that_was_created_again() -> None:
     other = Owner()
     other.receive(moved(owner.state), HOUR + 200)
     assert (other.state.fired, other.state.next_at) == (1, 2 * HOUR)
+
+
+def test_a_schedule_is_listed_and_shown_until_it_fires() -> None:
+    years = 5 * 365 * 24 * HOUR
+    cases: list[tuple[dict[str, Any], float]] = [({"every": "1h"}, HOUR - 10.0), ({"at": [years]}, years - 10.0)]
+    for times, kept in cases:
+        turn = Owner().control("put", schedule={"request": REQUEST, **times})
+        [put] = [each for each in turn.effects if isinstance(each, StorePut)]
+        assert put.ttl == pytest.approx(VIEW_SECONDS + kept)
+        assert [each.is_listed for each in turn.effects if isinstance(each, ListSchedule)] == [True]
+    turn = Owner(overlap="allow").tick(HOUR)
+    assert [each.is_listed for each in turn.effects if isinstance(each, ListSchedule)] == [True]
 
 
 def test_the_view_shows_what_the_owner_has() -> None:

@@ -13,7 +13,7 @@ import orjson
 from anabranch.core import limit_addresses
 from anabranch.core.admissions import log_position
 from anabranch.core.schedules import addresses as schedule_addresses
-from anabranch.core.schedules.views import MAX_LISTED, VIEW_SECONDS
+from anabranch.core.schedules.views import LIST_SECONDS, MAX_LISTED
 from anabranch.core.snapshots import PartitionTrail
 from anabranch.core.wire.codec import RUNS, Undecodable, encode
 from anabranch.core.wire.events import EventBatch
@@ -283,7 +283,7 @@ class RunsHandler:
     async def _list_schedule(self, effect: ListSchedule) -> None:
         index = self._names.schedule_list
         if effect.is_listed:
-            await self._store.index_add(index, {effect.address: 0.0}, keep=MAX_LISTED, ttl=VIEW_SECONDS)
+            await self._store.index_add(index, {effect.address: 0.0}, keep=MAX_LISTED, ttl=LIST_SECONDS)
         else:
             await self._store.index_remove(index, [effect.address])
 

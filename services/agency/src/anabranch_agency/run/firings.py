@@ -6,6 +6,7 @@ A firing is under way from the decision to submit it until its run has ended, al
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from anabranch.core.json_documents import dumps
 from anabranch.core.schedules.views import VIEW_SECONDS
@@ -141,6 +142,11 @@ def go_on(turn: Turn, state: ScheduleState) -> bool:
 
 
 def store_view(turn: Turn, state: ScheduleState) -> None:
-    """Store the view of a schedule for its readers."""
+    """Store the view of a schedule for its readers, at least until it is due, and list it.
+
+    It is listed each time, so that a store that lost the list has it again.
+    """
     key = turn.config.names.schedule(state.run_id)
-    turn.effects.append(StorePut(state.run_id, key, dumps(state.view()), VIEW_SECONDS))
+    waits = state.due - turn.at if turn.at < state.due < inf else 0.0
+    turn.effects.append(StorePut(state.run_id, key, dumps(state.view()), VIEW_SECONDS + waits))
+    turn.effects.append(ListSchedule(state.run_id, is_listed=True))

@@ -66,7 +66,6 @@ def _put(turn: Turn, message: ControlSchedule, known: ScheduleState | None) -> S
         state.fired = message.fired
         state.next_at = state.rules.rule.after(turn.at if message.since is None else message.since)
         turn.partition.open_address(state, turn.offset, turn.at)
-        turn.effects.append(ListSchedule(state.run_id, is_listed=True))
         return state
     before = known.rules.schedule
     known.document, known.parsed = document, None

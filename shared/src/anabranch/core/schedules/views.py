@@ -11,7 +11,9 @@ from anabranch.core.schedules.reading import rule_of
 from anabranch.core.timestamps import utc_text
 
 VIEW_SECONDS = 400 * 86_400.0
-"""Seconds for which a view is kept after the last change of the schedule."""
+"""Seconds for which a view is kept after the last change of the schedule, or after its next firing."""
+LIST_SECONDS = 100 * 365 * 86_400.0
+"""Seconds for which the list of all schedules is kept: longer than any of them waits for its next firing."""
 MAX_LISTED = 100_000
 
 
