@@ -7,7 +7,7 @@ from typing import Any
 
 from chaos import chosen_seed
 from cluster import Cluster, Start, User
-from requests_made import fan_out, request
+from requests_made import fan_out, request, resolved
 
 WORKERS, SLOTS, PRICE = 3, 8, 0.001
 
@@ -30,6 +30,7 @@ def test_a_budget_stops_a_fan_out_of_ten_thousand(start: Start, kafka: str, redi
     user = User(cluster)
     try:
         final = user.run(request(pays(10_000, 0.005), budget={"usd": 0.5}), seconds=120)
+        kept = resolved(user, final, "out")
     finally:
         user.close()
 
@@ -39,6 +40,7 @@ def test_a_budget_stops_a_fan_out_of_ten_thousand(start: Start, kafka: str, redi
     assert 500 <= started <= 500 + WORKERS * 100
     assert final["costs"]["usd"] == round(started * PRICE, 9)
     assert (final["costs"]["tokens"], final["costs"]["executions"]) == (started, started)
+    assert len(kept) == final["executions"]["completed"] == started
 
 
 def test_an_estimate_makes_a_budget_exact_while_owners_are_killed(
