@@ -50,6 +50,8 @@ BEGIN = {
     **dict.fromkeys(BROKEN_SPENDING, SPENDING_FROM),
     **dict.fromkeys(BROKEN_REQUIRED, REQUIRED_FROM),
     **dict.fromkeys(BROKEN_ORDER, ORDERED_FROM + 20),
+    "level-starved": ORDERED_FROM + 5,
+    "pool-open": ORDERED_FROM + 1,
     **dict.fromkeys(BROKEN_SCHEDULES, SCHEDULES_FROM),
     "limit-mixed": CONFIGURED_FROM,
     "breaker-deaf": CONFIGURED_FROM,

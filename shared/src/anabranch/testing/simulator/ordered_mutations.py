@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from anabranch.core.lanes import Lane
+from anabranch.core.lanes import Lane, number_of
 from anabranch_taskgroup.worker import offer_consumer
+from anabranch_taskgroup.worker.level_turns import LevelTurns
 from anabranch_taskgroup.worker.offer_queue import OfferQueue
 
 
@@ -24,8 +25,20 @@ def _takes_all_as_repeated(original: Callable[..., Any]) -> Callable[..., Any]:
     return push
 
 
+def _highest(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The highest level is always next."""
+    return lambda self, waiting: max(waiting, key=number_of)
+
+
+def _of_all_pools(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Each worker reads the topics of another pool besides."""
+    return lambda pool: [*original(pool), *(each for each in original("gpu") if pool != "gpu")]
+
+
 BROKEN: Mapping[str, tuple[str, Any, str, Callable[..., Any]]] = {
     "level-unread": ("workers read only the topic of the usual level", offer_consumer, "lanes_of", _only_usual),
+    "level-starved": ("a low level waits for all of a high one", LevelTurns, "following", _highest),
+    "pool-open": ("workers run members of another pool", offer_consumer, "lanes_of", _of_all_pools),
     "level-dropped": ("workers drop the offers of other levels", OfferQueue, "push", _takes_all_as_repeated),
 }
 """By name: what is broken, and the function that is replaced."""

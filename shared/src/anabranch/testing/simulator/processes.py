@@ -58,6 +58,8 @@ class Site:
     make_registry: Callable[[Process], Registry]
     report: Callable[[str], None]
     """Receives a violated promise."""
+    built: Callable[[str, Service], None]
+    """Observes the service of each incarnation of a process, by the name of the process."""
 
 
 class Incarnation:
@@ -134,7 +136,9 @@ class Process:
         if self.kind == "agency":
             return compose.agency(resources, self._site.make_registry(self).choices)
         if self.kind == "taskgroup":
-            return compose.taskgroup(resources, self._site.make_registry(self))
+            service = compose.taskgroup(resources, self._site.make_registry(self))
+            self._site.built(self.name, service)
+            return service
         return compose.embedded_eventmanager(resources)
 
     def _ended(self, incarnation: Incarnation, task: asyncio.Task[str | None]) -> None:

@@ -25,6 +25,7 @@ from anabranch.testing.simulator.long_runs import prolong
 from anabranch.testing.simulator.lookalikes import add_lookalikes
 from anabranch.testing.simulator.loops import LoopEvaluation, add_loops, has_loops
 from anabranch.testing.simulator.ordered import add_order, is_ordered
+from anabranch.testing.simulator.pools import add_pools, has_pools
 from anabranch.testing.simulator.required import add_requirements, has_requirements
 from anabranch.testing.simulator.scheduled import LogicalFiring, add_schedules, has_schedules
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, add_shared_key, reduced
@@ -37,6 +38,7 @@ _BY_RANGE = (
     (has_limits, add_limits),
     (has_requirements, add_requirements),
     (has_schedules, add_times),
+    (has_pools, add_pools),
 )
 FORMATS = ("merge", "separate", "single", "index")
 ABSENT: Any = object()

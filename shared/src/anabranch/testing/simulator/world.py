@@ -13,7 +13,6 @@ import orjson
 from anabranch.core.names import session_key
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.process.settings import Settings
-from anabranch.runtime.process.topics import topic_specs
 from anabranch.sdk.agents import Registry
 from anabranch.testing.loop import SeededIds, VirtualClock
 from anabranch.testing.simulator import invariants
@@ -27,6 +26,7 @@ from anabranch.testing.simulator.long_runs import retain
 from anabranch.testing.simulator.loop import OUTSIDE, Deadlock, SimLoop
 from anabranch.testing.simulator.losses import LOSS_STRIKES
 from anabranch.testing.simulator.observer import Observer
+from anabranch.testing.simulator.pools import LevelWatch, SettingsOf, has_pools, pooling, specs_of, wrong_pool
 from anabranch.testing.simulator.processes import Process, SimClock, Site
 from anabranch.testing.simulator.required import add_agents, offering, with_partitions
 from anabranch.testing.simulator.revertible_server import RevertibleServer
@@ -98,7 +98,7 @@ class World:
             shares=SHARED_FROM <= seed < EDGES_FROM,
         )
         self.settings = with_partitions(str(seed), _settings(random))
-        self.specs = [self.edges.spec(spec) for spec in topic_specs(self.settings)]
+        self.specs = [self.edges.spec(spec) for spec in specs_of(str(seed), self.settings)]
         self.clocks = clocks_of(str(seed))
         self.loop.epoch = self.clocks.epoch
         clock = self.clock = SimClock(self.loop)
@@ -117,6 +117,8 @@ class World:
         self._make_registry = make_registry or _registry
         site = self._site()
         counts = {"agency": random.choice((1, 2)), "taskgroup": random.choice((1, 2, 2, 3)), "eventmanager": 1}
+        if has_pools(str(seed)):
+            counts["taskgroup"] = max(counts["taskgroup"], 2)
         self.processes = [
             Process(site, kind, number, self.edges.skew(f"{kind}-{number}"))
             for kind, count in counts.items()
@@ -134,13 +136,16 @@ class World:
             injector=self.injector,
             broker=self.broker,
             server=self.server,
-            settings=configuring(
-                str(self.seed), offering(str(self.seed), partial(self.edges.settings, self.settings))
-            ),
+            settings=_settings_of(str(self.seed), partial(self.edges.settings, self.settings)),
             ids=SeededIds(VirtualClock(self.loop), self.seed),
             make_registry=lambda process: self._make_registry(self, process),
             report=self.observer.violated,
+            built=self._built,
         )
+
+    def _built(self, process: str, service: Any) -> None:
+        if has_pools(str(self.seed)):
+            LevelWatch(process, service, self.observer.violated)
 
     # --- the course of a simulation ------------------------------------------------------------------
 
@@ -432,10 +437,17 @@ def _settings(random: Any) -> Settings:
     )
 
 
+def _settings_of(seed: str, settings_of: SettingsOf) -> SettingsOf:
+    return pooling(seed, configuring(seed, offering(seed, settings_of)))
+
+
 def _registry(world: World, process: Process) -> Registry:
     def started(task: Any) -> None:
         world.observer.started(task)
         world.checks.called(task)
+        expected = world.observer.expected_of(task.run_id)
+        if wrong := wrong_pool(str(world.seed), process.name, task, expected):
+            world.observer.violated(wrong)
         if wrong := invariants.unclaimed_call(process, task, world.loop.time()):
             world.observer.violated(wrong)
 
