@@ -52,6 +52,7 @@ BEGIN = {
     **dict.fromkeys(BROKEN_ORDER, ORDERED_FROM + 20),
     "level-starved": ORDERED_FROM + 5,
     "pool-open": ORDERED_FROM + 1,
+    "level-unfound": ORDERED_FROM + 11,
     **dict.fromkeys(BROKEN_SCHEDULES, SCHEDULES_FROM),
     "limit-mixed": CONFIGURED_FROM,
     "breaker-deaf": CONFIGURED_FROM,

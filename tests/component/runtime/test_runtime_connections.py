@@ -32,12 +32,19 @@ def test_a_separately_set_user_goes_into_the_url(
 
 
 def test_each_topic_has_its_own_count_of_partitions() -> None:
-    specs = topic_specs(Settings(partitions={"tasks": 7}))
+    specs = topic_specs(Settings(partitions={"tasks": 7}, create_topics=False))
 
     counts = {spec.name: spec.partitions for spec in specs}
     assert counts["anabranch.tasks"] == 7
     assert counts["anabranch.tasks.default.high"] == 7
     assert counts["anabranch.dead-letters"] == 3
+
+
+def test_topics_of_levels_are_created_ahead_only_where_services_may_not_create_them() -> None:
+    level = "anabranch.tasks.gpu.high"
+
+    assert level not in {spec.name for spec in topic_specs(Settings(pool="gpu"))}
+    assert level in {spec.name for spec in topic_specs(Settings(pool="gpu", create_topics=False))}
 
 
 async def test_existing_topics_are_used_as_they_are() -> None:
@@ -47,7 +54,7 @@ async def test_existing_topics_are_used_as_they_are() -> None:
 
     created = await ensure_topics(log, settings)
 
-    assert len(created) == 7 + 4  # those of levels
+    assert len(created) == 7
     assert await log.partition_count("anabranch.tasks") == 2
     assert await ensure_topics(log, settings) == []
 

@@ -15,6 +15,7 @@ from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.heartbeat import Heartbeat
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
+from anabranch.runtime.process.topics import ensure_level
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.owner.dispatch import SWEEP_SECONDS, Dispatcher
 from anabranch_taskgroup.owner.handler import GroupsHandler
@@ -61,7 +62,7 @@ class TaskGroupService:
         # Owners compute deadlines in the broker's time; the worker and its agents use the clock of the machine.
         owners = replace(resources, clock=self._clock)
         offers = Offers(config, resources.store, self._clock, resources.telemetry)
-        router = OfferRouter(resources.log, resources.names)
+        router = OfferRouter(resources.log, resources.names, partial(ensure_level, resources.log, settings))
         self._dispatcher = Dispatcher(
             owners, offers, self._worker, router, life, self._clock, self._offer_consumer.queue, settings.pool
         )

@@ -449,7 +449,7 @@ class Client:
 async def _on_servers(settings: Settings) -> Resources:
     resources = await connect(settings)
     try:
-        await ensure_topics(resources.log, settings, levels=False)
+        await ensure_topics(resources.log, settings)
     except BaseException:
         await resources.close()
         raise

@@ -327,18 +327,21 @@ class Dispatcher:
             self._monitor.store_was_away(self._clock.monotonic())
 
     async def _tend_window(self, outstanding: Mapping[ChunkDelivery, OpenChunk]) -> None:
-        """Forget the chunks that ended without a start, and look for the topics of pools that had none."""
+        """Forget the chunks that ended without a start, and look for topics of pools and levels that had none."""
         if self.window.waiting:
             waiting = outstanding.items()
             self.window.keep_only(
                 {_key_of(each) for each, (_, _, task, chunk) in waiting if chunk.number in task.waiting}
             )
-        if self.window.held:
-            try:
+        try:
+            if self._router.has_unsplit(now := self._clock.monotonic()):
+                await self._router.split(now)
+            if self.window.held:
                 for pool in await self._router.look_again():
                     self.window.open(pool)
-            except ServerUnavailable as error:
-                log.warning("taskgroup owner: cannot look for the topics of pools, retrying: %s", error)
+        except ServerUnavailable as error:
+            log.warning("taskgroup owner: cannot look for the topics of levels and pools, retrying: %s", error)
+        if self.window.held:
             self._has_room.set()
         await self._report_missing_pools(outstanding.values())
 

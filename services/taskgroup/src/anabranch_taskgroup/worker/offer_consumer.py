@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from anabranch.core.errors import Misconfigured
+from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.core.lanes import DEFAULT_POOL, DEFAULT_PRIORITY, Lane, lanes_of
 from anabranch.core.wire.codec import TASKS, Undecodable
 from anabranch.ports import Incoming
@@ -32,6 +32,8 @@ MAX_QUEUED, MAX_QUEUED_BYTES = 2_048, 8_000_000
 it has not read, so this is more than owners leave waiting at a time, see `OfferWindow`."""
 BATCH = 64
 """Maximum offers that are claimed with one call of the store."""
+LEVELS_SECONDS = 10.0
+"""How often a worker looks for the topics of levels that it does not read yet; see `OfferRouter`."""
 LOOK_AGAIN_SECONDS = 0.2
 """How long an offer of another run waits, at most, after a chunk has begun whose slot it may get."""
 BATCH_BYTES = 250_000
@@ -77,19 +79,37 @@ class OfferConsumer:
         Raises:
             ServerUnavailable: the log does not answer.
         """
-        lanes = [lane for lane in lanes_of(self._pool) if await self._exists(lane)]
-        for lane in lanes:
-            self._shares[lane] = queue = _LaneQueue(self._queue, lane, self._filled, self._repeated)
-            self._consumers[lane] = consumer = Consumer(
-                self._log,
-                self._names.tasks_group(lane),
-                self._names.tasks(lane),
-                self._supervisor,
-                queue=queue,
-                in_order=False,
-            )
-            await consumer.start()
+        await self._join_levels()
         self._tasks.spawn(self._feed_loop(), "offers")
+        self._tasks.spawn(self._levels_loop(), "levels")
+
+    async def _levels_loop(self) -> None:
+        """Join the groups of levels that come into use."""
+        while len(self._consumers) < len(lanes_of(self._pool)):
+            await asyncio.sleep(LEVELS_SECONDS)
+            try:
+                await self._join_levels()
+            except ServerUnavailable as error:
+                log.warning("taskgroup worker: cannot look for the topics of levels, retrying: %s", error)
+
+    async def _join_levels(self) -> None:
+        """Join the groups of the lanes that have a topic and are not read yet. Such a group has no position, so
+        it begins with the first offer of the topic, also if that was made before any worker joined."""
+        for lane in lanes_of(self._pool):
+            if lane not in self._consumers and await self._exists(lane):
+                await self._join(lane)
+
+    async def _join(self, lane: Lane) -> None:
+        self._shares[lane] = queue = _LaneQueue(self._queue, lane, self._filled, self._repeated)
+        topic, group = self._names.tasks(lane), self._names.tasks_group(lane)
+        consumer = Consumer(self._log, group, topic, self._supervisor, queue=queue, in_order=False)
+        # Known before it joins: its offers may be taken, and marked as done in it, before `start` returns.
+        self._consumers[lane] = consumer
+        try:
+            await consumer.start()
+        except BaseException:
+            del self._consumers[lane]  # it has not joined: the next look tries again
+            raise
 
     def _filled(self) -> None:
         self._has_offers.set()
@@ -110,7 +130,7 @@ class OfferConsumer:
             return False
 
     async def stop(self) -> None:
-        """Leave the group. Queued offers are delivered to other workers."""
+        """Leave the groups. Queued offers are delivered to other workers."""
         await self._tasks.cancel()
         for consumer in self._consumers.values():
             await consumer.stop()

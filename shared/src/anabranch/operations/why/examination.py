@@ -260,7 +260,7 @@ class _Examination:
         self, waits: list[Wait], groups: RequiredPartition, session: SessionReplay
     ) -> list[Missing]:
         claims = [wait.claim for wait in waits if wait.claim is not None]
-        evidence, lanes = Evidence(groups, self._names.tasks()), OfferLanes({}, {})
+        evidence, lanes = Evidence(groups, self._names.tasks()), OfferLanes({}, {}, {})
         if claims and session.run is not None:
             lanes = await OfferLanes.of_run(self._sources, self._run_id, pools_of(session.run, waits))
             holders = await holders_of(self._sources, list(dict.fromkeys(claims)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from anabranch.core.lanes import Lane, Priority
 from anabranch.core.names import Names, request_id_for, run_id_for
 from anabranch.core.reasons import Fact, Missing
 from anabranch.core.wire.codec import TASKS, Undecodable
@@ -158,28 +160,60 @@ OfferPlace = tuple[str, str, int, int]
 """Group, task, chunk and fence of an offer."""
 
 
+class LaneOffer(NamedTuple):
+    """An offer of a run that no worker has taken yet.
+
+    Attributes:
+        before: offers of its level that are before it in its partition.
+    """
+
+    offer: WaitingOffer
+    level: Priority
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneOffers:
+    """The offers on the topic of a lane that no worker has taken yet.
+
+    Attributes:
+        of_run: those of one run.
+        levels: the number of all, by level. Offers of a level are on the topic of `normal` until it is in use.
+    """
+
+    of_run: Mapping[OfferPlace, LaneOffer]
+    levels: Counter[Priority]
+
+
 async def waiting_offers(
-    sources: Sources, run_id: str, topic: str, standings: Mapping[int, Standing]
-) -> dict[OfferPlace, WaitingOffer]:
-    """The offers of a run on a topic that no worker has taken yet."""
-    found: dict[OfferPlace, WaitingOffer] = {}
+    sources: Sources, run_id: str, lane: Lane, standings: Mapping[int, Standing]
+) -> LaneOffers:
+    """The offers on the topic of a lane that no worker has taken yet."""
+    topic = sources.names.tasks(lane)
+    found: dict[OfferPlace, LaneOffer] = {}
+    levels: Counter[Priority] = Counter()
     for partition, standing in standings.items():
         start = max(standing.position, standing.end - TAIL_RECORDS)
+        before: Counter[Priority] = Counter({lane.priority: start - standing.position})
         async with aclosing(records_between(sources.log, topic, partition, start, standing.end)) as some:
             async for record in some:
                 offer = _offer_of(record, run_id)
-                if offer is not None:
+                level = lane.priority if offer is None else offer.priority
+                if offer is not None and offer.run_id == run_id:
                     place = (offer.group, offer.task, offer.chunk, offer.fence)
-                    found[place] = WaitingOffer(partition, record.offset, standing.lag, topic)
-    return found
+                    waiting = WaitingOffer(partition, record.offset, standing.lag, topic)
+                    found[place] = LaneOffer(waiting, level, before[level])
+                before[level] += 1
+        levels += before
+    return LaneOffers(found, levels)
 
 
 def _offer_of(record: Incoming, run_id: str) -> Any:
+    """The offer if it is one of the run, or may be of another level than its topic."""
     # The search in the bytes spares the decoding of most offers of other runs.
-    if run_id.encode() not in record.value:
+    if run_id.encode() not in record.value and b'"priority":' not in record.value.partition(b"\n")[0]:
         return None
     try:
-        message = TASKS.decode(record.value).message
+        return TASKS.decode(record.value).message
     except Undecodable:
         return None
-    return message if message.run_id == run_id else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from anabranch.core.errors import Misconfigured
-from anabranch.core.lanes import DEFAULT_POOL, Lane, Priority, lanes_of, number_of
+from anabranch.core.lanes import DEFAULT_POOL, PRIORITIES, Lane, Priority, lanes_of, number_of
 from anabranch.core.reasons import Fact, Missing
 from anabranch.operations.why.evidence import WaitingOffer
 from anabranch.operations.why.observations import OfferPlace, Sources, waiting_offers
@@ -33,12 +34,20 @@ class LaneStanding:
 
 
 class OfferLanes:
-    """The lanes of the pools that an open run has offers in, and its offers there."""
+    """The lanes of the pools that an open run has offers in, and its offers there.
+
+    Args:
+        waiting: by pool, the number of offers of each level that no worker has taken.
+    """
 
     def __init__(
-        self, pools: Mapping[str, Sequence[LaneStanding]], offers: Mapping[OfferPlace, WaitingOffer]
+        self,
+        pools: Mapping[str, Sequence[LaneStanding]],
+        waiting: Mapping[str, Mapping[Priority, int]],
+        offers: Mapping[OfferPlace, WaitingOffer],
     ) -> None:
         self._pools = pools
+        self._waiting = waiting
         self.offers = offers
 
     @classmethod
@@ -49,19 +58,21 @@ class OfferLanes:
             ServerUnavailable: the log does not answer.
         """
         found = {pool: await _lanes(sources, pool) for pool in pools}
+        waiting: dict[str, Mapping[Priority, int]] = {}
         offers: dict[OfferPlace, WaitingOffer] = {}
-        for lanes in found.values():
-            for each in lanes:
-                for place, offer in (await waiting_offers(sources, run_id, each.topic, each.standings)).items():
-                    ahead = offer.offset - each.standings[offer.partition].position
-                    offers[place] = replace(offer, ahead=ahead_of(lanes, each.lane.priority, ahead))
-        return cls(found, offers)
+        for pool, lanes in found.items():
+            read = [await waiting_offers(sources, run_id, each.lane, each.standings) for each in lanes]
+            levels: Counter[Priority] = sum((each.levels for each in read), Counter())
+            waiting[pool] = levels
+            for each in read:
+                for place, (offer, level, before) in each.of_run.items():
+                    offers[place] = replace(offer, ahead=ahead_of(levels, level, before))
+        return cls(found, waiting, offers)
 
     def detail_of_held(self, pool: str, priority: Priority) -> str | None:
         """What is before a chunk that its owner holds back, whose offer is not on the log; None if nothing is."""
-        lanes = self._pools.get(pool, ())
-        same = sum(each.lag for each in lanes if each.lane.priority == priority)
-        return ahead_of(lanes, priority, same)
+        levels = self._waiting.get(pool, {})
+        return ahead_of(levels, priority, levels.get(priority, 0))
 
     def without_workers(self) -> list[Missing]:
         """An entry for each pool that no worker reads."""
@@ -94,18 +105,19 @@ def _no_worker(pool: str, lanes: Sequence[LaneStanding]) -> Missing:
     return Missing(Fact.NO_OWNER, topic=usual.topic if usual else None, lag=lag, detail=detail)
 
 
-def ahead_of(lanes: Sequence[LaneStanding], priority: Priority, same: int) -> str | None:
+def ahead_of(waiting: Mapping[Priority, int], priority: Priority, same: int) -> str | None:
     """What is ahead of an offer, in words: `behind 312 offers of level high, 4 of level normal`.
 
     Args:
+        waiting: offers by level.
         same: the offers of its own level that are before it.
     """
-    higher = [each for each in lanes if number_of(each.lane.priority) > number_of(priority) and each.lag]
-    counts = [(each.lag, each.lane.priority) for each in higher] + ([(same, priority)] if same > 0 else [])
-    if not counts:
-        return None
-    first, *others = [f"{count:,} offer{'' if count == 1 else 's'} of level {level}" for count, level in counts]
-    return f"behind {', '.join([first, *others])}"
+    higher = [level for level in reversed(PRIORITIES) if number_of(level) > number_of(priority)]
+    counts = [(waiting.get(level, 0), level) for level in higher] + [(same, priority)]
+    parts = [
+        f"{count:,} offer{'' if count == 1 else 's'} of level {level}" for count, level in counts if count > 0
+    ]
+    return f"behind {', '.join(parts)}" if parts else None
 
 
 def pools_of(run: Run, waits: Sequence[Wait]) -> list[str]:

@@ -106,7 +106,7 @@ class Settings:
     partitions: Mapping[str, int] = field(default_factory=dict)
     """Partition counts that were set, by topic (`dead_letters` with an underscore)."""
     create_topics: bool = True
-    """Services create missing topics at their start."""
+    """Services create missing topics: at their start, and those of levels of priority once they are in use."""
     inline_limit: int = 64 * 1024
     """Maximum bytes of a value in a record; of a larger value, records hold a reference to its pages in Redis."""
     request_limit: int = 1_000_000

@@ -38,9 +38,11 @@ _CONFIG = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_SECONDS * 1
 
 
 def topic_specs(settings: Settings) -> Sequence[TopicSpec]:
-    """The topics of runs, which `topics create` creates."""
+    """The topics of runs, which `topics create` creates. Those of levels are among them only where services may
+    not create topics: else an owner does so once a level is in use, see `ensure_level`."""
     names = settings.names
-    topics = dict.fromkeys((*names.topics, *names.topics_of_levels(), *names.topics_of_levels(settings.pool)))
+    levels = () if settings.create_topics else (*names.topics_of_levels(), *names.topics_of_levels(settings.pool))
+    topics = dict.fromkeys((*names.topics, *levels, names.tasks(Lane(settings.pool))))
     return [*(_spec(settings, topic) for topic in topics), _definitions_spec(settings)]
 
 
@@ -60,11 +62,9 @@ async def ensure_gateway_topics(log: EventLog, settings: Settings) -> Sequence[s
     return await _create(log, settings, specs)
 
 
-async def ensure_topics(log: EventLog, settings: Settings, *, levels: bool = True) -> Sequence[str]:
-    """Create missing topics if the setting `create_topics` allows it; returns the names of those created.
-
-    Args:
-        levels: also those of the levels of priority and of the pool of the settings.
+async def ensure_topics(log: EventLog, settings: Settings) -> Sequence[str]:
+    """Create missing topics if the setting `create_topics` allows it; returns the names of those created. Those of
+    levels of priority are created once they are in use, see `ensure_level`.
 
     Raises:
         Misconfigured: a topic is missing and `create_topics` is not set, or its partition count is not the one
@@ -74,16 +74,26 @@ async def ensure_topics(log: EventLog, settings: Settings, *, levels: bool = Tru
     needed = dict.fromkeys((*names.topics, names.tasks(Lane(settings.pool))))
     missing = [topic for topic in needed if not await _exists(log, settings, topic)]
     specs = [_spec(settings, topic) for topic in missing]
-    if settings.create_topics and levels:
-        # Without them, offers of other levels are on the topic of the usual one.
-        of_levels = dict.fromkeys((*names.topics_of_levels(), *names.topics_of_levels(settings.pool)))
-        absent = [each for each in of_levels if each not in needed and not await _exists(log, settings, each)]
-        specs += [_spec(settings, topic) for topic in absent]
     # Where somebody else creates the topics, an upgrade must not stop the services: they work without definitions.
     is_allowed = bool(specs) or settings.create_topics
     if is_allowed and not await _exists(log, settings, settings.names.definitions):
         specs.append(_definitions_spec(settings))
     return await _create(log, settings, specs)
+
+
+async def ensure_level(log: EventLog, settings: Settings, lane: Lane) -> bool:
+    """Create the topic of a lane if the setting `create_topics` allows it. Returns whether it exists.
+
+    Raises:
+        Misconfigured: the log refuses to create it.
+        ServerUnavailable: the log does not answer.
+    """
+    topic = settings.names.tasks(lane)
+    if await _exists(log, settings, topic):
+        return True
+    if settings.create_topics:
+        await log.create_topics([_spec(settings, topic)])
+    return settings.create_topics
 
 
 async def _create(log: EventLog, settings: Settings, missing: Sequence[TopicSpec]) -> Sequence[str]:

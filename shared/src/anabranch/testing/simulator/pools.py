@@ -15,7 +15,7 @@ from anabranch.core.lanes import DEFAULT_POOL, number_of
 from anabranch.ports import TopicSpec
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.topics import topic_specs
-from anabranch.testing.simulator.ordered import is_ordered
+from anabranch.testing.simulator.ordered import is_ordered, lacks_levels
 
 if TYPE_CHECKING:
     from anabranch.testing.simulator.workload import Expected
@@ -77,7 +77,8 @@ def _pool_of(process: str) -> str:
 
 def specs_of(seed: str, settings: Settings) -> Sequence[TopicSpec]:
     """The topics of a seed, with those of its pool."""
-    return topic_specs(replace(settings, pool=POOL) if has_pools(seed) else settings)
+    created = replace(settings, create_topics=lacks_levels(seed))  # else those of all levels are among them
+    return topic_specs(replace(created, pool=POOL) if has_pools(seed) else created)
 
 
 def wrong_pool(seed: str, process: str, task: Any, expected: Expected | None) -> str | None:

@@ -26,6 +26,7 @@ from anabranch.testing.simulator.long_runs import retain
 from anabranch.testing.simulator.loop import OUTSIDE, Deadlock, SimLoop
 from anabranch.testing.simulator.losses import LOSS_STRIKES
 from anabranch.testing.simulator.observer import Observer
+from anabranch.testing.simulator.ordered import quick_levels
 from anabranch.testing.simulator.pools import LevelWatch, SettingsOf, has_pools, pooling, specs_of, wrong_pool
 from anabranch.testing.simulator.processes import Process, SimClock, Site
 from anabranch.testing.simulator.required import add_agents, offering, with_partitions
@@ -151,7 +152,7 @@ class World:
 
     def run(self) -> SimulationOutcome:
         """Run until all runs have ended and are cleaned up, and check the promises."""
-        with invariants.errors_logged(self.observer.violated):
+        with invariants.errors_logged(self.observer.violated), quick_levels(str(self.seed)):
             try:
                 self.loop.run_until_complete(self._main())
             except Deadlock as stuck:
