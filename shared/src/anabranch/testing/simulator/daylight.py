@@ -28,6 +28,7 @@ MINUTE, DAY = 60.0, 86_400.0
 EACH_MINUTE, EACH_TWENTY = "* * * * *", "*/20 * * * *"
 JUMPS = (3_600.0, 5_400.0, 7_200.0)
 JUMP_SHARE = 0.3
+MOST_SKEW = 7_200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class ClockPlan:
         change: when the clocks of `zone` change.
         jump: seconds by which all wall clocks jump; 0 if they do not.
         jump_at: when they do, in seconds of virtual time.
+        most_skew: seconds by which the clock of one process may jump, forward or back.
     """
 
     epoch: float = EPOCH
@@ -46,6 +48,7 @@ class ClockPlan:
     change: float = EPOCH
     jump: float = 0.0
     jump_at: float = 0.0
+    most_skew: float = 30.0
 
 
 def draw_clocks(seed: str, first: float) -> ClockPlan:
@@ -57,7 +60,8 @@ def draw_clocks(seed: str, first: float) -> ClockPlan:
     jump_at = first + random.uniform(1.0, 8.0)
     # By a whole second, so that times are short.
     before = float(round(random.uniform(1.0, 15.0) + random.choice((0.0, MINUTE)) + jump * random.random()))
-    return ClockPlan(change - first - before, zone, change, jump, jump_at if jump else 0.0)
+    epoch = change - first - before
+    return ClockPlan(epoch, zone, change, jump, jump_at if jump else 0.0, most_skew=MOST_SKEW)
 
 
 def expressions(random: Random, clocks: ClockPlan) -> list[str]:

@@ -466,7 +466,7 @@ _STRIKES: dict[str, Callable[[World, Process, Strike], None]] = {
     "refuse": lambda world, victim, strike: world.refuse(strike.seconds),
     "old-store": lambda world, victim, strike: world.restart_store(strike.seconds / 10, empty=False),
     "empty-store": lambda world, victim, strike: world.restart_store(strike.seconds / 10, empty=True),
-    "clock": lambda world, victim, strike: setattr(victim.clock, "skew", strike.size * 30.0),
+    "clock": lambda world, victim, strike: setattr(victim.clock, "skew", strike.size * world.clocks.most_skew),
     "retain": lambda world, victim, strike: retain(world, strike),
     **LOSS_STRIKES,
 }
