@@ -117,6 +117,7 @@ class _CountedSystem:
             broker=self._broker,
             server=RevertibleServer(self._clock, lambda writes, fence: None),
             settings=lambda process, incarnation: self._settings,
+            built=lambda process, service: None,
             ids=SeededIds(self._clock, 0),
             make_registry=lambda process: registry_of(()),
             report=self._failures.append,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from memory_resources import memory_resources
 from waiting import eventually
 
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
+from anabranch.adapters.memory.server import MemoryServer
+from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import GROUPS, encode
@@ -117,6 +120,53 @@ async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
 
     assert len(calls) == 2, "one for each fence"
     await executor.stop()
+
+
+class LateClock(SystemClock):
+    """A clock that can be put forward."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
+class ClaimedWith(MemoryStore):
+    """Notes at each claim that is granted whether the worker's liveness key exists."""
+
+    keys: list[bytes | None]
+
+    async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
+        found = await super().claim(keys, owner, ttl)
+        self.keys += await self.get([NAMES.worker(owner)])
+        return found
+
+
+async def test_a_claim_after_an_outage_has_the_liveness_key_first() -> None:
+    """An owner counts a worker as dead that has claims and no liveness key, and the chunk would run twice."""
+    calls.clear()
+    clock = LateClock()
+    log = MemoryLog(MemoryBroker(), clock)
+    await log.create_topics([TopicSpec(NAMES.groups, 1)])
+    server = MemoryServer(clock)
+    store = ClaimedWith(server)
+    store.keys = []
+    executor = worker(replace(memory_resources(NAMES, clock, log, concurrency=4), store=store))
+    await executor.start()
+
+    server.refusing = True
+    accepted = asyncio.create_task(executor.accept([offered()]))
+    clock.ahead = 20.0
+    await asyncio.sleep(0)
+    server.refusing = False
+    await accepted
+    await eventually(lambda: calls)
+    await executor.stop()
+
+    assert store.keys == [b"1"]
 
 
 async def test_a_worker_without_the_agent_hands_back_first_offers_only() -> None:

@@ -76,6 +76,16 @@ async def test_a_card_is_written_first_when_it_changes_and_once_a_minute() -> No
     assert await beats.beat(CARD_SECONDS) == [KEY, CARD]
 
 
+async def test_a_key_may_have_lapsed_once_two_beats_are_missing() -> None:
+    beats = Beats()
+    assert beats.liveness.may_have_lapsed
+    await beats.beat()
+    beats.clock.time += 4.0
+    assert not beats.liveness.may_have_lapsed
+    beats.clock.time += 0.1
+    assert beats.liveness.may_have_lapsed
+
+
 async def test_a_card_is_written_again_to_a_store_that_is_new() -> None:
     beats = Beats()
     await beats.beat()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from anabranch.core.names import Names
 from anabranch.core.wire.messages import Offer
@@ -22,6 +22,8 @@ class Claims:
             does not take the claims of the last one for its own.
         lease: seconds that a store must have existed for its claims to be complete.
         is_wanted: asked for each offer that is not held; False drops it.
+        show_alive: awaited before each claim: writes the worker's liveness key where it may have expired. An owner
+            counts a worker as dead that has claims and no such key.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Claims:
         life: StoreIdentityTracker,
         held: HeldChunks,
         is_wanted: Callable[[Offer], bool],
+        show_alive: Callable[[], Awaitable[None]],
         *,
         incarnation: str,
         lease: float,
@@ -40,6 +43,7 @@ class Claims:
         self._life = life
         self._held = held
         self._is_wanted = is_wanted
+        self._show_alive = show_alive
         self._incarnation = incarnation
         self._lease = lease
 
@@ -121,6 +125,8 @@ class Claims:
         # delivery.
         ttl = max(offer.claim_ttl for offer in offers)
         keys = [claim_key(self._names, each) for each in offers]
+        if store is None:  # the thread of the heartbeat has just written the key
+            await self._show_alive()
         return await (store or self._store).claim(keys, self._incarnation, ttl)
 
     async def renew(self) -> None:

@@ -53,6 +53,7 @@ class Liveness:
         self._store_age = store_age
         self._card = b""
         self._card_written_at = float("-inf")
+        self._shown_at = float("-inf")
         self._key = names.worker(incarnation)
         self._card_key = names.worker_card(incarnation)
         self._list = names.worker_list
@@ -69,6 +70,7 @@ class Liveness:
         beat, card, now = Write(self._key, b"1", self._lease), self._make_card(), self._clock.monotonic()
         if card == self._card and not self._is_card_old():
             await self._store.put([beat])
+            self._shown_at = now
             return
         self._card, self._card_written_at = card, float("-inf")
         # Calls of one turn of the loop share a round trip.
@@ -76,7 +78,12 @@ class Liveness:
             self._store.put([beat, self._card_write()]),
             self._store.index_add(self._list, {self._incarnation: self._clock.now()}, keep=LISTED, ttl=LIST_TTL),
         )
-        self._card_written_at = now
+        self._card_written_at = self._shown_at = now
+
+    @property
+    def may_have_lapsed(self) -> bool:
+        """True if the key may be about to expire, or gone: the store was away for longer than two beats."""
+        return self._clock.monotonic() - self._shown_at > 2 * self._lease / BEATS_PER_LEASE
 
     def _is_card_old(self) -> bool:
         """True if the card was written a minute ago, or before the last change of the store was noticed."""

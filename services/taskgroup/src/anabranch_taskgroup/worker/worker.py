@@ -102,7 +102,14 @@ class Worker:
         self._pauses = Pauses(store, notifier, names, self._paused)
         self._stops = Stops(store, notifier, names, self._stopped)
         self._claims = Claims(
-            store, names, life, self._held, self._is_wanted, incarnation=incarnation, lease=lease
+            store,
+            names,
+            life,
+            self._held,
+            self._is_wanted,
+            self._show_alive,
+            incarnation=incarnation,
+            lease=lease,
         )
         self._store_age = life.noticed_age
         self._liveness = self._shown(resources)
@@ -408,6 +415,10 @@ class Worker:
                 self._incarnation,
                 HAND_OVER_SECONDS,
             )
+
+    async def _show_alive(self) -> None:
+        if self._liveness.may_have_lapsed:
+            await self._liveness.show()
 
     async def claim_for_blocked_loop(self, store: StateStore) -> None:
         """See `Claims.claim_for_blocked_loop`; also keeps the worker in the list of workers."""
