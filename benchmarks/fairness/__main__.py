@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fairness", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--members", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=MEMBER_SECONDS, help="of each member of a wide run")
+    parser.add_argument("--cases", default="", help="only those with this text in their names, beside idle")
     parser.add_argument("--json", action="store_true", help="print one JSON document for each case")
     chosen = parser.parse_args(arguments)
     with ExitStack() as stack:
@@ -72,16 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cluster.start("taskgroup", "--concurrency", "8", "--pool", "gpu").await_ready()
         user = User(cluster, ("results",))
         if not chosen.json:
-            print("| single tasks | median | worst |\n|---|---|---|", flush=True)
+            print("| single tasks | median | worst | load |\n|---|---:|---:|---:|", flush=True)
         for case in CASES:
-            seconds = _measure(user, case, chosen.members, chosen.runs)
+            if case.wide is not None and chosen.cases not in case.name:
+                continue
+            seconds = _measure(user, case, chosen.members, chosen.runs, chosen.seconds)
             _show(case, seconds, as_json=chosen.json)
     return 0
 
 
-def _measure(user: User, case: Case, members: int, runs: int) -> list[float]:
+def _measure(user: User, case: Case, members: int, runs: int, member_seconds: float) -> list[float]:
     """Seconds from the submission of each single task to its final record."""
-    with _wide_run(user, case, int(members * case.members)):
+    with _wide_run(user, case, int(members * case.members), member_seconds):
         found = []
         for _ in range(runs):
             found.append(_seconds_of(user, case.single))
@@ -99,12 +103,12 @@ def _seconds_of(user: User, fields: dict[str, Any]) -> float:
 
 
 @contextmanager
-def _wide_run(user: User, case: Case, members: int) -> Iterator[None]:
+def _wide_run(user: User, case: Case, members: int, seconds: float) -> Iterator[None]:
     if case.wide is None:
         yield
         return
     expansion = {"type": "custom", "transform_rules": {"sequence": {"n": {"start": 1, "end": members}}}}
-    task = {"name": "wide", "agent": "sleep", "inputs": {"seconds": MEMBER_SECONDS}, "expansion_config": expansion}
+    task = {"name": "wide", "agent": "sleep", "inputs": {"seconds": seconds}, "expansion_config": expansion}
     request = {"request_id": str(uuid.uuid4()), "task_groups": [{"name": "g", "tasks": [task]}], **case.wide}
     user.produce(request)
     time.sleep(WARM_UP_SECONDS)
@@ -116,12 +120,13 @@ def _wide_run(user: User, case: Case, members: int) -> Iterator[None]:
 
 
 def _show(case: Case, seconds: Sequence[float], *, as_json: bool) -> None:
-    median, worst = statistics.median(seconds), max(seconds)
+    median, worst, load = statistics.median(seconds), max(seconds), os.getloadavg()[0]
     if as_json:
         found = {"case": case.name, "runs": len(seconds), "median_ms": median * 1_000, "worst_ms": worst * 1_000}
+        found["load"] = load
         print(json.dumps(found), flush=True)
     else:
-        print(f"| {case.name} | {median * 1_000:,.0f} ms | {worst * 1_000:,.0f} ms |", flush=True)
+        print(f"| {case.name} | {median * 1_000:,.0f} ms | {worst * 1_000:,.0f} ms | {load:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
