@@ -82,7 +82,7 @@ class Worker:
         backlog: Callable[[], Sequence[LaneBacklog]] = tuple,
     ) -> None:
         names, store, notifier, clock = resources.names, resources.store, resources.notifier, resources.clock
-        concurrency, lease = resources.settings.concurrency, resources.settings.worker_lease
+        concurrency = resources.settings.concurrency
         self._registry = registry
         self._meter = resources.meter
         self._incarnation = incarnation
@@ -101,16 +101,7 @@ class Worker:
         self._reporter = Reporter(self._outbox, names, clock, incarnation, errors_of_task())
         self._pauses = Pauses(store, notifier, names, self._paused)
         self._stops = Stops(store, notifier, names, self._stopped)
-        self._claims = Claims(
-            store,
-            names,
-            life,
-            self._held,
-            self._is_wanted,
-            self._show_alive,
-            incarnation=incarnation,
-            lease=lease,
-        )
+        self._claims = self._claiming(resources, life)
         self._store_age = life.noticed_age
         self._liveness = self._shown(resources)
         suspects = SharedLock()
@@ -133,6 +124,18 @@ class Worker:
             {each.name: each.breaker for each in registry if each.breaker is not None},
         )
         self._draining = False
+
+    def _claiming(self, resources: Resources, life: StoreIdentityTracker) -> Claims:
+        return Claims(
+            resources.store,
+            resources.names,
+            life,
+            self._held,
+            self._is_wanted,
+            self._show_alive,
+            incarnation=self._incarnation,
+            lease=resources.settings.worker_lease,
+        )
 
     def _shown(self, resources: Resources) -> Liveness:
         """What shows that the worker lives."""
