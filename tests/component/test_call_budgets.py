@@ -6,18 +6,18 @@ from collections import Counter
 from functools import cache
 
 import pytest
-from call_counts import TASKS, calls_of
+from call_counts import TASKS, calls_in_new_process
 
 BUDGET_OF_A_TASK = {"one task": 1_430, "three by three": 475, "chain of four": 3_640}
 """Calls of all services for each task, most."""
-BUDGET_OF_THE_FIRST = {"three by three": 720}  # more in a process whose caches of templates are empty
+BUDGET_OF_THE_FIRST = {"three by three": 720}
 """The same for the first request of its shape."""
 
 
 @cache
 def counted(shape: str, *, first: bool = False) -> Counter[str]:
     """The calls by component, counted once for all tests."""
-    return calls_of(shape, first=first).calls
+    return calls_in_new_process(shape, first=first)
 
 
 @pytest.mark.parametrize("shape", TASKS)

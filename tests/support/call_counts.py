@@ -6,12 +6,16 @@ before, as most have; `--first` counts the first one of its shape. Calls of C fu
 Neither are those of the simulated servers, the loop and the counters, which no installation has, nor what these
 call in the core. A call within a library belongs to the project's function that led to it.
 
-The counts depend only on the code and the versions of Python and of the libraries, never on the machine's speed.
+In a new process the counts depend only on the code and the versions of Python and of the libraries, never on the
+machine's speed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -92,15 +96,34 @@ def calls_of(shape: str, *, first: bool = False) -> CallCounter:
     return counter
 
 
+def calls_in_new_process(shape: str, *, first: bool = False) -> Counter[str]:
+    """The calls of `calls_of` by component, counted in a process of its own.
+
+    What ran before in a process changes the counts: its caches, and the finalizers that its collections of garbage
+    call.
+
+    Raises:
+        subprocess.CalledProcessError: the count failed; its message is on this process's stderr.
+    """
+    command = [sys.executable, "-m", "call_counts", "--json", "--shape", shape, *(["--first"] if first else [])]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "support"), "PYTHONHASHSEED": "0"}
+    found = subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+    return Counter(json.loads(found.stdout))
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m call_counts", description=__doc__)
     parser.add_argument("--shape", choices=tuple(TASKS), default="three by three")
     parser.add_argument("--first", action="store_true", help="count the first request of its shape")
+    parser.add_argument("--json", action="store_true", help="print the calls by component as JSON")
     parser.add_argument("--component", help="print the most called functions of the components with this prefix")
     parser.add_argument("--most", type=int, default=40, help="the number of functions to print (default: 40)")
     arguments = parser.parse_args()
     counter = calls_of(arguments.shape, first=arguments.first)
+    if arguments.json:
+        print(json.dumps(counter.calls))
+        return 0
     if arguments.component is not None:
         chosen = {name: n for name, n in counter.functions.items() if name.startswith(arguments.component)}
         for name, count in Counter(chosen).most_common(arguments.most):
