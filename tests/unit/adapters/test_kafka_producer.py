@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, Queue
 from types import SimpleNamespace
@@ -70,7 +71,7 @@ class Buffer:
     def __init__(self) -> None:
         self.room = 1_000
         self.taken: list[bytes] = []
-        self.unreported: list[tuple[Callable[[None, Any], None], int]] = []
+        self.unreported: deque[tuple[Callable[[None, Any], None], int]] = deque()
         self.holds_back = False
 
     def produce(self, topic: str, value: bytes, key: str, partition: int, report: Any, headers: Any) -> None:
@@ -94,10 +95,13 @@ class Buffer:
         return len(self.unreported)
 
     def _report(self) -> int:
-        reported, self.unreported = self.unreported, []
-        for report, offset in reported:
+        # One at a time: `produce` appends in another thread meanwhile.
+        reported = 0
+        while self.unreported:
+            report, offset = self.unreported.popleft()
             report(None, SimpleNamespace(offset=lambda offset=offset: offset))
-        return len(reported)
+            reported += 1
+        return reported
 
 
 @pytest.fixture
