@@ -70,7 +70,8 @@ MEANINGS: Mapping[Fact, Meaning] = {
     ),
     Fact.NO_OWNER: Meaning(
         "no process owns the partition that has to be read next",
-        "start the service that reads the topic: agency for requests and runs, taskgroup for groups and tasks",
+        "start the service that reads the topic: agency for requests and runs, taskgroup for groups and tasks, "
+        "with --pool NAME for the tasks of a pool",
     ),
     Fact.BEHIND_LAG: Meaning(
         "the record is on the log, behind a backlog of records that its reader has not processed yet",
