@@ -1,0 +1,114 @@
+"""What the executor of programs needs of an engine: the process table, a container engine or a Kubernetes API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from anabranch.sdk.programs.spec import ProgramKind, ProgramSpec
+
+Stream = Literal["stdout", "stderr"]
+LineSink = Callable[[Stream, str], None]
+"""Called with each line that a program prints, without its line break, in the order of its stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One execution of a program: one attempt of one member.
+
+    Attributes:
+        name: derived from installation, run, admission, group, task, member and attempt: the same for every worker
+            that starts or adopts this execution. A DNS label of at most 63 characters.
+        inputs: the inputs as JSON text.
+        labels: what people and the clean-up find it by: installation, run_id, group, task, member, attempt. Values
+            are any text; an engine shortens or encodes them as its platform requires.
+    """
+
+    name: str
+    spec: ProgramSpec
+    inputs: bytes
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramOutcome:
+    """How an execution ended.
+
+    Attributes:
+        exit_code: None if the program never ran or its code is unknown.
+        reason: "" if it exited by itself; else the cause in the platform's own term, such as `OOMKilled`, `Evicted`,
+            `ImagePullBackOff`, `DeadlineExceeded`, `SIGKILL` or `Gone` (the execution no longer exists).
+        message: a sentence that says what happened, where, and what to do about it; "" for an exit code of 0.
+        output: bytes of the output file or of stdout, as the spec's output mode asks; None if there is none.
+        is_permanent: True if a further attempt cannot succeed, such as for a command that does not exist.
+    """
+
+    exit_code: int | None
+    reason: str = ""
+    message: str = ""
+    output: bytes | None = None
+    is_permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundExecution:
+    """An execution that an engine has, for the clean-up of orphans."""
+
+    handle: str
+    labels: Mapping[str, str]
+    is_running: bool
+
+
+class ProgramEngine(Protocol):
+    """Runs executions. Every operation may be repeated, by this worker or another one.
+
+    Raises:
+        EngineUnavailable: from any operation, if the platform does not answer now. The caller retries.
+        ProgramRefused: from `start`, if the platform or the worker's configuration refuses the execution.
+    """
+
+    @property
+    def kind(self) -> ProgramKind: ...
+
+    @property
+    def outlives_worker(self) -> bool:
+        """True if executions go on when the worker ends and another worker can adopt them."""
+        ...
+
+    async def start(self, execution: Execution) -> str:
+        """Start an execution, or find the one that was started under this name.
+
+        Returns:
+            Its handle: text of at most 512 bytes with which every worker of the installation finds it.
+        """
+        ...
+
+    async def follow(self, handle: str, spec: ProgramSpec, on_line: LineSink) -> ProgramOutcome:
+        """Wait until an execution has ended, and pass on its lines meanwhile. A caller may cancel this, which leaves
+        the execution alone. After an adoption, lines that an earlier worker passed on may come again."""
+        ...
+
+    async def stop(self, handle: str, grace: float) -> None:
+        """End an execution: TERM, after `grace` seconds KILL; then remove it. Returns once nothing of it runs."""
+        ...
+
+    async def remove(self, handle: str) -> None:
+        """Remove what is left of an execution that has ended and whose outcome is on the log."""
+        ...
+
+    async def found(self, installation: str) -> Sequence[FoundExecution]:
+        """The executions of an installation that the platform has, running or ended."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections. Executions that outlive the worker go on, others are killed."""
+        ...
+
+
+class EngineUnavailable(Exception):
+    """The platform does not answer, or asks to try again later."""
+
+
+class ProgramRefused(Exception):
+    """The execution cannot be started, and a further attempt would be refused again."""
