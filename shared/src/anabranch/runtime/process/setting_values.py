@@ -19,6 +19,7 @@ from anabranch.core.redis_urls import SCHEMES, url_problem
 from anabranch.core.requirements import parse_offers, read_labels
 
 MASK = "***"
+PROGRAM_KINDS = ("process", "container", "kubernetes")
 _BROKER = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?")
 _SECRET_WORDS = ("password", "secret", "key", "token", "jaas", "pem", "config")
 _TRUE = ("1", "true", "yes", "on")
@@ -52,6 +53,15 @@ def words(value: Any) -> tuple[str, ...]:
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
         raise ValueError("must be a list of names, or names separated by commas")
     return tuple(word for part in parts for each in part.split(",") if (word := each.strip()))
+
+
+def executors(value: Any) -> tuple[str, ...]:
+    """Parse kinds of programs that a worker runs, each once."""
+    found = words(value)
+    for each in found:
+        if each not in PROGRAM_KINDS:
+            raise ValueError(f"{each!r} is not one of {', '.join(PROGRAM_KINDS)}")
+    return tuple(dict.fromkeys(found))
 
 
 def brokers(value: Any) -> str:

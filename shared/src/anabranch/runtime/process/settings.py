@@ -70,6 +70,31 @@ class Settings:
     """Prefix of topics, consumer groups and private keys: two installations can share servers."""
     agents: tuple[str, ...] = ()
     """Modules with agents."""
+    agent_files: tuple[str, ...] = ()
+    """Files (YAML or JSON) that declare agents which are programs: processes, containers, Kubernetes Jobs."""
+    executors: tuple[str, ...] = ()
+    """Kinds of programs that this worker runs: `process`, `container`, `kubernetes`. By default none."""
+    executor_commands: tuple[str, ...] = ()
+    """Programs that requests may start with the built-in agent `process`: names or paths with wildcards, `*` for
+    any. By default none."""
+    executor_images: tuple[str, ...] = ()
+    """Images that requests may start with the built-in agents `container` and `kubernetes`: patterns such as
+    `registry.example/acme/*`. By default none."""
+    executor_namespaces: tuple[str, ...] = ()
+    """Namespaces, besides that of `kubernetes_namespace`, in which programs may run as Jobs."""
+    process_concurrency: int = 8
+    """Maximum number of processes that one worker runs at once as agents."""
+    container_concurrency: int = 16
+    """Maximum number of containers that one worker runs at once."""
+    container_socket: str | None = None
+    """Socket of the container engine: `unix:///var/run/docker.sock`. By default that of `DOCKER_HOST`, else the
+    usual one of Docker or Podman that exists."""
+    kubernetes_concurrency: int = 256
+    """Maximum number of Jobs that one worker follows at once."""
+    kubernetes_namespace: str | None = None
+    """Namespace of Jobs that name none; by default that of the worker's pod."""
+    orphan_seconds: float = 30.0
+    """How often workers look for containers and Jobs that no open member needs, and stop them."""
     concurrency: int = 64
     """Maximum number of members that run at once in one worker process."""
     offers: str = ""
@@ -213,6 +238,17 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "api_key": values.text,
     "prefix": values.prefix,
     "agents": values.words,
+    "agent_files": values.words,
+    "executors": values.executors,
+    "executor_commands": values.words,
+    "executor_images": values.words,
+    "executor_namespaces": values.words,
+    "process_concurrency": values.at_least(1),
+    "container_concurrency": values.at_least(1),
+    "container_socket": values.text,
+    "kubernetes_concurrency": values.at_least(1),
+    "kubernetes_namespace": values.text,
+    "orphan_seconds": values.duration_from(1.0),
     "concurrency": values.at_least(1),
     "offers": values.offers,
     "pool": values.pool,

@@ -18,6 +18,11 @@ OutputMode = Literal["file", "stdout-json", "last-line"]
 """Where the result is read: a JSON file that the program writes to `$ANABRANCH_OUTPUT`, its whole stdout, or the
 last line of its stdout, as JSON if it parses and as text otherwise."""
 
+MAX_OUTPUT_BYTES = 16 * 1024 * 1024
+"""Maximum bytes of the result of an execution."""
+MAX_LINE_BYTES = 16 * 1024
+"""Bytes after which a line of stdout or stderr is cut."""
+
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 

@@ -1,4 +1,8 @@
-"""What the executor of programs needs of an engine: the process table, a container engine or a Kubernetes API."""
+"""What the executor of programs needs of an engine: the process table, a container engine or a Kubernetes API.
+
+Each engine is a package beside this module, named after its kind, with `open_engine(settings) -> ProgramEngine` in
+its `__init__`. It is imported and opened when a worker first needs it, on the running event loop.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,16 @@ class Execution:
     """One execution of a program: one attempt of one member.
 
     Attributes:
-        name: derived from installation, run, admission, group, task, member and attempt: the same for every worker
-            that starts or adopts this execution. A DNS label of at most 63 characters.
+        name: derived from installation, run, admission, group, task, member and attempt: the same for every
+            worker that starts or adopts this execution. A DNS label of at most 63 characters.
+        spec: has the identity of the attempt in its environment (`ANABRANCH_RUN_ID` and others). The engine adds
+            `ANABRANCH_INPUT` and `ANABRANCH_OUTPUT`, whose paths only it knows. Its timeout ends at the deadline of
+            the attempt at the latest.
         inputs: the inputs as JSON text.
-        labels: what people and the clean-up find it by: installation, run_id, group, task, member, attempt. Values
-            are any text; an engine shortens or encodes them as its platform requires.
+        labels: what people and the clean-up find it by: `installation`, `session_id`, `run_id`, `group`, `task`,
+            `member`, `attempt`, and `work`, which identifies the attempt for its owner. Values are any text. An
+            engine may shorten or encode them for its platform's labels, and `found` returns them as they were: so
+            an engine keeps the originals where its platform has room for them, such as in annotations.
     """
 
     name: str
@@ -37,10 +46,13 @@ class ProgramOutcome:
 
     Attributes:
         exit_code: None if the program never ran or its code is unknown.
-        reason: "" if it exited by itself; else the cause in the platform's own term, such as `OOMKilled`, `Evicted`,
-            `ImagePullBackOff`, `DeadlineExceeded`, `SIGKILL` or `Gone` (the execution no longer exists).
-        message: a sentence that says what happened, where, and what to do about it; "" for an exit code of 0.
-        output: bytes of the output file or of stdout, as the spec's output mode asks; None if there is none.
+        reason: "" if it exited by itself; else the cause in the platform's own term, such as `OOMKilled`,
+            `Evicted`, `ImagePullBackOff`, `DeadlineExceeded`, `SIGKILL` or `Gone` (it no longer exists).
+        message: a sentence that says what happened, where, and what to do about it; "" for an exit code of 0, and
+            where the exit code says everything. The executor adds the last lines itself.
+        output: bytes of the output file or of stdout, as the spec's output mode asks; None if there is none. An
+            output of more than `MAX_OUTPUT_BYTES` is not read: it is a `reason` of `OutputTooLarge`. For
+            `last-line` the last bytes of stdout are enough.
         is_permanent: True if a further attempt cannot succeed, such as for a command that does not exist.
     """
 
@@ -85,16 +97,19 @@ class ProgramEngine(Protocol):
         ...
 
     async def follow(self, handle: str, spec: ProgramSpec, on_line: LineSink) -> ProgramOutcome:
-        """Wait until an execution has ended, and pass on its lines meanwhile. A caller may cancel this, which leaves
-        the execution alone. After an adoption, lines that an earlier worker passed on may come again."""
+        """Wait until an execution has ended, and pass on its lines meanwhile. A caller may cancel this, which
+        leaves the execution alone. After an adoption, lines that an earlier worker passed on may come again. A
+        line of more than `MAX_LINE_BYTES` is cut. An execution that no longer exists has the reason `Gone`."""
         ...
 
     async def stop(self, handle: str, grace: float) -> None:
-        """End an execution: TERM, after `grace` seconds KILL; then remove it. Returns once nothing of it runs."""
+        """End an execution: TERM, after `grace` seconds KILL; then remove it. Returns once nothing of it runs, at
+        once if it is gone."""
         ...
 
     async def remove(self, handle: str) -> None:
-        """Remove what is left of an execution that has ended and whose outcome is on the log."""
+        """Remove what is left of an execution that has ended and whose outcome is on the log; nothing if it is
+        gone."""
         ...
 
     async def found(self, installation: str) -> Sequence[FoundExecution]:
