@@ -78,6 +78,7 @@ class ProgramEngine(Protocol):
     Raises:
         EngineUnavailable: from any operation, if the platform does not answer now. The caller retries.
         ProgramRefused: from `start`, if the platform or the worker's configuration refuses the execution.
+        ProgramNotStarted: from `start`, if this attempt has failed: a later one may be started.
     """
 
     @property
@@ -127,3 +128,8 @@ class EngineUnavailable(Exception):
 
 class ProgramRefused(Exception):
     """The execution cannot be started, and a further attempt would be refused again."""
+
+
+class ProgramNotStarted(Exception):
+    """The execution could not be started, and nothing of it is left. A further attempt may succeed, such as for a
+    registry that did not give the image: the attempt has failed."""
