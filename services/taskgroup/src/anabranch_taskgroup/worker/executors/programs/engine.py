@@ -25,8 +25,8 @@ class Execution:
         name: derived from installation, run, admission, group, task, member and attempt: the same for every
             worker that starts or adopts this execution. A DNS label of at most 63 characters.
         spec: has the identity of the attempt in its environment (`ANABRANCH_RUN_ID` and others). The engine adds
-            `ANABRANCH_INPUT` and `ANABRANCH_OUTPUT`, whose paths only it knows. Its timeout ends at the deadline of
-            the attempt at the latest.
+            `ANABRANCH_INPUT` and `ANABRANCH_OUTPUT`, whose paths only it knows. Its timeout ends at the deadline
+            of the attempt at the latest.
         inputs: the inputs as JSON text.
         labels: what people and the clean-up find it by: `installation`, `session_id`, `run_id`, `group`, `task`,
             `member`, `attempt`, and `work`, which identifies the attempt for its owner. Values are any text. An
