@@ -111,6 +111,8 @@ class TopicSpec:
     name: str
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
+    replication_factor: int | None = None
+    """Copies of each partition; None for the broker's default."""
 
 
 class PartitionListener(Protocol):

@@ -19,7 +19,7 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.compose import agency as build_agency
 from anabranch.compose import taskgroup as build_taskgroup
-from anabranch.core.errors import Misconfigured, ServerUnavailable
+from anabranch.core.errors import Misconfigured, StoreRefused
 from anabranch.ports import Outgoing
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.health import Health
@@ -113,13 +113,6 @@ async def test_topics_are_created_before_the_service_starts() -> None:
     assert await service.resources.log.partition_count("anabranch.tasks") == 24
     stop.count()
     await running
-
-
-async def test_missing_topics_are_refused_where_creating_is_off() -> None:
-    running, _ = await _serving(StopRequest(), Settings(create_topics=False))
-
-    with pytest.raises(Misconfigured, match=r"anabranch\.requests.*anabranch topics create"):
-        await running
 
 
 async def test_a_drain_that_takes_too_long_is_cut_off() -> None:
@@ -258,7 +251,7 @@ def test_settings_that_are_wrong_have_exit_code_2(
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ServerUnavailable("Kafka", "localhost:1", "refused"), 4),
+        (StoreRefused("connect", "READONLY"), 4),
         (Misconfigured("prefix", "is odd"), 2),
         (LookupError("a bug"), 1),
     ],

@@ -22,6 +22,7 @@ def build(resources: Resources) -> EventManager:
         settings.brokers,
         settings.kafka_properties,
         resources.supervisor.tasks(),
+        settings.replication_factor,
     )
     return EventManager(driver, resources)
 

@@ -23,6 +23,7 @@
     +-- ServerUnavailable      a server cannot be reached: wait, or correct its address
     +-- StoreRefused           the store refused (memory, access, version): correct the server
     +-- Misconfigured          a setting is wrong or two contradict: correct it and start again
+    |   +-- TopicsMissing      topics do not exist and may not be created here: create them
     +-- MainTaskCancelled      an agent cancelled the task of the whole process: correct the agent
     +-- RecordTooLarge         a record is over the log's limit: store the value and send a reference
     +-- NoSuchVersion          the context has no such version, or not any more: ask for another
@@ -280,6 +281,10 @@ class Misconfigured(AnabranchError):
     def __str__(self) -> str:
         text = f"{self.setting}: {self.reason}"
         return f"{text}. {self.fix}" if self.fix else text
+
+
+class TopicsMissing(Misconfigured):
+    """Topics do not exist, and ``create_topics`` is off. A service waits for them."""
 
 
 class MainTaskCancelled(AnabranchError):

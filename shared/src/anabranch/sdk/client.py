@@ -15,7 +15,7 @@ from uuid import UUID
 
 import orjson
 
-from anabranch.core.backlog import backlog_document
+from anabranch.core.backlog import MEMBER_SECONDS, backlog_document, pool_backlog
 from anabranch.core.errors import Misconfigured
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.project import project_named
@@ -398,6 +398,18 @@ class Client:
             ServerUnavailable: the store does not answer.
         """
         return backlog_document(await live_workers(self.store, self.names))
+
+    async def pool_backlog(self, pool: str, member_seconds: float = MEMBER_SECONDS) -> dict[str, Any] | None:
+        """What is left to do in one pool, with `work_seconds` and `worker_seconds`; None if no TaskGroup lives,
+        because nobody knows then what is left.
+
+        Args:
+            member_seconds: assumed duration of a member of a task of which none has ended yet.
+
+        Raises:
+            ServerUnavailable: the store does not answer.
+        """
+        return pool_backlog(await live_workers(self.store, self.names), pool, member_seconds)
 
     async def agents(self) -> list[dict[str, Any]]:
         """The agents of the live workers: `name`, `version`, `capabilities`, `schema`, `workers` and more, as

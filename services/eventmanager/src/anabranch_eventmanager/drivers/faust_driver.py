@@ -53,16 +53,24 @@ class FaustDriver:
         brokers: `host:port`, several with commas between.
         properties: Kafka properties in librdkafka's names.
         tasks: runs the writer of documents.
+        replication_factor: copies of the changelog, if it has to be created; None for the broker's default.
     """
 
     def __init__(
-        self, log: EventLog, names: Names, brokers: str, properties: Mapping[str, str], tasks: SupervisedTasks
+        self,
+        log: EventLog,
+        names: Names,
+        brokers: str,
+        properties: Mapping[str, str],
+        tasks: SupervisedTasks,
+        replication_factor: int | None = None,
     ) -> None:
         self._log = log
         self._names = names
         self._brokers = brokers
         self._options = {**_DEFAULTS, **faust_options(properties)}
         self._tasks = tasks
+        self._replication_factor = replication_factor
         self._changelog = f"{names.eventmanager}-{TABLE}-changelog"
         self._app: Any = None
         self._table: Any = None
@@ -76,7 +84,10 @@ class FaustDriver:
         self._projector = projector
         partitions = await self._log.partition_count(self._names.events)
         # Created like all other topics and not by Faust.
-        await self._log.create_topics([TopicSpec(self._changelog, partitions, {"cleanup.policy": "compact"})])
+        compacted = {"cleanup.policy": "compact"}
+        await self._log.create_topics(
+            [TopicSpec(self._changelog, partitions, compacted, self._replication_factor)]
+        )
         self._build(partitions)
         self._tasks.spawn(self._writer.run(), "document writer")
         await self._app.start()

@@ -115,7 +115,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/whoami", "get"): Operation({200: models.Whoami}),
     ("/v1/system", "get"): Operation({200: models.SystemDocument}),
     ("/v1/workers", "get"): Operation({200: worker_models.WorkerList}),
-    ("/v1/backlog", "get"): Operation({200: worker_models.Backlog}),
+    ("/v1/backlog", "get"): Operation({200: worker_models.AnyBacklog}, None, (422,)),
     ("/v1/agents", "get"): Operation({200: worker_models.AgentList}),
     ("/v1/limits", "get"): Operation({200: worker_models.LimitList}, None, (501,)),
     ("/v1/breakers/{agent}/{action}", "post"): Operation(

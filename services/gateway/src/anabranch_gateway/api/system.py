@@ -6,12 +6,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from anabranch.core.backlog import MEMBER_SECONDS
+from anabranch.core.lanes import pool_problem
 from anabranch_gateway.access.audit import make_cursor, parse_cursor
 from anabranch_gateway.access.callers import Operator, Viewer
 from anabranch_gateway.api.parameters import RunPath
 from anabranch_gateway.context import GatewayContext, WithContext
 from anabranch_gateway.http.problems import Refusal
 from anabranch_gateway.http.responses import json_response
+
+_RETRY = {"Retry-After": "2"}
 
 router = APIRouter(prefix="/v1", tags=["system"])
 
@@ -47,9 +51,27 @@ async def workers(context: WithContext, caller: Viewer) -> Response:
 
 
 @router.get("/backlog")
-async def backlog(context: WithContext, caller: Viewer) -> Response:
-    """What is left to do in each pool of workers, by level, with its workers and slots: for an autoscaler."""
-    return json_response(await context.client.backlog())
+async def backlog(
+    context: WithContext,
+    caller: Viewer,
+    pool: Annotated[str | None, Query(max_length=200)] = None,
+    member_seconds: Annotated[float, Query(ge=0, le=86_400)] = MEMBER_SECONDS,
+) -> Response:
+    """What is left to do in each pool of workers, or in one, by level, with its workers and slots.
+
+    For an autoscaler: `worker_seconds` of a pool is a number that it can divide by a target. The response is 503
+    while no TaskGroup lives, because nobody knows then what is left.
+    """
+    if pool is None:
+        return json_response(await context.client.backlog())
+    if (problem := pool_problem(pool)) is not None:
+        raise Refusal(422, "schema", f"pool: {problem}")
+    found = await context.client.pool_backlog(pool, member_seconds)
+    if found is None:
+        raise Refusal(
+            503, "unavailable", "no TaskGroup lives, so what is left to do is not known: start one", headers=_RETRY
+        )
+    return json_response(found)
 
 
 @router.get("/agents")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from anabranch_gateway.api.models import OpenModel, Seconds
 
@@ -49,11 +49,20 @@ class PoolBacklog(OpenModel):
     idle: list[str] = Field(description="Workers that hold no member: stop these first")
     members: int = Field(description="Members that have not begun")
     seconds: float = Field(description="Predicted seconds of work of all members that have not ended")
+    unmeasured: int = Field(description="Members of tasks without a measured member, which are not in `seconds`")
+    work_seconds: float = Field(description="`seconds`, and `member_seconds` for each of `unmeasured`")
+    worker_seconds: float = Field(
+        description="`work_seconds` divided by the slots of one worker of the pool: how long it needs alone"
+    )
     levels: list[LevelBacklog]
 
 
 class Backlog(OpenModel):
     pools: list[PoolBacklog]
+
+
+class AnyBacklog(RootModel[PoolBacklog | Backlog]):
+    """With the parameter `pool` that pool, else all pools."""
 
 
 class LimitDocument(OpenModel):

@@ -227,7 +227,7 @@ class KafkaTopics:
 
     async def _create(self, specs: Sequence[TopicSpec]) -> list[str]:
         futures = self._admin.create_topics(
-            [NewTopic(spec.name, spec.partitions, _BROKERS_DEFAULT, config=dict(spec.config)) for spec in specs],
+            [_new(spec) for spec in specs],
             request_timeout=self._timeout,
         )
         created = []
@@ -274,3 +274,8 @@ class KafkaTopics:
             return await asyncio.wrap_future(future)
         except KafkaException as refused:
             raise translate(error_of(refused), self._brokers, what) from refused
+
+
+def _new(spec: TopicSpec) -> NewTopic:
+    copies = _BROKERS_DEFAULT if spec.replication_factor is None else spec.replication_factor
+    return NewTopic(spec.name, spec.partitions, copies, config=dict(spec.config))

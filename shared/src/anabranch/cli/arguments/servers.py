@@ -18,12 +18,20 @@ app.add_typer(topics, name="topics")
 
 @topics.command("create")
 @with_settings
-def topics_create(settings: Load, output: Output = None, json: Json = False) -> None:
+def topics_create(
+    settings: Load,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(help="Create the topics of all levels of priority of this pool too. Repeatable."),
+    ] = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
     """Create missing topics."""
     with errors_as_exit(json or output == "json"):
         from anabranch.cli.commands.control import create_topics
 
-        run_and_exit(create_topics(settings(), form=form_of(output, json)))
+        run_and_exit(create_topics(settings(), pool or (), form=form_of(output, json)))
 
 
 @app.command()

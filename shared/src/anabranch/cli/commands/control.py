@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from anabranch.cli.backends.selection import open_installation
@@ -40,19 +41,27 @@ async def control(settings: Settings, action: Control, run: str, said: Said = NO
     return COMPLETED
 
 
-async def create_topics(settings: Settings, *, form: Form) -> int:
+async def create_topics(settings: Settings, pools: Sequence[str] = (), *, form: Form) -> int:
     """Create missing topics.
+
+    Args:
+        pools: pools of workers whose topics are created too, for all levels of priority.
 
     Raises:
         ServerUnavailable: Kafka does not answer.
         Misconfigured: an existing topic has a different number of partitions.
     """
     from anabranch.runtime.process.connections import kafka_log
+    from anabranch.runtime.process.setting_values import pool
     from anabranch.runtime.process.topics import gateway_topic_specs, topic_specs
 
+    try:
+        checked = [pool(each) for each in pools]
+    except ValueError as error:
+        raise Misconfigured("--pool", str(error)) from error
     await require_broker(settings)
     mute_kafka_client()
-    specs = [*topic_specs(settings), *gateway_topic_specs(settings)]
+    specs = [*topic_specs(settings, checked), *gateway_topic_specs(settings)]
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             log = await kafka_log(settings)

@@ -1,7 +1,7 @@
 """Life cycle of a service's process: connect, check topics, start, report ready, wait for a signal, drain, stop.
 
-It is the same for all services. Exit codes: 0 stopped by a signal, 1 crashed or stopped at once, 2 misconfigured,
-4 Kafka or Redis unavailable.
+It is the same for all services. A process waits for Kafka, Redis and topics that are missing at its start, see
+`startup`. Exit codes: 0 stopped by a signal, 1 crashed or stopped at once, 2 misconfigured, 4 refused by Redis.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from anabranch.core.errors import MainTaskCancelled, Misconfigured, ServerUnavailable, StoreRefused
+from anabranch.ports import Telemetry
 from anabranch.runtime.instrumentation.instrumented import instrument
 from anabranch.runtime.instrumentation.telemetry import close_telemetry, import_telemetry, open_telemetry
 from anabranch.runtime.process.health import Health, HealthServer
@@ -24,6 +25,7 @@ from anabranch.runtime.process.loops import run
 from anabranch.runtime.process.process_memory import limit_arenas, return_free_memory, tune_garbage_collector
 from anabranch.runtime.process.resources import Connect, Resources, connect
 from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.startup import WAITED_FOR, Startup
 from anabranch.runtime.process.streams import lasting_streams, standard_error
 from anabranch.runtime.process.topics import check_retention, ensure_topics
 
@@ -96,8 +98,8 @@ def run_service(
     set_up_logging(settings.log_level, settings.log_format)
     limit_arenas()
     try:
-        connecting = partial(_connect, connect, service, serves_metrics)
-        return run(_until_signalled(build, settings, connecting))
+        connecting = _Connecting(connect, service, serves_metrics)
+        return run(_until_signalled(build, settings, connecting, service.removeprefix("anabranch-")))
     except Misconfigured as error:
         return _ended(error, EXIT_MISCONFIGURED)
     except (ServerUnavailable, StoreRefused) as error:
@@ -141,28 +143,44 @@ class StopRequest:
                 loop.remove_signal_handler(each)
 
 
-async def _until_signalled(build: Build, settings: Settings, connect: Connect) -> int:
+async def _until_signalled(build: Build, settings: Settings, connect: Connect, name: str) -> int:
     stop = StopRequest()
     with stop.on_signals():
-        code = await serve(build, settings, connect, stop)
+        code = await serve(build, settings, connect, stop, name)
     if stop.at_once.is_set():
         standard_error().flush()
         os._exit(code)  # skips the wait for threads: an agent's thread may never end
     return code
 
 
-async def _connect(connect: Connect, service: str, serves_metrics: bool, settings: Settings) -> Resources:
-    """Connect, with the telemetry that settings and environment select."""
-    text = serves_metrics or settings.health_port is not None
-    import_telemetry(os.environ, text=text)  # first: a missing extra is reported before slow connections
-    resources = await connect(settings)
-    telemetry = open_telemetry(service, os.environ, text=text, instance=resources.ids.incarnation())
-    return instrument(resources, telemetry)
+class _Connecting:
+    """Connects, with the telemetry that settings and environment select: the same one after each attempt."""
+
+    def __init__(self, connect: Connect, service: str, serves_metrics: bool) -> None:
+        self._connect = connect
+        self._service = service
+        self._serves_metrics = serves_metrics
+        self._telemetry: Telemetry | None = None
+
+    async def __call__(self, settings: Settings) -> Resources:
+        text = self._serves_metrics or settings.health_port is not None
+        import_telemetry(os.environ, text=text)  # first: a missing extra is reported before slow connections
+        resources = await self._connect(settings)
+        if self._telemetry is None:
+            instance = resources.ids.incarnation()
+            self._telemetry = open_telemetry(self._service, os.environ, text=text, instance=instance)
+        return instrument(resources, self._telemetry)
 
 
-async def serve(build: Build, settings: Settings, connect: Connect, stop: StopRequest) -> int:
-    """Run a service until `stop` is requested; returns the exit code, or raises the error of the service."""
-    running = asyncio.create_task(_run_to_end(build, settings, connect, stop), name="service")
+async def serve(
+    build: Build, settings: Settings, connect: Connect, stop: StopRequest, name: str = "the service"
+) -> int:
+    """Run a service until `stop` is requested; returns the exit code, or raises the error of the service.
+
+    Args:
+        name: the name in logs and probes before the service is built.
+    """
+    running = asyncio.create_task(_run_to_end(build, settings, connect, stop, Startup(name)), name="service")
     if await _wait_for(running, stop.at_once.wait()):
         return running.result()
     _log.warning("second signal: the service stops at once, its unfinished work is delivered again")
@@ -172,16 +190,46 @@ async def serve(build: Build, settings: Settings, connect: Connect, stop: StopRe
     return EXIT_FAILED
 
 
-async def _run_to_end(build: Build, settings: Settings, connect: Connect, stop: StopRequest) -> int:
-    connecting = asyncio.ensure_future(connect(settings))
-    if not await _wait_for(connecting, stop.orderly.wait()):
-        await _cancelled(connecting)
-        return EXIT_OK
+async def _run_to_end(
+    build: Build, settings: Settings, connect: Connect, stop: StopRequest, startup: Startup
+) -> int:
     async with AsyncExitStack() as stack:
-        resources = connecting.result()
-        # Callbacks run in reverse order: the health port closes first, then the service stops, then connections
-        # close, and the telemetry of all this is exported last.
-        stack.push_async_callback(close_telemetry, resources.telemetry)
+        # Callbacks run in reverse order: the service stops, then connections close, then the telemetry of all this
+        # is exported, and the health port closes last.
+        port = await _serve_health(startup, settings, stack)
+        stack.push_async_callback(lambda: close_telemetry(startup.telemetry))
+        attempt = partial(_start, build, settings, connect, startup, stop)
+        starting = asyncio.ensure_future(startup.until_started(attempt))
+        if not await _wait_for(starting, stop.orderly.wait()):
+            startup.drain()
+            # A service that is built sees the stop itself: if its start has just ended, it is drained.
+            await (asyncio.wait({starting}) if startup.has_service else _cancelled(starting))
+        if (started := _result_of(starting, stop)) is None:
+            return EXIT_OK
+        service, resources, closing = started
+        await stack.enter_async_context(closing)
+        await _work(service, resources, stop, startup, port)
+    return EXIT_OK
+
+
+_Started = tuple[Service, Resources, AsyncExitStack]
+"""A service that has started, its resources, and what stops the one and closes the others."""
+
+
+def _result_of(starting: asyncio.Future[_Started | None], stop: StopRequest) -> _Started | None:
+    """What has started; None if the process was stopped before. Raises the error of the start."""
+    if stop.orderly.is_set() and (starting.cancelled() or isinstance(starting.exception(), WAITED_FOR)):
+        return None
+    return starting.result()
+
+
+async def _start(
+    build: Build, settings: Settings, connect: Connect, startup: Startup, stop: StopRequest
+) -> _Started | None:
+    """Connect, and build and start the service; None if a stop was requested meanwhile. A start that fails closes
+    everything."""
+    async with AsyncExitStack() as stack:
+        resources = await connect(settings)
         stack.push_async_callback(resources.close)
         await resources.store.check()
         created = await ensure_topics(resources.log, settings)
@@ -189,20 +237,22 @@ async def _run_to_end(build: Build, settings: Settings, connect: Connect, stop: 
             _log.info("created the topics %s", ", ".join(created))
         await check_retention(resources.log, settings)
         service = build(resources)
-        resources.telemetry.adopt()
         stack.push_async_callback(_stop, service)
-        port = await _serve_health(service, resources, stack)
-        await _work(service, resources, stop, port)
-    return EXIT_OK
+        startup.built(service, resources)
+        stack.callback(startup.discard)
+        if not await _unless_stopped(service.start(), resources, stop):
+            return None
+        return service, resources, stack.pop_all()
 
 
-async def _work(service: Service, resources: Resources, stop: StopRequest, port: int | None) -> None:
-    if not await _unless_stopped(service.start(), resources, stop):
-        return
+async def _work(
+    service: Service, resources: Resources, stop: StopRequest, startup: Startup, port: int | None
+) -> None:
     # After the start, because it exempts all present objects, such as imported modules, from collection.
     tune_garbage_collector()
     _print_ready(service, resources.settings, port)
     await _unless_stopped(_watch(service), resources, stop)
+    startup.drain()
     _log.info("draining %s for up to %g s", service.name, resources.settings.drain_seconds)
     try:
         async with asyncio.timeout(resources.settings.drain_seconds):
@@ -243,11 +293,10 @@ async def _watch(service: Service) -> None:
     raise Crashed
 
 
-async def _serve_health(service: Service, resources: Resources, stack: AsyncExitStack) -> int | None:
-    settings = resources.settings
+async def _serve_health(startup: Startup, settings: Settings, stack: AsyncExitStack) -> int | None:
     if settings.health_port is None:
         return None
-    server = HealthServer(service.health, service.name, metrics=resources.telemetry.exposition)
+    server = HealthServer(startup.health, startup.name, metrics=startup.exposition)
     try:
         port = await server.start(settings.health_port)
     except OSError as error:

@@ -145,6 +145,8 @@ class Settings:
     """Properties of every Kafka client, as librdkafka names them: `security.protocol`."""
     partitions: Mapping[str, int] = field(default_factory=dict)
     """Partition counts that were set, by topic (`dead_letters` with an underscore)."""
+    replication_factor: int | None = None
+    """Copies of each partition of topics that are created; by default as the broker is configured."""
     create_topics: bool = True
     """Services create missing topics: at their start, and those of levels of priority once they are in use."""
     inline_limit: int = 64 * 1024
@@ -286,6 +288,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "gateway_oidc_jwks_url": values.text,
     "gateway_oidc_role_claim": values.text,
     "gateway_oidc_project_claim": values.text,
+    "replication_factor": values.at_least(1),
     "create_topics": values.boolean,
     "inline_limit": values.between(1_024, 900_000),
     "request_limit": values.between(1_024, 1_000_000),

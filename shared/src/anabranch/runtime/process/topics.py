@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 
-from anabranch.core.errors import Misconfigured
+from anabranch.core.errors import Misconfigured, TopicsMissing
 from anabranch.core.lanes import Lane
 from anabranch.core.request.models import DAY
 from anabranch.ports import EventLog, TopicSpec
@@ -37,12 +37,17 @@ _BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 _CONFIG = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_SECONDS * 1000)}
 
 
-def topic_specs(settings: Settings) -> Sequence[TopicSpec]:
+def topic_specs(settings: Settings, pools: Sequence[str] = ()) -> Sequence[TopicSpec]:
     """The topics of runs, which `topics create` creates. Those of levels are among them only where services may
-    not create topics: else an owner does so once a level is in use, see `ensure_level`."""
+    not create topics: else an owner does so once a level is in use, see `ensure_level`.
+
+    Args:
+        pools: pools of workers, for which the topics of all levels are among them in any case.
+    """
     names = settings.names
     levels = () if settings.create_topics else (*names.topics_of_levels(), *names.topics_of_levels(settings.pool))
-    topics = dict.fromkeys((*names.topics, *levels, names.tasks(Lane(settings.pool))))
+    of_pools = [topic for pool in pools for topic in names.topics_of_levels(pool)]
+    topics = dict.fromkeys((*names.topics, *levels, names.tasks(Lane(settings.pool)), *of_pools))
     return [*(_spec(settings, topic) for topic in topics), _definitions_spec(settings)]
 
 
@@ -50,9 +55,10 @@ def gateway_topic_specs(settings: Settings) -> Sequence[TopicSpec]:
     """Topics of the gateway: the audit log, and the subscriptions, compacted to the last record of each."""
     names = settings.names
     audit = {"cleanup.policy": "delete", "retention.ms": str(AUDIT_SECONDS * 1000)}
+    copies = settings.replication_factor
     return [
-        TopicSpec(names.audit, settings.partitions_of("audit"), audit),
-        TopicSpec(names.webhooks, settings.partitions_of("webhooks"), {"cleanup.policy": "compact"}),
+        TopicSpec(names.audit, settings.partitions_of("audit"), audit, copies),
+        TopicSpec(names.webhooks, settings.partitions_of("webhooks"), {"cleanup.policy": "compact"}, copies),
     ]
 
 
@@ -67,8 +73,8 @@ async def ensure_topics(log: EventLog, settings: Settings) -> Sequence[str]:
     levels of priority are created once they are in use, see `ensure_level`.
 
     Raises:
-        Misconfigured: a topic is missing and `create_topics` is not set, or its partition count is not the one
-            that is set explicitly.
+        TopicsMissing: a topic is missing and `create_topics` is not set.
+        Misconfigured: its partition count is not the one that is set explicitly.
     """
     names = settings.names
     needed = dict.fromkeys((*names.topics, names.tasks(Lane(settings.pool))))
@@ -98,7 +104,7 @@ async def ensure_level(log: EventLog, settings: Settings, lane: Lane) -> bool:
 
 async def _create(log: EventLog, settings: Settings, missing: Sequence[TopicSpec]) -> Sequence[str]:
     if missing and not settings.create_topics:
-        raise Misconfigured(
+        raise TopicsMissing(
             ", ".join(each.name for each in missing),
             "does not exist, and create_topics is off",
             "run `anabranch topics create`, or correct the prefix",
@@ -215,13 +221,16 @@ async def _exists(log: EventLog, settings: Settings, topic: str) -> bool:
 
 def _spec(settings: Settings, topic: str) -> TopicSpec:
     config = _CONFIG | (_BROKER_TIME if _kind(settings, topic).partition(".")[0] in _TIMED else {})
-    return TopicSpec(topic, settings.partitions_of(_kind(settings, topic)), config)
+    return TopicSpec(topic, settings.partitions_of(_kind(settings, topic)), config, settings.replication_factor)
 
 
 def _definitions_spec(settings: Settings) -> TopicSpec:
     """Definitions are read as a whole, and there are few: one partition, compacted to the last record of each."""
     return TopicSpec(
-        settings.names.definitions, settings.partitions_of("definitions"), {"cleanup.policy": "compact"}
+        settings.names.definitions,
+        settings.partitions_of("definitions"),
+        {"cleanup.policy": "compact"},
+        settings.replication_factor,
     )
 
 
