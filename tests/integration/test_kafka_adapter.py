@@ -187,3 +187,11 @@ async def test_commits_of_one_turn_share_a_request_and_the_last_one_counts(kafka
     assert await log.group_lag(f"{prefix}g", topic) == {0: 0, 1: 0, 2: 0, 3: 0}
     await membership.close()
     await log.close()
+
+
+async def test_the_log_refuses_more_copies_of_a_topic_than_it_has_brokers(kafka: str, prefix: str) -> None:
+    log = await KafkaLog.connect(kafka)
+    with pytest.raises(ServerUnavailable, match=rf"creating topic {prefix}t.*eplication factor"):
+        await log.create_topics([TopicSpec(f"{prefix}t", 1, replication_factor=3)])
+    assert await log.create_topics([TopicSpec(f"{prefix}t", 1, replication_factor=1)]) == [f"{prefix}t"]
+    await log.close()

@@ -106,21 +106,19 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic to create. `config` has settings by the broker's names (`retention.ms`, `max.message.bytes`)."""
+    """A topic to create. `config` has the broker's settings; `replication_factor` None is the broker's default."""
 
     name: str
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
     replication_factor: int | None = None
-    """Copies of each partition; None for the broker's default."""
 
 
 class PartitionListener(Protocol):
     """Callbacks of a group member. Called on the event loop, never concurrently for one partition.
 
     Order for one partition: `assigned`, then `deliver` any number of times, then `revoked` or `lost`. After these
-    two nothing is delivered until the partition is assigned again.
-    """
+    two nothing is delivered until the partition is assigned again."""
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
         """Take over a partition. Returns the offset to start at; None means the committed offset, or the earliest
