@@ -89,6 +89,8 @@ class Settings:
     container_socket: str | None = None
     """Socket of the container engine: `unix:///var/run/docker.sock`. By default that of `DOCKER_HOST`, else the
     usual one of Docker or Podman that exists."""
+    container_auth_file: str | None = None
+    """File with the credentials of image registries, in the form of Docker's `config.json`; read at each pull."""
     kubernetes_concurrency: int = 256
     """Maximum number of Jobs that one worker follows at once."""
     kubernetes_namespace: str | None = None
@@ -263,6 +265,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "process_concurrency": values.at_least(1),
     "container_concurrency": values.at_least(1),
     "container_socket": values.text,
+    "container_auth_file": values.text,
     "kubernetes_concurrency": values.at_least(1),
     "kubernetes_namespace": values.text,
     "kubernetes_kubeconfig": values.text,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 ProgramKind = Literal["process", "container", "kubernetes"]
@@ -22,8 +21,6 @@ MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 """Maximum bytes of the result of an execution."""
 MAX_LINE_BYTES = 16 * 1024
 """Bytes after which a line of stdout or stderr is cut."""
-
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ class ProgramSpec:
 
     kind: ProgramKind
     command: tuple[str, ...] = ()
-    env: Mapping[str, str] = _EMPTY
+    env: Mapping[str, str] = field(default_factory=dict)
     image: str | None = None
     limits: ProgramLimits = field(default_factory=ProgramLimits)
     timeout: float | None = None
@@ -63,4 +60,4 @@ class ProgramSpec:
     output: OutputMode = "file"
     namespace: str | None = None
     service_account: str | None = None
-    options: Mapping[str, str] = _EMPTY
+    options: Mapping[str, str] = field(default_factory=dict)
