@@ -69,8 +69,8 @@ class Answer:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
             raise EngineUnavailable(
-                f"the answer begins with {self.body[:60]!r}, which is not of the Docker API; is the socket that of "
-                "a container engine?"
+                f"the answer begins with {self.body[:60]!r}, which is not of the Docker API: is the socket "
+                "that of a container engine?"
             ) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import tarfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -91,14 +91,14 @@ class Containers:
     async def inspected(self, container: str) -> tuple[ContainerState, datetime | None] | None:
         """The state of a container, and the engine's time; None if it is gone."""
         answer = await self._client.request("GET", f"/containers/{container}/json")
-        if answer.status == 404:
+        if _is_gone(answer):
             return None
         return read_state(_expected(answer, f"inspect {container}").json()), answer.time
 
     async def wait(self, container: str) -> None:
         """Wait until a container does not run, without a limit of time. Returns at once if it is gone."""
         answer = await self._client.request("POST", f"/containers/{container}/wait", seconds=None)
-        if answer.status != 404:
+        if not _is_gone(answer):
             _expected(answer, f"wait for {container}")
 
     async def stop(self, container: str, grace: float) -> None:
@@ -111,7 +111,7 @@ class Containers:
             seconds=seconds + STOP_MARGIN_SECONDS,
         )
         # Podman refuses to stop what was never started, which is as good as stopped.
-        if answer.status >= 500 and "state improper" not in answer.message:
+        if answer.status >= 500 and "state improper" not in answer.message and not _is_gone(answer):
             raise _unavailable(answer, f"stop {container}")
 
     async def remove(self, container: str) -> None:
@@ -120,16 +120,17 @@ class Containers:
             "DELETE", f"/containers/{container}", parameters={"force": "true", "v": "true"}
         )
         # 409: another request removes it already.
-        if answer.status not in (404, 409):
+        if answer.status != 409 and not _is_gone(answer):
             _expected(answer, f"remove {container}")
 
-    async def log(self, container: str, parameters: Mapping[str, str]) -> AsyncIterator[bytes]:
+    async def log(self, container: str, parameters: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
         """The log in chunks, as it is received. Empty if the container is gone."""
         async with self._client.stream(f"/containers/{container}/logs", parameters) as response:
-            if response.status == 404:
-                return
             if response.status >= 400:
-                raise _unavailable(await _failure(response), f"read the log of {container}")
+                failure = await _failure(response)
+                if _is_gone(failure):
+                    return
+                raise _unavailable(failure, f"read the log of {container}")
             async for chunk in response.content.iter_chunked(CHUNK_BYTES):
                 yield chunk
 
@@ -195,6 +196,11 @@ def _line_error(line: bytes) -> str | None:
 
 async def _failure(response: Any) -> Answer:
     return Answer(response.status, await response.read(), response.headers, None)
+
+
+def _is_gone(answer: Answer) -> bool:
+    # Podman answers 500 where it lost the race against a removal.
+    return answer.status == 404 or (answer.status >= 500 and "no such container" in answer.message)
 
 
 def _expected(answer: Answer, action: str) -> Answer:

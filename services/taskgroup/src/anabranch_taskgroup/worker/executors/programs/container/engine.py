@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from anabranch.core.bounded import BoundedDict
 from anabranch.sdk.programs.spec import MAX_OUTPUT_BYTES, ProgramKind, ProgramSpec
@@ -16,6 +16,7 @@ from anabranch_taskgroup.worker.executors.programs.container.outcomes import (
     remaining_seconds,
 )
 from anabranch_taskgroup.worker.executors.programs.container.request_bodies import (
+    EXECUTION_LABEL,
     LABEL_PREFIX,
     OUTPUT_PATH,
     execution_labels,
@@ -42,7 +43,8 @@ MAX_CURSORS = 4096
 
 
 class ContainerEngine:
-    """See `ProgramEngine`. A handle is the container's id and, for messages, the name of its engine's machine."""
+    """See `ProgramEngine`. A handle is the name of the execution and the id of its container, `name/id`. Only
+    workers with the same engine find it."""
 
     def __init__(
         self, containers: Containers, starter: ContainerStarter, close: Callable[[], Awaitable[None]]
@@ -51,7 +53,6 @@ class ContainerEngine:
         self._starter = starter
         self._close = close
         self._cursors: BoundedDict[str, LogCursor] = BoundedDict(MAX_CURSORS)
-        self._engine_name: str | None = None
 
     @property
     def kind(self) -> ProgramKind:
@@ -65,16 +66,13 @@ class ContainerEngine:
 
     async def start(self, execution: Execution) -> str:
         """See `ProgramEngine`."""
-        if self._engine_name is None:
-            self._engine_name = await self._containers.engine_name()
-        container = await self._starter.start(execution)
-        return f"{container}@{self._engine_name}"[:512]
+        return _handle(execution.name, await self._starter.start(execution))
 
     async def follow(self, handle: str, spec: ProgramSpec, on_line: LineSink) -> ProgramOutcome:
         """See `ProgramEngine`."""
         container = _container_of(handle)
         cursor = self._cursors.setdefault(handle, LogCursor())
-        reader = asyncio.create_task(self._follow_log(container, cursor, on_line), name=f"log of {container[:12]}")
+        reader = asyncio.create_task(self._follow_log(container, cursor, on_line), name=f"log of {handle}")
         try:
             state, was_stopped = await self._ended(container, spec)
         finally:
@@ -125,9 +123,10 @@ class ContainerEngine:
             "follow": "true" if is_followed else "false",
             "since": str(cursor.resume()),
         }
-        async for chunk in self._containers.log(container, parameters):
-            for stream, line in cursor.feed(chunk):
-                on_line(stream, line)
+        async with aclosing(self._containers.log(container, parameters)) as chunks:
+            async for chunk in chunks:
+                for stream, line in cursor.feed(chunk):
+                    on_line(stream, line)
 
     async def _with_output(self, container: str, spec: ProgramSpec, outcome: ProgramOutcome) -> ProgramOutcome:
         if spec.output == "file":
@@ -153,23 +152,17 @@ class ContainerEngine:
         return ProgramOutcome(0, output=output)
 
     async def _gone(self, handle: str) -> ProgramOutcome:
-        container, _, engine = handle.partition("@")
-        here = await self._containers.engine_name()
-        message = (
-            f"the container {container[:12]} no longer exists on {here}: somebody or something has removed it"
+        machine = await self._containers.engine_name()
+        return ProgramOutcome(
+            None,
+            "Gone",
+            f"the container of {handle} does not exist on the engine of {machine}: it was removed, or was "
+            "started by a worker with another engine. Give the workers of each engine a pool of their own",
         )
-        if engine and engine != here:
-            message = (
-                f"the container {container[:12]} was started on {engine}, and this worker uses the engine of "
-                f"{here}. Only workers with the same engine can adopt containers: give the workers of each engine a "
-                "pool of their own"
-            )
-        return ProgramOutcome(None, "Gone", message)
 
     async def stop(self, handle: str, grace: float) -> None:
         """See `ProgramEngine`."""
-        container = _container_of(handle)
-        await self._containers.stop(container, grace)
+        await self._containers.stop(_container_of(handle), grace)
         await self.remove(handle)
 
     async def remove(self, handle: str) -> None:
@@ -183,9 +176,12 @@ class ContainerEngine:
         """See `ProgramEngine`. A container that was created and not started yet counts as running."""
         return [
             FoundExecution(
-                each.id, execution_labels(each.labels), each.status not in ("exited", "dead", "stopped")
+                _handle(each.labels[EXECUTION_LABEL], each.id),
+                execution_labels(each.labels),
+                each.status not in ("exited", "dead", "stopped"),
             )
             for each in await self._containers.listed(f"{LABEL_PREFIX}installation", installation)
+            if EXECUTION_LABEL in each.labels
         ]
 
     async def close(self) -> None:
@@ -194,5 +190,9 @@ class ContainerEngine:
         await self._close()
 
 
+def _handle(execution: str, container: str) -> str:
+    return f"{execution}/{container}"
+
+
 def _container_of(handle: str) -> str:
-    return handle.partition("@")[0]
+    return handle.rpartition("/")[2]

@@ -1,8 +1,8 @@
 """Decodes the log of a container, as the engine sends it, into lines. Pure: bytes in, lines out.
 
 The engine sends frames: one byte for the stream, three of zero, four for the length, and then the text. Each frame
-is one entry of the log and begins with its time, if the request asks for it. An entry is a line with its line break,
-or a part of a long line without one.
+is one entry of the log and begins with its time, if the request asks for it. An entry is a line with its line
+break, or a part of a long line without one.
 """
 
 from __future__ import annotations

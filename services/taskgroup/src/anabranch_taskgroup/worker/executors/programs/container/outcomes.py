@@ -109,14 +109,12 @@ def _is_over_time(state: ContainerState, timeout: float | None) -> bool:
 def _failed(state: ContainerState, spec: ProgramSpec) -> ProgramOutcome:
     code, program = state.exit_code, _program(spec)
     if code == 127:
-        message = (
-            f"{program} was not found in the image {spec.image}; correct the command, or install it in the image"
-        )
+        message = f"{program}, or one that it calls, is not in the image {spec.image}: correct it, or install it"
         return ProgramOutcome(code, "CommandNotFound", message, is_permanent=True)
     if code == 126:
         message = (
-            f"{program} cannot be executed in the image {spec.image}: it is no program, is of another processor "
-            "architecture, or its permissions do not allow it"
+            f"{program}, or one that it calls, cannot be executed in the image {spec.image}: it is no program, is "
+            "of another processor architecture, or its permissions do not allow it"
         )
         return ProgramOutcome(code, "CommandNotExecutable", message, is_permanent=True)
     name = signal_name(code)
@@ -144,7 +142,7 @@ def _memory(spec: ProgramSpec) -> str:
 
 
 def _program(spec: ProgramSpec) -> str:
-    return f"the command {spec.command[0]!r}" if spec.command else "the image's own command, or a command of it,"
+    return f"the command {spec.command[0]!r}" if spec.command else "the image's own command"
 
 
 class StartError(Enum):
