@@ -165,6 +165,10 @@ test: $(VENV)/.dev ## Run the tests, on real servers: those in one process TEST_
 chaos: $(VENV)/.dev ## Run the long, seeded fault tests
 	python -m pytest -m chaos $(PYTEST_ARGUMENTS)
 
+.PHONY: upgrade-test
+upgrade-test: $(VENV)/.dev ## Replace a cluster of the previous version process by process under load, and roll it back
+	python -m pytest tests/system/test_upgrade.py tests/unit/core/test_wire_golden.py $(PYTEST_ARGUMENTS)
+
 TIMES ?= 1
 COUNTS ?= .servers/cases.json
 

@@ -35,6 +35,8 @@ from anabranch.core.wire.results import (
 from contract.catalog import INNER_MESSAGES, SCHEMAS, kebab
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "wire"
+PREVIOUS = GOLDEN / "previous"
+"""As the version before this one wrote them."""
 
 COMMON: Mapping[str, Any] = {"request_id": REQUEST, "run_id": RUN, "session_id": SESSION}
 TIMES: Mapping[str, Any] = {"accepted_at": "2030-01-31T03:00:00.000Z"}
@@ -167,6 +169,26 @@ def test_a_message_is_written_as_pinned(cls: type[m.Message]) -> None:
     message, segments = SAMPLES[cls]
 
     assert encode(message, segments) == golden_message(cls)
+
+
+@pytest.mark.parametrize("cls", MESSAGES)
+def test_a_record_of_the_previous_version_is_read(cls: type[m.Message]) -> None:
+    """A cluster that is upgraded process by process has both on its topics; `make upgrade-test` runs both."""
+    path = PREVIOUS / f"{kebab(cls.__name__)}.bin"
+    if not path.exists():  # the previous version has no such message
+        return
+    message, segments = SAMPLES[cls]
+    for codec in codecs_of(cls):
+        found = codec.decode(path.read_bytes())
+
+        assert type(found.message) is cls
+        assert found.segments == segments
+        for name in found.message.model_fields_set:
+            assert getattr(found.message, name) == getattr(message, name)
+
+
+def test_no_message_of_the_previous_version_is_gone() -> None:
+    assert [path.name for path in PREVIOUS.iterdir() if not (GOLDEN / path.name).exists()] == []
 
 
 @pytest.mark.parametrize("cls", MESSAGES)
