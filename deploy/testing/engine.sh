@@ -71,7 +71,7 @@ build_options() {
   local each
   printf '%s\n' --network=host --pull=never --format=docker
   for each in /etc/ssl/certs /usr/local/share/ca-certificates; do
-    [ ! -d "$each" ] || printf '%s\n' "--volume=$each:$each:ro"
+    [ ! -d "$each" ] || printf '%s\n' "--volume=$each:$each:O"
   done
   for each in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
     if [ -f "$each" ] && grep -q "debian-archive-keyring\|^deb .*/debian[/ ]" "$each"; then
