@@ -268,6 +268,25 @@ deploy-test: $(VENV)/.deploy helm-test ## helm-test, and check the Dockerfile an
 	hadolint Dockerfile
 	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
+ACTIONLINT := v1.7.12
+
+$(TOOLS)/actionlint-$(ACTIONLINT):
+	@command -v go >/dev/null || { echo "make: actionlint is made with Go, which is missing" >&2; exit 1; }
+	GOBIN=$(CURDIR)/$(TOOLS)/go CGO_ENABLED=0 go install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT)
+	mv $(TOOLS)/go/actionlint $@
+
+.PHONY: workflow-test
+workflow-test: $(TOOLS)/actionlint-$(ACTIONLINT) ## Check the workflows of .github (Go)
+	$(TOOLS)/actionlint-$(ACTIONLINT)
+
+.PHONY: image-test
+image-test: ## Build the image with Podman and check it (root on Linux)
+	bash deploy/testing/image_test.sh
+
+.PHONY: compose-test
+compose-test: $(VENV)/.dev ## Run docker-compose.yml with Podman, amid kills and an upgrade (root on Linux, Go)
+	bash deploy/testing/compose_test.sh
+
 CLUSTER := PYTHONPATH=deploy/testing python -m
 CHECKS_ARGUMENTS ?=
 
@@ -287,4 +306,5 @@ cluster-down: $(VENV)/.dev ## Stop that Kubernetes, and delete its files
 
 .PHONY: clean
 clean: ## Remove all that the targets above made
+	umount .servers/testing/storage/overlay 2>/dev/null || true
 	rm -rf $(VENV) .servers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build

@@ -28,7 +28,7 @@ start_engine() {
 }
 
 run_health_checks() {
-  while sleep 1; do
+  while sleep 3; do
     for each in $(containers); do
       timeout 20 podman healthcheck run "$each" >/dev/null 2>&1 &
     done
@@ -40,9 +40,9 @@ stop() {
   local code="$?"
   trap - EXIT
   [ "$code" -eq 0 ] || explain
-  for each in "${started[@]:1}"; do kill -- "-$each" 2>/dev/null || true; done
+  [ "${#started[@]}" -lt 2 ] || kill "${started[1]}" 2>/dev/null || true
   [ -z "${DOCKER_HOST:-}" ] || compose --profile history down --volumes --remove-orphans --timeout 5 >/dev/null 2>&1 || true
-  for each in "${started[@]:0:1}"; do kill "$each" 2>/dev/null || true; done
+  [ "${#started[@]}" -lt 1 ] || kill "${started[0]}" 2>/dev/null || true
   rm -rf "$RUN"
   exit "$code"
 }
@@ -97,12 +97,12 @@ upgrade_amid_fan_out() {
 
 # The three ways to send a request that the docs name.
 first_requests() {
-  local each
-  (cd "$REPOSITORY" && compose exec -T taskgroup anabranch run /dev/stdin <examples/words.yaml | tail -n 1)
-  (cd "$REPOSITORY" && compose exec -T agency anabranch run /dev/stdin <examples/hello.yaml | tail -n 1)
-  "$REPOSITORY/.venv/bin/anabranch" run "$REPOSITORY/examples/hello.yaml" --brokers "localhost:$ANABRANCH_KAFKA_PORT" \
-    --redis-url "redis://localhost:$ANABRANCH_REDIS_PORT/0" | tail -n 1
-  "$REPOSITORY/.venv/bin/anabranch" run "$REPOSITORY/examples/hello.yaml" --url "$URL" | tail -n 1
+  local each command=(env -u ANABRANCH_AGENTS "$REPOSITORY/.venv/bin/anabranch" run "$REPOSITORY/examples/hello.yaml")
+  compose exec -T taskgroup anabranch run /dev/stdin <"$REPOSITORY/examples/words.yaml" 2>&1 | tail -n 1
+  compose exec -T agency anabranch run /dev/stdin <"$REPOSITORY/examples/hello.yaml" 2>&1 | tail -n 1
+  "${command[@]}" --brokers "localhost:$ANABRANCH_KAFKA_PORT" \
+    --redis-url "redis://localhost:$ANABRANCH_REDIS_PORT/0" 2>&1 | tail -n 1
+  "${command[@]}" --url "$URL" 2>&1 | tail -n 1
   each="$(of_service taskgroup | wc -l)"
   [ "$each" -eq "$WORKERS" ] || refuse "$each workers run, not $WORKERS"
 }
@@ -132,7 +132,10 @@ main() {
 
   step "build"
   build_image "$ANABRANCH_IMAGE" --build-arg VERSION=0.0.1 "$REPOSITORY"
-  build_image "$NEXT" --build-arg VERSION=0.0.2 "$REPOSITORY"
+  # Another image with the same programs, as a later version is another image.
+  mkdir -p "$RUN/next"
+  printf 'FROM %s\nLABEL org.opencontainers.image.version=0.0.2\n' "$ANABRANCH_IMAGE" >"$RUN/next/Dockerfile"
+  build_image "$NEXT" "$RUN/next"
   start_engine
   run_health_checks &
   started+=("$!")

@@ -90,10 +90,11 @@ build_options() {
 build_image() {
   local tag="$1"
   shift
-  local options
+  local options log
+  log="$TESTING/build-$(basename "$tag" | tr : -).log"
   mapfile -t options < <(build_options)
-  podman build "${options[@]}" --tag "$tag" "$@" >"$TESTING/build.log" 2>&1 || {
-    tail -n 40 "$TESTING/build.log" >&2
-    refuse "$tag was not built; the whole log is $TESTING/build.log"
+  podman build "${options[@]}" --tag "$tag" "$@" >"$log" 2>&1 || {
+    tail -n 40 "$log" >&2
+    refuse "$tag was not built; the whole log is $log"
   }
 }

@@ -1,9 +1,9 @@
-"""A fan-out over a gateway's HTTP API, for the scripts of this folder: submit one, wait for its members, verify it.
+"""A fan-out over a gateway's HTTP API, for the scripts of this folder.
 
-    fan_out.py submit URL MEMBERS SECONDS     prints the run's id; each member sleeps SECONDS and returns its number
-    fan_out.py progress URL RUN MEMBERS       returns once MEMBERS members have completed; fails if the run has ended
-    fan_out.py verify URL RUN MEMBERS         returns once the run has ended; fails unless each member is in the
-                                              result exactly once, and each completed once
+    fan_out.py submit URL MEMBERS SECONDS   prints the run's id; each member sleeps SECONDS and returns its number
+    fan_out.py progress URL RUN MEMBERS     waits until MEMBERS members have completed; fails if the run has ended
+    fan_out.py verify URL RUN MEMBERS       waits until the run has ended; fails unless each member is in the result
+                                            exactly once, and completed once
 
 Needs only Python. A gateway that does not respond is asked again: it may be the one that was killed.
 $ANABRANCH_API_KEY is sent if it is set.
@@ -108,7 +108,9 @@ def repeated_events(url: str, run: str, members: int) -> Iterator[str]:
     ends, completed = Counter[str](), Counter[int]()
     after: str | None = ""
     while after is not None:
-        query = f"types=task.completed,group.completed,run.completed&limit={PAGE}" + (f"&after={after}" if after else "")
+        query = f"types=task.completed,group.completed,run.completed&limit={PAGE}" + (
+            f"&after={after}" if after else ""
+        )
         page = call(f"{url}/v1/runs/{run}/events?{query}")
         for event in page["events"]:
             if event["type"] == "task.completed":
