@@ -2,8 +2,8 @@
 
     fan_out.py submit URL MEMBERS SECONDS   prints the run's id; each member sleeps SECONDS and returns its number
     fan_out.py progress URL RUN MEMBERS     waits until MEMBERS members have completed; fails if the run has ended
-    fan_out.py verify URL RUN MEMBERS       waits until the run has ended; fails unless each member is in the result
-                                            exactly once, and completed once
+    fan_out.py verify URL RUN MEMBERS       waits until the run has ended; fails unless each member is in the
+                                            result exactly once, and completed once
 
 Needs only Python. A gateway that does not respond is asked again: it may be the one that was killed.
 $ANABRANCH_API_KEY is sent if it is set.
