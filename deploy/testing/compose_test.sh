@@ -7,6 +7,8 @@ source "$HERE/engine.sh"
 MEMBERS="${MEMBERS:-20000}"
 # About 20 s of work for three workers, so that a kill and an upgrade happen amid it.
 MEMBER_SECONDS="${MEMBER_SECONDS:-0.04}"
+# Longest wait for one thing, in seconds; a busy machine needs more.
+export PATIENCE="${PATIENCE:-240}"
 WORKERS=3
 SERVICES=(agency taskgroup eventmanager gateway)
 
@@ -29,7 +31,7 @@ start_engine() {
 
 run_health_checks() {
   while sleep 3; do
-    for each in $(containers); do
+    for each in $(containers --filter health=starting --filter health=unhealthy); do
       timeout 20 podman healthcheck run "$each" >/dev/null 2>&1 &
     done
     wait
@@ -55,7 +57,7 @@ explain() {
 }
 
 await_gateway() {
-  timeout 120 bash -c "until curl --silent --fail --output /dev/null $URL/v1/runs; do sleep 0.2; done" ||
+  timeout "$PATIENCE" bash -c "until curl --silent --fail --output /dev/null $URL/v1/runs; do sleep 0.2; done" ||
     refuse "the gateway does not respond at $URL"
 }
 
@@ -65,7 +67,7 @@ kill_one() {
   id="$(of_service "$1" | head -n 1)"
   pid="$(podman inspect --format '{{.State.Pid}}' "$id")"
   kill -KILL "$pid"
-  timeout 60 bash -c "until now=\$(podman inspect --format '{{.State.Pid}}' '$id') && [ \"\$now\" != 0 ] &&
+  timeout "$PATIENCE" bash -c "until now=\$(podman inspect --format '{{.State.Pid}}' '$id') && [ \"\$now\" != 0 ] &&
     [ \"\$now\" != '$pid' ]; do sleep 0.2; done" || refuse "the container of $1 was not started again after SIGKILL"
   now="$(podman inspect --format '{{.RestartCount}}' "$id")"
   echo "SIGKILL of process $pid of $1: started again ($now)"

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = int(os.environ.get("PATIENCE", "240"))
 POLL_SECONDS = 0.2
 PAGE = 10_000
 

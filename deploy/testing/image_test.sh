@@ -60,7 +60,7 @@ check_init() {
   local id begin
   id="$(podman run --detach "${STRICT[@]:1}" "$@" "$ALL" dev)"
   containers+=("$id")
-  timeout 60 bash -c "until podman logs '$id' 2>&1 | grep -q http://; do
+  timeout "${PATIENCE:-240}" bash -c "until podman logs '$id' 2>&1 | grep -q http://; do
     [ \"\$(podman inspect --format '{{.State.Running}}' '$id')\" = true ] || exit 1; sleep 0.2; done" ||
     refuse "anabranch dev did not start: $(podman logs --tail 5 "$id" 2>&1)"
   podman exec "$id" python -c 'import os; os.fork() or (os.setsid(), os.fork() or os._exit(0), os._exit(0))'
