@@ -9,7 +9,7 @@ import pytest
 from source_tree import ROOT
 from work_counts import PATH, SHAPES, Counts, counts_of, table
 
-from anabranch_taskgroup.worker import worker
+from anabranch_taskgroup.worker import outbox
 
 BUDGETS: Mapping[str, tuple[float, ...]] = {
     "records on `runs`": (2, 2, 2, 4, 5),
@@ -93,7 +93,7 @@ def test_a_request_costs_the_same_each_time() -> None:
 
 def test_reports_that_are_published_one_by_one_are_over_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutation: without batches there are more calls, and more round trips."""
-    monkeypatch.setattr(worker, "REPORT_BATCH", 1)
+    monkeypatch.setattr(outbox, "REPORT_BATCH", 1)
     found = all_over("1,000 members", counts_of(SHAPES["1,000 members"]))
 
     assert {"publish calls", PATH} <= {line.split(": ")[1] for line in found}

@@ -20,6 +20,8 @@ from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
 from anabranch.testing.simulator.ordered import ORDERED_FROM
 from anabranch.testing.simulator.ordered_mutations import BROKEN as BROKEN_ORDER
+from anabranch.testing.simulator.outside import OUTSIDE_FROM
+from anabranch.testing.simulator.outside_mutations import BROKEN as BROKEN_OUTSIDE
 from anabranch.testing.simulator.required import REQUIRED_FROM
 from anabranch.testing.simulator.required_mutations import BROKEN as BROKEN_REQUIRED
 from anabranch.testing.simulator.schedule_mutations import BROKEN as BROKEN_SCHEDULES
@@ -50,6 +52,7 @@ BEGIN = {
     **dict.fromkeys(BROKEN_SPENDING, SPENDING_FROM),
     **dict.fromkeys(BROKEN_REQUIRED, REQUIRED_FROM),
     **dict.fromkeys(BROKEN_ORDER, ORDERED_FROM + 20),
+    **dict.fromkeys(BROKEN_OUTSIDE, OUTSIDE_FROM),
     "level-starved": ORDERED_FROM + 5,
     "pool-open": ORDERED_FROM + 1,
     "level-unfound": ORDERED_FROM + 11,

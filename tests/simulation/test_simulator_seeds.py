@@ -20,6 +20,7 @@ from anabranch.testing.simulator.limited import LIMITS_FROM
 from anabranch.testing.simulator.long_runs import LONG_FROM
 from anabranch.testing.simulator.loops import LOOPS_FROM
 from anabranch.testing.simulator.ordered import ORDERED_FROM
+from anabranch.testing.simulator.outside import OUTSIDE_FROM
 from anabranch.testing.simulator.required import REQUIRED_FROM
 from anabranch.testing.simulator.scheduled import SCHEDULES_FROM
 from anabranch.testing.simulator.sharing import SHARED_FROM
@@ -125,6 +126,8 @@ def _no_collections() -> Iterator[None]:
         REQUIRED_FROM,
         ORDERED_FROM,
         SCHEDULES_FROM,
+        OUTSIDE_FROM,
+        OUTSIDE_FROM + BLOCK,
     ],
 )
 def test_every_promise_is_kept_under_every_fault(first: int) -> None:

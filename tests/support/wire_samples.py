@@ -18,6 +18,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 AT = 1_896_058_800.25
 PLACE: Mapping[str, Any] = {"run_id": RUN, "group": "fetch", "task": "page ü"}
 CHUNK: Mapping[str, Any] = {**PLACE, "chunk": 7, "fence": 2}
+WORK = m.WorkRef(group="fetch", task="page", iteration=(2, 0), index=7, attempt=2, redrive=1, handle="jobs/ab-0f")
 
 CHILD = "9d3f5c8e-0f5d-5e55-9a34-0c9c3d5f6a10"
 MEMBER: Mapping[str, Any] = {**PLACE, "index": 4, "iteration": (2, 0), "attempt": 2, "admission": 1_204}
@@ -425,6 +426,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             micros=2_500_000,
             usage=((0, 1, 250_000, 67_108_864),),
             agent="http",
+            handles=((5, 2, "jobs/ab-0f"),),
         ),
         (b'["a",null]', b"", b'["a","b"]'),
     ),
@@ -450,6 +452,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         (),
     ),
     m.PoolMissing: (m.PoolMissing(**PLACE, pool="gpu", since=AT, iteration=(2, 0), admission=4), ()),
+    m.WorkFound: (m.WorkFound(run_id=RUN, session_id=SESSION, worker="w-1", kind="kubernetes", works=(WORK,)), ()),
     m.Nudge: (m.Nudge(run_id=RUN, silent_for=45.0), ()),
     m.Offer: (
         m.Offer(
@@ -459,6 +462,8 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             spans=((0, 100), (250, 251)),
             attempts={250: 2},
             retrier_attempts={250: (1, 1)},
+            handles={250: "jobs/ab-0f"},
+            redrives={250: 1},
             expanded=True,
             concurrency=8,
             document_key="anabranch.{shop.eu}:task:r:fetch/page",
@@ -476,25 +481,5 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             again=True,
         ),
         (b"", b'{"page":[1,2]}'),
-    ),
-}
-
-TRACEBACK = 'Traceback (most recent call last):\n  File "/app/agents.py", line 17, in page\nValueError: no\n'
-FAILED: Mapping[str, Any] = {"error_type": "ValueError", "message": "no", "traceback": TRACEBACK}
-
-WITH_TRACEBACKS: Mapping[str, m.Message] = {
-    "members-reported-traceback": m.MembersReported(
-        **CHUNK,
-        worker="w-1",
-        failed=(m.MemberFailed(index=2, attempts=4, **FAILED),),
-        retried=(m.MemberRetry(index=4, attempt=1, delay=0.5, **FAILED),),
-    ),
-    "group-finished-traceback": m.GroupFinished(
-        run_id=RUN,
-        group="fetch",
-        status="failed",
-        results={},
-        failures=(m.Failure(group="fetch", task="page ü", attempts=1, **FAILED),),
-        failure_count=1,
     ),
 }

@@ -17,6 +17,7 @@ from anabranch.runtime.process.extras import needs_extra
 from anabranch.runtime.process.lifecycle import Service, run_from_environment, run_service
 from anabranch.runtime.process.resources import Resources
 from anabranch.sdk.agents import Registry
+from anabranch.sdk.programs.registration import add_programs
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from anabranch_eventmanager.service import EventManager
     from anabranch_gateway.service import GatewayService
     from anabranch_taskgroup.service import TaskGroupService
+    from anabranch_taskgroup.worker.executors.programs.engines import OpenEngine
 
 ServiceName = Literal["agency", "taskgroup", "eventmanager", "gateway"]
 SERVICES: tuple[ServiceName, ...] = get_args(ServiceName)
@@ -34,15 +36,15 @@ EVENTMANAGER_NICENESS = 5
 
 
 def registry_of(settings: Settings) -> Registry:
-    """The built-in agents, and those of the modules that the settings name.
+    """The built-in agents, and those of the modules and files that the settings name.
 
     Raises:
-        Misconfigured: a module cannot be imported, has no agent, or one whose name is taken.
+        Misconfigured: a module cannot be imported, has no agent, or one whose name is taken; or a file is invalid.
     """
     registry = Registry.builtin()
     for module in settings.agents:
         registry.load(module)
-    return registry
+    return add_programs(registry, settings)
 
 
 def agency(resources: Resources, agents: Collection[str] | None = None) -> AgencyService:
@@ -54,16 +56,23 @@ def agency(resources: Resources, agents: Collection[str] | None = None) -> Agenc
     """
     from anabranch_agency.service import AgencyService
 
-    if agents is None and resources.settings.agents:
+    if agents is None and (resources.settings.agents or resources.settings.agent_files):
         agents = registry_of(resources.settings).choices
     return AgencyService(resources, agents)
 
 
-def taskgroup(resources: Resources, registry: Registry | None = None) -> TaskGroupService:
-    """The TaskGroup service on any adapters, with the agents of `registry`, else those of the settings."""
+def taskgroup(
+    resources: Resources, registry: Registry | None = None, open_engine: OpenEngine | None = None
+) -> TaskGroupService:
+    """The TaskGroup service on any adapters, with the agents of `registry`, else those of the settings.
+
+    Args:
+        open_engine: opens the engines of programs; None: the real ones.
+    """
     from anabranch_taskgroup.service import TaskGroupService
 
-    return TaskGroupService(resources, registry if registry is not None else registry_of(resources.settings))
+    registry = registry if registry is not None else registry_of(resources.settings)
+    return TaskGroupService(resources, registry, open_engine)
 
 
 def eventmanager(resources: Resources) -> EventManager:

@@ -14,7 +14,8 @@ import jsonschema  # type: ignore[import-untyped]
 import orjson
 import pytest
 from pydantic import BaseModel
-from wire_samples import AT, FAILED, REQUEST, RUN, SAMPLES, SESSION, TRACE, WITH_TRACEBACKS
+from wire_samples import AT, REQUEST, RUN, SAMPLES, SESSION, TRACE
+from wire_tracebacks import FAILED, WITH_TRACEBACKS
 
 from anabranch.core.errors import Problem
 from anabranch.core.wire import messages as m

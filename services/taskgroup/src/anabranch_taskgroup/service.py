@@ -14,9 +14,11 @@ from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.heartbeat import Heartbeat
 from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.runtime.process.topics import ensure_level
 from anabranch.sdk.agents import Registry
+from anabranch.sdk.programs.registration import turned_off
 from anabranch_taskgroup.owner.dispatch import SWEEP_SECONDS, Dispatcher
 from anabranch_taskgroup.owner.handler import GroupsHandler
 from anabranch_taskgroup.owner.metrics import show_backlog
@@ -25,6 +27,7 @@ from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.session.backlog import backlog_of
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.turn import DecisionConfig
+from anabranch_taskgroup.worker.executors.programs.engines import OpenEngine, open_engine
 from anabranch_taskgroup.worker.liveness import BEATS_PER_LEASE
 from anabranch_taskgroup.worker.offer_consumer import OfferConsumer
 from anabranch_taskgroup.worker.worker import Worker
@@ -37,9 +40,12 @@ class TaskGroupService:
 
     name = "taskgroup"
 
-    def __init__(self, resources: Resources, registry: Registry) -> None:
+    def __init__(
+        self, resources: Resources, registry: Registry, open_program_engine: OpenEngine | None = None
+    ) -> None:
         self._resources = resources
         settings = resources.settings
+        registry = _runnable(registry, settings)
         config = DecisionConfig(
             names=resources.names,
             inline_limit=settings.inline_limit,
@@ -55,6 +61,7 @@ class TaskGroupService:
             incarnation=incarnation,
             is_confirmed=lambda: self._owner.is_confirmed(),
             backlog=lambda: backlog_of(self._owner.states.values(), self._clock.now()),
+            open_program_engine=open_program_engine or open_engine,
         )
         self._telemetry = resources.telemetry
         self._offer_consumer = OfferConsumer(self._worker, resources, settings.pool)
@@ -165,6 +172,21 @@ class TaskGroupService:
             is_ready=self._started and not self._draining and self._owner.is_caught_up,
             detail=work + (f"; {finding}" if finding else ""),
         )
+
+
+def _runnable(registry: Registry, settings: Settings) -> Registry:
+    """The agents that this worker runs: no programs of a kind that is off."""
+    off = {each.name: each.executor for each in turned_off(registry, settings)}
+    for name, kind in off.items():
+        log.warning(
+            "taskgroup worker: does not run the agent %s, a program of the kind %s: the setting executors has %s; "
+            "workers that list %s run it",
+            name,
+            kind,
+            ", ".join(settings.executors) or "no kind",
+            kind,
+        )
+    return registry.without(off) if off else registry
 
 
 async def _is_up_to_date(resources: Resources) -> bool:

@@ -244,6 +244,8 @@ class Names:
 
     halt_channel: str = _built_once("halt")
     """Channel that wakes workers when a run has to stop; the stop flag has the reason."""
+    work_channel: str = _built_once("work")
+    """Channel that tells a worker which work outside of workers no open member needs; it stops that work."""
     pause_channel: str = _built_once("pause")
     """Channel that wakes workers when a run is paused (`+<run id>`) or resumed (`-<run id>`)."""
     subscriber_channels: str = _built_once("sub:")
@@ -361,6 +363,10 @@ class Names:
     def worker_card(self, incarnation: str) -> str:
         """String with a short time to live: what the worker announces about itself; see `wire.worker_card`."""
         return f"{self.prefix}{{{incarnation}}}:worker-card"
+
+    def orphan_search(self, kind: str) -> str:
+        """String with a short time to live: the worker that last looked for work of this kind without a member."""
+        return f"{self.prefix}{{{kind}}}:orphan-search"
 
     def run_lookup(self, run_id: str) -> str:
         """String: the session id of a run. Not keyed by request id, because one may equal another run's id."""

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,11 +25,15 @@ from anabranch.sdk.discovery import is_async, is_generator, marked_in, place_of
 from anabranch.sdk.hooks import NO_HOOKS, Hooks, hooks_in, hooks_of
 from anabranch.sdk.importing import import_module, one_line
 from anabranch.sdk.marks import AgentMark, marks_of, put_mark
+from anabranch.sdk.programs.spec import ProgramKind
+
+if TYPE_CHECKING:
+    from anabranch.sdk.programs.program import Program
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ExecutorKind = Literal["in-process"]
-"""How workers execute an agent: in their own process."""
+ExecutorKind = Literal["in-process"] | ProgramKind
+"""How workers execute an agent: by a call in their own process, or as a program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class AgentDeclaration:
     input_schema: Mapping[str, Any] | None = None
     output_schema: Mapping[str, Any] | None = None
     breaker: Breaker | None = None
+    program: Program | None = None
+    """Of an agent that is a program; `handler` is not called then."""
 
 
 def agent(
@@ -159,6 +165,28 @@ class Registry:
                 self._put(mark, each)
         return self
 
+    def declare(self, declaration: AgentDeclaration) -> Self:
+        """Add an agent that is no function.
+
+        Raises:
+            Misconfigured: another agent has the same name; the message has the places of both.
+        """
+        known = self._agents.get(declaration.name)
+        if known is not None and known != declaration:
+            raise _same_name(declaration.name, known.place, declaration.place)
+        self._insert(declaration, declaration)
+        return self
+
+    def without(self, names: Iterable[str]) -> Self:
+        """A new registry without the agents of these names."""
+        left_out = set(names)
+        registry = type(self)()
+        registry.hooks = self.hooks
+        for name, each in self._agents.items():
+            if name not in left_out:
+                registry._insert(each, self._sources[name])
+        return registry
+
     def load(self, module: str) -> Self:
         """Import a module by its dotted name, also from the current directory, and add its agents.
 
@@ -194,6 +222,15 @@ class Registry:
         """What tasks may name: the names of all agents, and `capability/NAME` for each of their capabilities."""
         return frozenset((*self._agents, *self._capable))
 
+    @property
+    def program_choices(self) -> frozenset[str]:
+        """Those of `choices` that name an agent which is a program."""
+        return frozenset(
+            choice
+            for choice in self.choices
+            if (each := self.get(choice)) is not None and each.program is not None
+        )
+
     def __contains__(self, name: object) -> bool:
         return name in self._agents or name in self._capable
 
@@ -206,18 +243,26 @@ class Registry:
     def _put(self, mark: AgentMark, source: object) -> None:
         known = self._agents.get(mark.name)
         if known is None:
-            self._agents[mark.name] = declare(mark, source)
-            self._sources[mark.name] = source
-            for capability in mark.capabilities:
-                choice = CAPABILITY + capability
-                self._capable[choice] = min(mark.name, self._capable.get(choice, mark.name))
+            self._insert(declare(mark, source), source)
         # A module may be loaded twice, and may import the agents of another one.
         elif not _is_same(self._sources[mark.name], source):
-            raise Misconfigured(
-                "agents",
-                f"two agents have the name {mark.name!r}: {known.place} and {place_of(source)}",
-                "rename one of them, or load only one of the modules",
-            )
+            raise _same_name(mark.name, known.place, place_of(source))
+
+    def _insert(self, declaration: AgentDeclaration, source: object) -> None:
+        name = declaration.name
+        self._agents[name] = declaration
+        self._sources[name] = source
+        for capability in declaration.capabilities:
+            choice = CAPABILITY + capability
+            self._capable[choice] = min(name, self._capable.get(choice, name))
+
+
+def _same_name(name: str, one: str, other: str) -> Misconfigured:
+    return Misconfigured(
+        "agents",
+        f"two agents have the name {name!r}: {one} and {other}",
+        "rename one of them, or load only one of the modules",
+    )
 
 
 def declare(mark: AgentMark, source: object) -> AgentDeclaration:

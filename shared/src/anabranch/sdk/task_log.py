@@ -85,6 +85,14 @@ class TaskLog(logging.LoggerAdapter[logging.Logger]):
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         super().log(level, msg, *args, **kwargs)
 
+    def line(self, message: str, **fields: Any) -> None:
+        """Log a line that a program has printed. Lines that the run does not show are not in the worker's log
+        either."""
+        if self._book.published < MAX_LINES:
+            self.log(logging.INFO, "%s", _clean(message), extra=fields, stacklevel=2)
+        else:
+            self._publish_line(logging.INFO, message, (), {})
+
     def _publish_line(self, level: int, msg: object, args: tuple[object, ...], kwargs: Mapping[str, Any]) -> None:
         if self._book.admit():
             self._publish(_line_of(level, msg, args, kwargs), self._book)

@@ -35,6 +35,7 @@ from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig
 from anabranch_taskgroup.session.undone_values import results_of_only_member
 from anabranch_taskgroup.session.visible import is_under, readable_values, visible_values
+from anabranch_taskgroup.session.work import handles_for, redrives_for
 from anabranch_taskgroup.worker.offered import Offered
 
 log = logging.getLogger(__name__)
@@ -145,6 +146,8 @@ class Offers:
             fence=chunk.fence,
             spans=tuple(chunk.pending),
             attempts=dict(chunk.attempts),
+            handles=handles_for(task, chunk) if task.handles else {},
+            redrives=redrives_for(task, chunk) if task.redrives else {},
             retrier_attempts=_retrier_attempts(task, chunk) if task.retrier_attempts else {},
             expanded=task.order.expansion is not None,
             concurrency=chunk.charge if limited or concurrency_limit(group, task) is not None else None,

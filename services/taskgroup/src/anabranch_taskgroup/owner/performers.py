@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from anabranch.core.errors import AnabranchError, ExpansionError, ServerUnavailable, StoreRefused, ValueGone
+from anabranch.core.json_documents import dumps
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ArrayCounted, KeyReduced, Message
 from anabranch.ports import Outgoing, Write
@@ -54,6 +55,7 @@ from anabranch_taskgroup.session.turn import (
     ReofferUnclaimed,
     RepeatWishes,
     StartChild,
+    StopWork,
     TakeChild,
     Unwatch,
     Watch,
@@ -108,6 +110,7 @@ class Performers:
             TakeChild: children.take,
             Halt: self._halt,
             Pause: self._pause,
+            StopWork: self._stop_work,
         }
         self._order = tuple(dict.fromkeys(self._performers.values()))
 
@@ -308,6 +311,12 @@ class Performers:
             flag = self._names.stop_flag(effect.session_id, subject)
             await self._resources.store.put([Write(flag, effect.reason.encode(), STOP_FLAG_SECONDS)])
             await self._resources.notifier.publish([(self._names.halt_channel, subject.encode())])
+
+    async def _stop_work(self, state: PartitionState, effects: Sequence[StopWork]) -> None:
+        """Tell workers which work to stop. A message may be lost: the worker asks again."""
+        for effect in effects:
+            answer = dumps({"worker": effect.worker, "kind": effect.kind, "handles": effect.handles})
+            await self._resources.notifier.publish([(self._names.work_channel, answer)])
 
     async def _pause(self, state: PartitionState, effects: Sequence[Pause]) -> None:
         """Set or delete the flag of each pause, then notify the workers. The flag lasts as long as there may be

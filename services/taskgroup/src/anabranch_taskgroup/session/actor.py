@@ -36,6 +36,7 @@ from anabranch.core.wire.messages import (
     TaskTaken,
     TimerDue,
     ValueFound,
+    WorkFound,
 )
 from anabranch.core.wire.results import is_reference
 from anabranch_taskgroup.session.budget_state import Budget
@@ -87,6 +88,7 @@ from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import OVERDUE, STEP_TIMERS, Timer, TimerKind, in_request_order
 from anabranch_taskgroup.session.turn import DecisionConfig, Halt, Pause, Turn
 from anabranch_taskgroup.session.value_references import ANY_SIZE, as_published
+from anabranch_taskgroup.session.work import work_found
 
 
 def decide(config: DecisionConfig, partition: PartitionState, delivery: DeliveredMessage) -> Turn:
@@ -458,6 +460,7 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     CheckRun: _check_run,
     PauseRun: _pause_run,
     ReleaseHeld: _release_held,
+    WorkFound: work_found,
     SignalRun: receive,
     DecideApproval: decide_approval,
     DeliverEvent: receive_event,
@@ -472,5 +475,5 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     Snapshot: _take_snapshot,
     **dict.fromkeys(SIGNALS, deliver),
 }
-_CHANGELESS = frozenset((Nudge, CheckRun, Snapshot))
+_CHANGELESS = frozenset((Nudge, CheckRun, WorkFound, Snapshot))
 """Messages that do not change the state of a run: they do not make another snapshot of it necessary."""

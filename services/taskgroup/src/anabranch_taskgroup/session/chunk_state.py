@@ -41,6 +41,9 @@ class Chunk:
     reserved: Amounts = NO_COSTS
     """What its members may still use that have not ended."""
 
+    spared: int = 0
+    """Workers that died with the chunk since the last report of work outside of them, and were not charged."""
+
     is_looked: bool = False
     """The cache has no value for its members."""
 

@@ -36,6 +36,7 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     # `clear_suspects` below forgets the deaths that the dead letter names.
     held = Held(failure_of(task, failed, admit_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
     task.clear_suspects(((index, index + 1),))
+    task.handles.pop(index, None)
     task.retrier_attempts.pop(index, None)
     used = data | (shown(task, chunk, index, failed.attempts) if chunk.spent else {})
     if task.order.on_failure == "hold":

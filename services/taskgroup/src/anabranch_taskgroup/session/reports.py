@@ -27,6 +27,7 @@ from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import Turn
+from anabranch_taskgroup.session.work import note_handles
 
 Measured = Mapping[tuple[int, int], Used]
 """By index and attempt: what the attempts used that ended with a report."""
@@ -92,6 +93,8 @@ def apply_report(
         chunk.micros = report.micros
     if report.started:
         _note_started(turn, run, task, chunk, report)
+    if report.handles:
+        note_handles(task, chunk, report)
     if report.logs:
         _note_logs(turn, run, task, report)
     if report.progress:
@@ -187,6 +190,8 @@ def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, measured: Measur
         if retry.delay is None:  # the worker has made the next attempt
             task.repeated += 1
     chunk.attempts[retry.index] = retry.attempt
+    if task.handles:
+        task.forget_handles(((retry.index, retry.index + 1),))
     is_admitted = task.admit_retry_traceback(retry.traceback)
     data: dict[str, Any] = shown(task, chunk, retry.index, retry.attempt) if chunk.spent else {}
     if measured:
@@ -224,6 +229,8 @@ def _note_completed(
 ) -> None:
     chunk.pending = chunk.pending.without(report.completed)
     task.clear_suspects(report.completed)
+    if task.handles:
+        task.forget_handles(report.completed)
     if task.retrier_attempts:
         task.forget_retries(report.completed)
     for start, stop in report.completed:

@@ -21,11 +21,15 @@ from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import Turn
 
 ERROR_TYPE = "WorkerLost"
+MAX_SPARED = 2
+"""Workers that may die with a chunk of a task whose work runs outside, without a report of it in between."""
 
 
 def worker_gone(turn: Turn, run: Run, group: Group, task: Task, chunk: Chunk, worker: str) -> None:
     """The worker that held a chunk died: raise the suspicion of its members that had not ended."""
     group.has_lost_worker = True
+    if task.is_outside and _keeps_outside(task, chunk):
+        return
     if chunk.mode == "fast":
         chunk.mode = "careful"
         task.careful |= chunk.pending
@@ -34,6 +38,26 @@ def worker_gone(turn: Turn, run: Run, group: Group, task: Task, chunk: Chunk, wo
         _isolate_suspects(task, chunk)
     else:
         _charge(turn, run, task, chunk, worker)
+
+
+def _keeps_outside(task: Task, chunk: Chunk) -> bool:
+    """Offer members again in the mode that they had whose work runs outside of the worker: it cannot have killed
+    the worker. True if these are all.
+
+    A few deaths count for no member of such a task: the worker that died may have waited for the platform, or for
+    the log to take its report of the work.
+    """
+    pending = list(chunk.pending.indexes())
+    running = [index for index in pending if task.handle_of(index, chunk.attempts.get(index, 0)) is not None]
+    if len(running) < len(pending) and chunk.spared < MAX_SPARED and chunk.mode == "fast":
+        chunk.spared += 1
+        running = pending
+    if len(running) == len(pending):
+        requeue(task, chunk)
+        return True
+    task.requeued += [single_member_chunk(task, index, chunk.mode, chunk.attempts) for index in running]
+    chunk.pending = chunk.pending.without(tuple((index, index + 1) for index in running))
+    return False
 
 
 def _isolate_suspects(task: Task, chunk: Chunk) -> None:

@@ -142,6 +142,10 @@ class Task:
     """Open members that a worker held when it died: their starts are recorded on the log before they run."""
     deaths: dict[int, int] = field(default_factory=dict)
     """By open member that runs alone: how many workers died while it did."""
+    handles: dict[int, tuple[int, str]] = field(default_factory=dict)
+    """By open member: the attempt that work outside of workers makes, and the handle of that work."""
+    is_outside: bool = False
+    """True once a worker has reported such work: a member of the task runs outside of its worker."""
     member_bytes: float = 0.0
     """Average bytes of array items in the offer of one member; 0 where they are small."""
     member_seconds: float | None = None
@@ -265,6 +269,7 @@ class Task:
         self.parked.clear()
         self.careful = NO_RANGES
         self.deaths.clear()
+        self.handles.clear()
         if self.waits is not None:
             self.waits.free()
         self.retrier_attempts.clear()
@@ -287,6 +292,21 @@ class Task:
             over = Ranges(ended)
             for index in [index for index in self.deaths if index in over]:
                 del self.deaths[index]
+
+    def handle_of(self, index: int, made: int) -> str | None:
+        """The handle of the work that makes the next attempt of an open member; None if no worker has reported it.
+
+        Args:
+            made: attempts that the member has made.
+        """
+        attempt, handle = self.handles.get(index, (0, ""))
+        return handle if attempt == made + 1 else None
+
+    def forget_handles(self, ended: Spans) -> None:
+        """The work of members that have ended is not adopted any more."""
+        over = Ranges(ended)
+        for index in [index for index in self.handles if index in over]:
+            del self.handles[index]
 
     def forget_retries(self, ended: Spans) -> None:
         """Members that have ended, or begin anew, have used nothing of the budgets of retriers."""

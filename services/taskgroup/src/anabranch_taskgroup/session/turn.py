@@ -266,6 +266,16 @@ class Halt:
     iteration: tuple[int, ...] = ()
 
 
+@value_object
+class StopWork:
+    """Have a worker stop work that it has found outside, and that no open member needs."""
+
+    run_id: str
+    kind: str
+    worker: str
+    handles: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """Have the workers start no further members of a run until its deadline, or (not `paused`) resume it."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
+from functools import partial
 
 from anabranch.core.limit_addresses import paused_agent
 from anabranch.core.request.limits import Breaker
@@ -37,6 +38,7 @@ class ChunkLifecycle:
         spawn: starts a task of the worker.
         is_confirmed: True if members of a chunk without a claim may begin.
         give_back: called with a chunk that required resources, once all of its code has ended.
+        programs: what offers may name of the agents that are programs.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class ChunkLifecycle:
         is_confirmed: Callable[[], bool],
         give_back: Callable[[ChunkKey], None],
         breakers: Mapping[str, Breaker],
+        programs: Collection[str] = (),
     ) -> None:
+        self._programs = programs
         self._breakers = breakers
         self._give_back = give_back
         self._held = held
@@ -93,6 +97,8 @@ class ChunkLifecycle:
         """The run of a chunk that can begin at once; None if it cannot."""
         offer = offered.offer
         if offer.run_id in self._pauses or offer.requires is not None or offer.breaker:
+            return None
+        if self._programs and offer.agent in self._programs:  # it needs a claim before it starts anything
             return None
         run = self._opener.at_hand(offered)
         # `recorded`: its templates are so large that it has to wait for memory.
@@ -174,6 +180,8 @@ class ChunkLifecycle:
                     self._held.finish(key)
                 else:
                     self._held.start(key, run)
+                    if run.prepared.agent.program is not None:
+                        run.on_begun = partial(self._held.note_outside, key)
                     await self._run_members(key, run)
         except asyncio.CancelledError:
             raise
@@ -208,7 +216,7 @@ class ChunkLifecycle:
             await asyncio.gather(*begun, *run.runners)
         except asyncio.CancelledError:
             is_stopping = run.is_held
-            run.halt()
+            run.halt(leave=is_stopping)
             await asyncio.gather(*begun, *run.runners, return_exceptions=True)
             # `abandon` cancels the runners, and so the `gather` above: the chunk has ended then. If it was still
             # held, it is this task that was cancelled, because the worker stops.
@@ -271,24 +279,37 @@ class ChunkLifecycle:
             if run.offer.run_id == run_id or (run.offer.breaker and paused_agent(run.offer.agent) == run_id):
                 run.paused = True
 
+    def hand_back_outside(self, kinds: Collection[str]) -> None:
+        """Hand back the chunks whose work goes on without this worker, before the worker waits for the others.
+
+        Args:
+            kinds: of the executors whose work outlives the worker.
+        """
+        for key, run in self._held.running:
+            if run.prepared.agent.executor in kinds:
+                self._hand_back(key, run)
+
     def hand_back_all(self) -> None:
         """Report and cancel every running chunk, and return all held chunks to their owners."""
         for key, run in self._held.running:
-            self._reporter.report(run, last=False)
-            self._abandon(key, run)
-            # After the report, because the owner drops reports of a delivery that was handed back.
-            self._reporter.hand_back(run.offer, "draining")
+            self._hand_back(key, run)
         for offer in self._held.opening:
             self._reporter.hand_back(offer, "draining")
+
+    def _hand_back(self, key: ChunkKey, run: ChunkRun) -> None:
+        self._reporter.report(run, last=False)
+        self._abandon(key, run, leave=True)
+        # After the report, because the owner drops reports of a delivery that was handed back.
+        self._reporter.hand_back(run.offer, "draining")
 
     def _give_up(self, key: ChunkKey) -> None:
         """Cancel the members of a chunk that another worker has claimed. Nothing of it is reported."""
         run = self._held.run_of(key)
         if run is not None:
-            run.halt()
+            run.halt(leave=True)
         self._held.release(key)
 
-    def _abandon(self, key: ChunkKey, run: ChunkRun) -> None:
+    def _abandon(self, key: ChunkKey, run: ChunkRun, *, leave: bool = False) -> None:
         # Finished before its runners are cancelled: `_run_members` sees then that the chunk has ended.
         self._held.finish(key)
-        run.halt()
+        run.halt(leave=leave)

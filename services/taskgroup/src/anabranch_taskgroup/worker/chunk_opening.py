@@ -16,8 +16,9 @@ from anabranch.runtime.process.usage import ProcessMeter
 from anabranch.sdk.agents import AgentDeclaration
 from anabranch.sdk.hooks import NO_HOOKS, Hooks
 from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
+from anabranch_taskgroup.worker.executors.programs.executor import ProgramExecutor, ProgramWork
 from anabranch_taskgroup.worker.executors.protocol import MemberExecutor
-from anabranch_taskgroup.worker.executors.selection import executor_of
+from anabranch_taskgroup.worker.executors.selection import executor_of, with_hooks
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
 from anabranch_taskgroup.worker.loop_share import LoopShare
 from anabranch_taskgroup.worker.offered import Offered
@@ -47,6 +48,7 @@ class ChunkOpener:
         report_due: set when a member has something to report.
         hooks: what runs before and after each attempt.
         meter: measures attempts; None if they are not measured.
+        programs: runs agents that are programs; None if there are none.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class ChunkOpener:
         report_due: asyncio.Event,
         hooks: Hooks = NO_HOOKS,
         meter: ProcessMeter | None = None,
+        programs: ProgramWork | None = None,
     ) -> None:
+        self._programs = programs
         self._documents = documents
         self._reporter = reporter
         self._life = life
@@ -142,21 +146,31 @@ class ChunkOpener:
         """The run of an offer's members. `segment` has the slices of arrays that came with the offer, if any."""
         items = slices_of(segment) if segment else None
         members = members_of(prepared, offer, items)
-        executor = self._executors.get(prepared.agent.name)
-        if executor is None:
-            executor = self._executors[prepared.agent.name] = executor_of(
-                prepared.agent, self._threads, self._hooks
-            )
         buffer = ReportBuffer(offer, self._clock, self._report_due)
+        program = None
+        if prepared.agent.program is not None and self._programs is not None:
+            program = ProgramExecutor(self._programs, prepared.agent, offer, buffer)
+            executor = with_hooks(program, self._threads, self._hooks)
+        else:
+            executor = self._executor_of(prepared.agent)
         first, last = offer.spans[0][0], offer.spans[-1][1]
         size = last - first if len(offer.spans) == 1 else sum(stop - start for start, stop in offer.spans)
         run = ChunkRun(offer, prepared, members, self._clock, executor, buffer, size, self._share)
         run.meter = self._meter
+        if program is not None:
+            program.recorded = partial(self._reporter.record, run)
         if prepared.weight is not WEIGHTLESS:
             heavy = prepared.weight.of_members(len(segment) or prepared.document_bytes, items or prepared.arrays)
             if heavy:
                 run.turn, run.recorded = partial(self._memory.hold, heavy), _nothing_to_record
         return run
+
+    def _executor_of(self, agent: AgentDeclaration) -> MemberExecutor:
+        """The executor of all chunks of an agent."""
+        executor = self._executors.get(agent.name)
+        if executor is None:
+            executor = self._executors[agent.name] = executor_of(agent, self._threads, self._hooks)
+        return executor
 
     async def _is_gone_for_good(self, error: ValueGone) -> bool:
         """False, after a pause, where the store is a new one and an owner may still write the value again."""

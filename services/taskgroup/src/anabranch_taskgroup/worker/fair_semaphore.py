@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 
 from anabranch.sdk.agents import AgentDeclaration
 
@@ -94,12 +95,18 @@ class FairSemaphore:
 
 
 class WorkerSlots:
-    """The slots of one worker, and those of each of its agents that has a limit of its own."""
+    """The slots of one worker, and those of each of its agents that has a limit of its own.
 
-    def __init__(self, count: int) -> None:
+    Args:
+        places: by kind of program: how many the worker runs at once. A program takes a place, and no slot.
+    """
+
+    def __init__(self, count: int, places: Mapping[str, int] = MappingProxyType({})) -> None:
         self.count = count
         self._all = FairSemaphore(count)
         self._only_all = [self._all]
+        self._counts = places
+        self._places = {kind: [FairSemaphore(number)] for kind, number in places.items()}
         self._of_agents: dict[str, FairSemaphore] = {}
 
     @property
@@ -109,14 +116,20 @@ class WorkerSlots:
 
     def of(self, agent: AgentDeclaration) -> Sequence[FairSemaphore]:
         """The semaphores that bound the calls of an agent, in the order in which they are acquired."""
+        shared = self._only_all if agent.program is None else self._places.get(agent.executor, self._only_all)
         if agent.max_concurrency is None:
-            return self._only_all
+            return shared
         # The agent's own first: a member that waits for it must not keep a slot of the worker from other agents.
-        return [self._of_agents.setdefault(agent.name, FairSemaphore(agent.max_concurrency)), self._all]
+        return [self._of_agents.setdefault(agent.name, FairSemaphore(agent.max_concurrency)), *shared]
+
+    def count_of(self, agent: AgentDeclaration) -> int:
+        """The calls of an agent that may run at once: the slots of the worker, or the places of a program's
+        engine. A limit of the agent's own is not in it."""
+        return self.count if agent.program is None else self._counts.get(agent.executor, self.count)
 
     def has_free(self, agent: AgentDeclaration) -> bool:
         """True if a call of an agent could begin at once."""
-        if agent.max_concurrency is None:
+        if agent.max_concurrency is None and agent.program is None:
             return self._all.free > 0
         return all(slots.free for slots in self.of(agent))
 

@@ -27,11 +27,18 @@ class HeldChunks:
         self._opening: dict[ChunkKey, Offer] = {}
         self.unclaimed: dict[ChunkKey, Offer] = {}
         """The held chunks that have no claim."""
+        self.outside: set[ChunkKey] = set()
+        """The held chunks whose members have begun outside of the worker's slots: they leave room for others."""
         self._done: OrderedDict[ChunkKey, None] = OrderedDict()
         self._released = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    @property
+    def taking_room(self) -> int:
+        """The number of held chunks that need slots of the worker, or wait."""
+        return len(self._runs) - len(self.outside)
 
     def __contains__(self, key: object) -> bool:
         return key in self._runs
@@ -74,6 +81,7 @@ class HeldChunks:
         self._runs.pop(key, None)
         self._opening.pop(key, None)
         self.unclaimed.pop(key, None)
+        self.outside.discard(key)
         self._released.set()
 
     def hold_unclaimed(self, offer: Offer) -> ChunkKey | None:
@@ -99,10 +107,17 @@ class HeldChunks:
         self._runs.pop(key, None)
         self._opening.pop(key, None)
         self.unclaimed.pop(key, None)
+        self.outside.discard(key)
         self._done[key] = None
         if len(self._done) > MAX_DONE:
             self._done.popitem(last=False)
         self._released.set()
+
+    def note_outside(self, key: ChunkKey) -> None:
+        """A chunk has begun outside of the worker's slots."""
+        if key in self._runs:
+            self.outside.add(key)
+            self._released.set()
 
     def wake(self) -> None:
         """End `wait_for_change`."""

@@ -138,7 +138,7 @@ class OfferConsumer:
     async def _feed_loop(self) -> None:
         while True:
             await self._worker.wait_for_reports()
-            free = self._worker.concurrency - self._worker.held
+            free = self._worker.concurrency - self._worker.taking_room
             if not self._queue.size:
                 self._has_offers.clear()
                 await self._has_offers.wait()

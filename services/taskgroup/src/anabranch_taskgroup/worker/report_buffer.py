@@ -97,6 +97,10 @@ class ReportBuffer:
         self.pending.restarted.append((index, attempt, self._clock.now()))
         self.wake()
 
+    def note_handle(self, index: int, attempt: int, handle: str) -> None:
+        """Work outside of the worker makes an attempt."""
+        self.pending.handles.append((index, attempt, handle))
+
     def note_retry(
         self,
         index: int,

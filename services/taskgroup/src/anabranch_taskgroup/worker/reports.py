@@ -73,6 +73,8 @@ class PendingReport:
     """See `MembersReported.micros`."""
     usage: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     """By index and attempt: see `MembersReported.usage`."""
+    handles: list[tuple[int, int, str]] = field(default_factory=list)
+    """See `MembersReported.handles`."""
     packed: list[Spans] = field(default_factory=list)
     """The completed members that are in a record; set by `pack`."""
 
@@ -82,7 +84,15 @@ class PendingReport:
     @property
     def has_more_than_ends(self) -> bool:
         """True if there is more than the starts and results of members that completed."""
-        return bool(self.failed or self.retried or self.restarted or self.progress or self.logs or self.spent)
+        return bool(
+            self.failed
+            or self.retried
+            or self.restarted
+            or self.progress
+            or self.logs
+            or self.spent
+            or self.handles
+        )
 
 
 def pack(
@@ -203,6 +213,7 @@ def _record(
         micros=pending.micros,
         usage=_usage_of(batch) if batch.usage else (),
         agent=agent,
+        handles=tuple(batch.handles),
     )
     return encode(header, _segments(done, with_identifiers))
 
@@ -271,6 +282,8 @@ def _batches(pending: PendingReport) -> list[PendingReport]:
     batches = _Batches()
     for attempt, used in pending.spent.items():
         batches.fitting(SPENT_BYTES).spent[attempt] = used
+    for handle in pending.handles:
+        batches.fitting(RESTART_BYTES + len(handle[2])).handles.append(handle)
     for line in pending.logs:
         batches.fitting(_text_bytes(line.message) + len(orjson.dumps(line.fields))).logs.append(line)
     for change in in_order(pending.retried, pending.restarted):

@@ -115,6 +115,8 @@ class ChunkRun:
     """Measures its attempts; None if they are not measured."""
     cpu_began: float = 0.0
     """Processor time of the loop's thread when the members began that run now."""
+    on_begun: Callable[[], None] | None = None
+    """Called once its first member has a slot, or a place of a program."""
     retries: Retries | None = None
     """Made at the first failed attempt, because nearly no chunk has any."""
     system_names: Mapping[str, Any] = field(init=False)
@@ -138,8 +140,14 @@ class ChunkRun:
         )
         self.system_names = {"run_id": offer.run_id, "session_id": offer.session_id, "task_name": offer.task}
 
-    def halt(self) -> None:
-        """Start no further member, and cancel those that run: the outcome of the chunk is no longer needed."""
+    def halt(self, *, leave: bool = False) -> None:
+        """Start no further member, and cancel those that run: the outcome of the chunk is no longer needed here.
+
+        Args:
+            leave: the members go to another worker, which adopts work that outlives this one.
+        """
+        if leave:
+            self.executor.leave()
         self.paused = True
         self.is_held = False
         self.stop.set()

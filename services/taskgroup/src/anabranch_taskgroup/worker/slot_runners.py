@@ -33,7 +33,12 @@ class SlotRunners:
             await asyncio.sleep(0)
 
     def _runner_count(self, run: ChunkRun) -> int:
-        limits = (run.offer.concurrency, run.prepared.agent.max_concurrency, self._slots.count, run.size)
+        limits = (
+            run.offer.concurrency,
+            run.prepared.agent.max_concurrency,
+            self._slots.count_of(run.prepared.agent),
+            run.size,
+        )
         return min(limit for limit in limits if limit is not None)
 
     async def _runner(self, run: ChunkRun) -> None:
@@ -45,4 +50,6 @@ class SlotRunners:
             async with self._slots.one(run.prepared.agent, run.offer.run_id):
                 if not run.began:
                     run.began = self._clock.monotonic()
+                    if run.on_begun is not None:
+                        run.on_begun()
                 await run.run_members()

@@ -19,8 +19,7 @@ from anabranch.core.redaction import redactor
 from anabranch.core.requirements import parse_offers
 from anabranch.core.wire.messages import Offer
 from anabranch.core.wire.worker_card import LaneBacklog, Load
-from anabranch.ports import EventLog, Outgoing, StateStore
-from anabranch.runtime.outbound_queue import OutboundQueue
+from anabranch.ports import StateStore
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreIdentityTracker
 from anabranch.sdk.agents import Registry
@@ -31,11 +30,14 @@ from anabranch_taskgroup.worker.chunk_lifecycle import ChunkLifecycle
 from anabranch_taskgroup.worker.chunk_opening import ChunkOpener
 from anabranch_taskgroup.worker.claims import Claims
 from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
+from anabranch_taskgroup.worker.executors.programs.engines import OpenEngine, open_engine, places_of
+from anabranch_taskgroup.worker.executors.programs.worker_programs import WorkerPrograms
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
 from anabranch_taskgroup.worker.held_chunks import HeldChunks
 from anabranch_taskgroup.worker.liveness import Liveness
 from anabranch_taskgroup.worker.loop_share import LoopShare
 from anabranch_taskgroup.worker.offered import ChunkKey, Offered, chunk_key
+from anabranch_taskgroup.worker.outbox import outbox_to
 from anabranch_taskgroup.worker.pauses import Pauses
 from anabranch_taskgroup.worker.reporter import Reporter
 from anabranch_taskgroup.worker.resource_gate import ResourceGate
@@ -52,11 +54,6 @@ _REQUIRES = attrgetter("offer.requires")
 REPORT_SECONDS = 0.1
 """How long the end of a member may wait for those of others, to be reported with them."""
 
-MAX_OUTBOX_BYTES = 64_000_000
-"""Unpublished reports above which the worker claims no further chunks."""
-REPORT_BATCH = 1_000
-"""Maximum reports that are published with one call."""
-RETRY_SECONDS = 0.2
 HAND_OVER_SECONDS = 2.0
 """Less than the time that a consumer group gives a member to release a partition."""
 
@@ -69,6 +66,7 @@ class Worker:
         life: detects that the store was replaced, and whether its data has been restored.
         is_confirmed: True if the owner in the same process is certain that no other one has its partitions.
         backlog: what is left to do for the sessions of that owner.
+        open_program_engine: opens the engine of a kind of programs.
     """
 
     def __init__(
@@ -80,6 +78,7 @@ class Worker:
         incarnation: str,
         is_confirmed: Callable[[], bool] = lambda: False,
         backlog: Callable[[], Sequence[LaneBacklog]] = tuple,
+        open_program_engine: OpenEngine = open_engine,
     ) -> None:
         names, store, notifier, clock = resources.names, resources.store, resources.notifier, resources.clock
         concurrency = resources.settings.concurrency
@@ -92,11 +91,12 @@ class Worker:
         self.concurrency = concurrency
         errors_of_task = partial(AttemptErrors, redactor(resources.settings.secrets), incarnation)
         self._threads = AgentThreads(max_idle=concurrency)
-        self._slots = WorkerSlots(concurrency)
+        self._slots = WorkerSlots(concurrency, places_of(resources.settings))
         self._share = LoopShare(clock)
         self._gate = ResourceGate(parse_offers(resources.settings.offers), clock)
         self._held = HeldChunks()
-        self._outbox = _outbox_to(resources.log)
+        self._outbox = outbox_to(resources.log)
+        self._programs = WorkerPrograms(resources, open_program_engine, self._outbox.put, incarnation)
         self._report_due = asyncio.Event()
         self._reporter = Reporter(self._outbox, names, clock, incarnation, errors_of_task())
         self._pauses = Pauses(store, notifier, names, self._paused)
@@ -122,6 +122,7 @@ class Worker:
             is_confirmed,
             self._give_back,
             {each.name: each.breaker for each in registry if each.breaker is not None},
+            registry.program_choices,
         )
         self._draining = False
 
@@ -182,6 +183,7 @@ class Worker:
             report_due=self._report_due,
             hooks=self._registry.hooks,
             meter=self._meter,
+            programs=self._programs.work,
         )
 
     # --- life --------------------------------------------------------------------------------------
@@ -192,6 +194,7 @@ class Worker:
         Raises:
             ServerUnavailable: the store does not answer.
         """
+        self._programs.open()
         # Before the first claim: an owner counts a worker as dead that has claims and no liveness key.
         await self._liveness.show()
         if self._meter is not None:
@@ -202,6 +205,7 @@ class Worker:
         self._tasks.spawn(self._report_loop(), "worker reports")
         self._tasks.spawn(self._outbox.run(), "worker outbox")
         self._tasks.spawn(self._lifecycle.quick.run(), "worker quick starts")
+        await self._programs.start(self._tasks.spawn)
 
     async def drain(self) -> None:
         """Refuse further offers, and return once all held chunks have ended and are reported.
@@ -210,6 +214,7 @@ class Worker:
         """
         self._draining = True
         self._gate.close()
+        self._lifecycle.hand_back_outside(self._programs.outliving)
         await self._held.wait_below(1)
         await self._outbox.wait_sent()
 
@@ -224,6 +229,7 @@ class Worker:
         await self._pauses.stop()
         # Only after `wait_sent`: the loop that publishes the reports is one of these tasks.
         await self._tasks.cancel()
+        await self._programs.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._meter is not None:
             self._meter.stop()
@@ -241,6 +247,12 @@ class Worker:
     def held(self) -> int:
         """The number of chunks that are claimed or being claimed."""
         return len(self._held)
+
+    @property
+    def taking_room(self) -> int:
+        """The number of held chunks that need slots, or wait: programs that run outside of the slots are left
+        out."""
+        return self._held.taking_room
 
     @property
     def held_keys(self) -> list[ChunkKey]:
@@ -261,7 +273,7 @@ class Worker:
         """The number of further chunks that would start here at once, if at most `most` are held."""
         if self._draining or self._outbox.is_full:
             return 0
-        return min(most, self.concurrency) - self.held
+        return min(most, self.concurrency) - self.taking_room
 
     def room_between(self, most: int) -> int:
         """The number of further chunks of a run without a slot that would start here within a slice, although all
@@ -270,7 +282,7 @@ class Worker:
             not self._share.is_in_use
             or self._draining
             or self._outbox.is_full
-            or self.held >= 2 * self.concurrency
+            or self.taking_room >= 2 * self.concurrency
         ):
             return 0
         return min(most, self.concurrency)
@@ -316,7 +328,7 @@ class Worker:
         of a higher level.
         """
         held = self._held.offers
-        if self._draining or self.held >= self.concurrency + self._places_for(offer, held):
+        if self._draining or self.taking_room >= self.concurrency + self._places_for(offer, held):
             return False
         running = [run for _, run in self._held.running if run.began]
         giving = sum(1 for run in running if not run.all_begun)
@@ -454,6 +466,7 @@ class Worker:
 
     def _stopped(self, subject: str) -> None:
         self._lifecycle.stop_subject(subject)
+        self._programs.search_soon()
 
     def _paused(self, run_id: str) -> None:
         self._lifecycle.pause_run(run_id)
@@ -469,18 +482,3 @@ class Worker:
 
     async def _drop_documents(self) -> None:
         self._documents.keep_only(self._held.keys)
-
-
-def _outbox_to(eventlog: EventLog) -> OutboundQueue[Outgoing]:
-    """The queue of reports. One loop publishes all of them in order: owners get the pages of a large value before
-    the report that names them, and a report before the message that hands its chunk back. They drop what they get
-    twice."""
-    return OutboundQueue(
-        "worker reports",
-        eventlog.publish,
-        limit=MAX_OUTBOX_BYTES,
-        batch=REPORT_BATCH,
-        delay=RETRY_SECONDS,
-        overflow="keep",
-        weigh=lambda record: len(record.value),
-    )

@@ -31,17 +31,21 @@ class OpenSystem:
     description: str
 
 
-def load_registry(modules: Sequence[str]) -> Registry:
-    """Load the built-in agents and those of the modules.
+def load_registry(modules: Sequence[str], settings: Settings | None = None) -> Registry:
+    """Load the built-in agents, those of the modules, and the programs that the settings declare.
 
     Raises:
-        Misconfigured: a module cannot be imported, or two agents have the same name.
+        Misconfigured: a module cannot be imported, a file is invalid, or two agents have the same name.
     """
     from anabranch.sdk.agents import Registry
 
     registry = Registry.builtin()
     for module in modules:
         registry.load(module)
+    if settings is not None and (settings.agent_files or settings.executors):
+        from anabranch.sdk.programs.registration import add_programs
+
+        add_programs(registry, settings)
     return registry
 
 

@@ -39,7 +39,7 @@ async def develop(settings: Settings) -> int:
     from anabranch.embedded import embedded
 
     own = replace(settings, gateway_port=free_port(settings))
-    registry = load_registry(settings.agents).wrapped(with_member_ids)
+    registry = load_registry(settings.agents, settings).wrapped(with_member_ids)
     stop = asyncio.Event()
     with console_logging(settings):
         async with (

@@ -65,7 +65,7 @@ def plan(
 
 def plan_document(file: str, settings: Settings, *, expand: bool, strict: bool = False) -> dict[str, Any]:
     """The document of `--json`. With `strict`, placeholders without a value are errors."""
-    registry = _registry(settings.agents)
+    registry = _registry(settings)
     try:
         validation = _validated(file, settings, registry, strict=strict)
         document = validation.to_document(expand=expand)
@@ -100,7 +100,7 @@ def _validated(file: str, settings: Settings, registry: Registry | None, *, stri
 def _draw(file: str, settings: Settings, form: Drawing, *, strict: bool) -> int:
     with foreign_output_to_stderr(True):
         try:
-            validation = _validated(file, settings, _registry(settings.agents), strict=strict)
+            validation = _validated(file, settings, _registry(settings), strict=strict)
         except RequestRefused as refused:
             validation = ValidationResult(errors=refused.errors)
     if validation.plan is None:
@@ -110,13 +110,13 @@ def _draw(file: str, settings: Settings, form: Drawing, *, strict: bool) -> int:
     return COMPLETED
 
 
-def _registry(modules: Sequence[str]) -> Registry | None:
-    """The agents of the modules and the built-in ones; None if there is no module, so they are not known."""
-    if not modules:
+def _registry(settings: Settings) -> Registry | None:
+    """The agents of modules and files, and the built-in ones; None if there is neither: they are not known."""
+    if not (settings.agents or settings.agent_files):
         return None
     from anabranch.cli.backends.systems import load_registry
 
-    return load_registry(modules)
+    return load_registry(settings.agents, settings)
 
 
 def _show(document: dict[str, Any]) -> None:

@@ -125,7 +125,11 @@ def _print_result(result: RunResult | FollowedRun, options: RunOptions) -> int:
 
 async def _run(document: Any, options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
     # Without --embedded the agents are on workers: the names are checked only if the user gave modules.
-    registry = load_registry(settings.agents) if options.embedded or settings.agents else None
+    registry = (
+        load_registry(settings.agents, settings)
+        if options.embedded or settings.agents or settings.agent_files
+        else None
+    )
     timeout = _timeout(options.timeout)
     signals = [_signal(text) for text in options.signals]
     decisions = decisions_of(options.decisions)
@@ -158,7 +162,7 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
 
 async def _start(document: dict[str, Any], options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
     """Start a definition, which only the system knows."""
-    registry = load_registry(settings.agents) if options.embedded else None
+    registry = load_registry(settings.agents, settings) if options.embedded else None
     if (timeout := _timeout(options.timeout)) is not None:
         document["timeout"] = timeout
     async with (

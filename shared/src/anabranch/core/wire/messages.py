@@ -92,6 +92,8 @@ from anabranch.core.wire.task_order import TaskOrder as TaskOrder
 from anabranch.core.wire.wait_messages import DecideApproval as DecideApproval
 from anabranch.core.wire.wait_messages import SignalRun as SignalRun
 from anabranch.core.wire.wait_messages import WaitsRendered as WaitsRendered
+from anabranch.core.wire.work_messages import WorkFound as WorkFound
+from anabranch.core.wire.work_messages import WorkRef as WorkRef
 
 # --- either owner --------------------------------------------------------------------------------
 
@@ -384,6 +386,7 @@ OnGroups = Annotated[
     | ChunkLost
     | TaskUnserved
     | PoolMissing
+    | WorkFound
     | Nudge
     | TimerDue
     | Snapshot

@@ -52,5 +52,9 @@ class Offer(Message):
     owner."""
     requires: Requires | None = None
     """What the one member of the offer requires of its worker."""
+    handles: dict[int, str] = empty_object()
+    """By index: the handle of work outside of workers that makes the next attempt already. It is adopted."""
+    redrives: dict[int, int] = empty_object()
+    """By index: how many times a member was redriven; members that never were are left out."""
     again: bool = False
     """The same delivery was offered before, and may wait in another worker."""

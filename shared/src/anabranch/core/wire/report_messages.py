@@ -82,6 +82,8 @@ class MembersReported(Message):
     this record; those that took less than a millisecond are left out."""
     agent: str | None = None
     """The agent that the worker chose, of a task that names a capability."""
+    handles: tuple[tuple[int, int, str], ...] = ()
+    """(index, attempt, handle) of work that was started outside the worker, and outlives it."""
 
 
 class ChunkReturned(Message):

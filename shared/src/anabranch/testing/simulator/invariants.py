@@ -274,6 +274,8 @@ def uncleaned(world: World) -> list[str]:
         behind = sum(world.broker.lag(group, topic).values())
         if behind:
             found.append(f"{behind} records of {topic} are not committed")
+    if world.platform is not None:
+        found += world.platform.left()
     channels = [channel for channel in world.server.channels if channel.startswith("session:")]
     if channels:
         found.append(f"subscriptions to {channels}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +36,7 @@ from anabranch.testing.simulator import (
     waiting_mutations,
 )
 from anabranch.testing.simulator.faults import FAULTS
+from anabranch.testing.simulator.outside_mutations import ALSO, BROKEN, Broken
 from anabranch_agency.run import actor as agency_actor
 from anabranch_agency.run import held_start
 from anabranch_taskgroup.owner import dispatch, key_watcher
@@ -301,6 +302,10 @@ class _NoShield:
         return await awaitable
 
 
+def _all_of(broken: Mapping[str, Broken], also: Mapping[str, Broken]) -> dict[str, Mutation]:
+    return {name: Mutation(*it, Mutation(*also[name]) if name in also else None) for name, it in broken.items()}
+
+
 MUTATIONS = {
     "commit-at-once": Mutation(
         "positions are committed while the store may still lose their effects",
@@ -466,19 +471,15 @@ MUTATIONS = {
     ),
     "no-snapshots-read": Mutation(
         "a new owner does not restore runs from snapshots",
-        PartitionTrail,
-        "restores",
-        _always(False),
+        *(PartitionTrail, "restores", _always(False)),
         ("snapshots", "retain", "kill"),
     ),
     **{name: Mutation(*broken, ()) for name, broken in ending_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ()) for name, broken in branch_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ()) for name, broken in loop_mutations.BROKEN.items()},
     **{name: Mutation(*broken, ()) for name, broken in waiting_mutations.BROKEN.items()},
-    **{
-        name: Mutation(*broken, Mutation(*child_mutations.ALSO[name]) if name in child_mutations.ALSO else None)
-        for name, broken in child_mutations.BROKEN.items()
-    },
+    **_all_of(child_mutations.BROKEN, child_mutations.ALSO),
+    **_all_of(BROKEN, ALSO),
     **{name: Mutation(*broken, ()) for name, broken in event_mutations.BROKEN.items()},
     **{
         name: Mutation(*broken, ("snapshots", "retain", "kill") if name in schedule_mutations.IN_TAKEOVERS else ())

@@ -21,10 +21,13 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.sdk.agents import Registry
+from anabranch.sdk.programs.spec import ProgramKind
 from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.loop import OUTSIDE, ProcessGate, SimLoop, inside
+from anabranch.testing.simulator.outside import Platform
 from anabranch.testing.simulator.revertible_server import RevertibleServer
 from anabranch.testing.simulator.servers import SimLog, SimNotifier, SimStore, Wire
+from anabranch_taskgroup.worker.executors.programs.engine import ProgramEngine
 
 HEALTH_SECONDS = 5.0
 SESSION_SECONDS = 6.0
@@ -58,6 +61,8 @@ class Site:
     make_registry: Callable[[Process], Registry]
     report: Callable[[str], None]
     """Receives a violated promise."""
+    platform: Platform | None
+    """Runs work outside of workers."""
     built: Callable[[str, Service], None]
     """Observes the service of each incarnation of a process, by the name of the process."""
 
@@ -136,10 +141,16 @@ class Process:
         if self.kind == "agency":
             return compose.agency(resources, self._site.make_registry(self).choices)
         if self.kind == "taskgroup":
-            service = compose.taskgroup(resources, self._site.make_registry(self))
+            service = compose.taskgroup(resources, self._site.make_registry(self), self._open_engine)
             self._site.built(self.name, service)
             return service
         return compose.embedded_eventmanager(resources)
+
+    def _open_engine(self, kind: ProgramKind, settings: Settings) -> ProgramEngine:
+        platform, incarnation = self._site.platform, self.incarnation
+        assert platform is not None, "the settings turn it on"
+        assert incarnation is not None, "its service is being built"
+        return platform.engine_of(incarnation.gate.name)
 
     def _ended(self, incarnation: Incarnation, task: asyncio.Task[str | None]) -> None:
         """Handle an incarnation that ended by itself. That is a violation, unless a server was unreachable at its

@@ -10,21 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random  # noqa: TID251 - seeded: the source of all that happens in a simulation
 from typing import Any
-from zlib import crc32
-
-import orjson
 
 from anabranch.testing.simulator.branches import BranchEvaluation, add_branches, has_branches, is_branching
 from anabranch.testing.simulator.children import add_children, children_outcome, has_children
 from anabranch.testing.simulator.edges import Edges
 from anabranch.testing.simulator.endings import add_endings, attempts_of, evaluate_endings, has_endings
 from anabranch.testing.simulator.event_waits import add_events, has_events
-from anabranch.testing.simulator.extremes import add_extremes, is_refused, nested, resubmission
+from anabranch.testing.simulator.extremes import add_extremes, is_refused, resubmission
 from anabranch.testing.simulator.limited import add_limits, has_limits
 from anabranch.testing.simulator.long_runs import prolong
 from anabranch.testing.simulator.lookalikes import add_lookalikes
 from anabranch.testing.simulator.loops import LoopEvaluation, add_loops, has_loops
 from anabranch.testing.simulator.ordered import add_order, is_ordered
+from anabranch.testing.simulator.outside import add_outside, is_outside
 from anabranch.testing.simulator.pools import add_pools, has_pools
 from anabranch.testing.simulator.required import add_requirements, has_requirements
 from anabranch.testing.simulator.scheduled import LogicalFiring, add_schedules, has_schedules
@@ -32,6 +30,7 @@ from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, add_
 from anabranch.testing.simulator.spending import add_spending, has_spending
 from anabranch.testing.simulator.start_times import add_times
 from anabranch.testing.simulator.waiting import add_waits, as_sent, has_waits, wait_outcome
+from anabranch.testing.simulator.workload_answers import answer as answer
 
 _BY_RANGE = (
     (has_spending, add_spending),
@@ -39,6 +38,7 @@ _BY_RANGE = (
     (has_requirements, add_requirements),
     (has_schedules, add_times),
     (has_pools, add_pools),
+    (is_outside, add_outside),
 )
 FORMATS = ("merge", "separate", "single", "index")
 ABSENT: Any = object()
@@ -112,27 +112,6 @@ class Workload:
     """Times in seconds at which requests are cancelled that must end soon after, by request id."""
     later: list[tuple[float, Expected]] = field(default_factory=list)
     """Requests whose ids come again, with the time of their submission; their records are in `sent`."""
-
-
-# --- the agent -------------------------------------------------------------------------------------
-
-
-def answer(name: str, index: int | None, inputs: Mapping[str, Any], seen: Mapping[str, Any]) -> Any:
-    """The return value of a member: has its input, and a checksum of the dependencies that it sees."""
-    visible = {key: seen[key] for key in inputs["deps"] if key in seen}
-    digest = crc32(orjson.dumps(visible, option=orjson.OPT_SORT_KEYS))
-    if "gives" in inputs:
-        return inputs["item"] if inputs["gives"] == "{each}" else inputs["gives"]
-    if "poses" in inputs:
-        return inputs["poses"] | {"count": index or 0}
-    if "deep" in inputs:
-        return nested(inputs["deep"], name if index is None else index)
-    value = {"of": name, "index": index, "item": inputs.get("item"), "seen": digest}
-    if "salt" in inputs:
-        value["salt"] = inputs["salt"]
-    if inputs.get("bytes"):
-        value["pad"] = "x" * inputs["bytes"]
-    return [value, inputs.get("item")] if inputs.get("listed") else value
 
 
 # --- requests --------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from anabranch.testing.simulator.loop import OUTSIDE, Deadlock, SimLoop
 from anabranch.testing.simulator.losses import LOSS_STRIKES
 from anabranch.testing.simulator.observer import Observer
 from anabranch.testing.simulator.ordered import quick_levels
+from anabranch.testing.simulator.outside import Platform, add_outside_agent, is_outside, running_outside
 from anabranch.testing.simulator.pools import LevelWatch, SettingsOf, has_pools, pooling, specs_of, wrong_pool
 from anabranch.testing.simulator.processes import Process, SimClock, Site
 from anabranch.testing.simulator.required import add_agents, offering, with_partitions
@@ -111,6 +112,11 @@ class World:
         self.shadow = Shadow(self.settings.names, self.observer.violated)
         self.checks = Checks(str(seed), self.settings.names, self.observer, clock.now)
         self.broker = ObservedBroker(self._appended, clock.now)
+        self.platform = (
+            Platform(str(seed), self.loop, self.injector, self.observer.violated)
+            if is_outside(str(seed))
+            else None
+        )
         self.lost_at = -1.0
         """Time of the last restart of the store with more data lost than the loss window allows."""
         self.lost_all_topics = False
@@ -141,6 +147,7 @@ class World:
             ids=SeededIds(VirtualClock(self.loop), self.seed),
             make_registry=lambda process: self._make_registry(self, process),
             report=self.observer.violated,
+            platform=self.platform,
             built=self._built,
         )
 
@@ -215,6 +222,8 @@ class World:
         )
         self.injector.plan((strike.moment or 0 for strike in self._sudden), self._strike_inside)
         at(HORIZON, self._stop_faults)
+        for begin, seconds in self.platform.outages if self.platform is not None else ():
+            at(begin, self.cut, "platform", seconds)
         for takeover in self._takeovers:
             at(takeover.strike.at, self._take_over, takeover)
         if self.clocks.jump:
@@ -281,6 +290,8 @@ class World:
         if self.edges.snapshots is not None:
             self.shadow.appended(record)
         self.checks.appended(record)
+        if self.platform is not None:
+            self.platform.appended(record)
 
     # --- users ---------------------------------------------------------------------------------------
 
@@ -439,7 +450,7 @@ def _settings(random: Any) -> Settings:
 
 
 def _settings_of(seed: str, settings_of: SettingsOf) -> SettingsOf:
-    return pooling(seed, configuring(seed, offering(seed, settings_of)))
+    return running_outside(seed, pooling(seed, configuring(seed, offering(seed, settings_of))))
 
 
 def _registry(world: World, process: Process) -> Registry:
@@ -453,6 +464,7 @@ def _registry(world: World, process: Process) -> Registry:
             world.observer.violated(wrong)
 
     registry = registry_of({"work": make_agent(started, partial(world.kill, process))})
+    registry = add_outside_agent(str(world.seed), registry, started)
     return add_agents(str(world.seed), registry, process, world.observer.violated)
 
 

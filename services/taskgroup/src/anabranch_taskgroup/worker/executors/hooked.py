@@ -44,6 +44,10 @@ class HookedExecutor:
         """See `MemberExecutor.cancel`."""
         return await self._executor.cancel(attempt)
 
+    def leave(self) -> None:
+        """See `MemberExecutor.leave`."""
+        self._executor.leave()
+
     async def _after(self, member: Task, outcome: ExecutionOutcome) -> None:
         for hook in self._hooks.after:
             try:

@@ -38,6 +38,9 @@ class InProcessExecutor:
             handler if agent.is_async else partial(call_in_thread, threads, handler)
         )
 
+    def leave(self) -> None:
+        """See `MemberExecutor.leave`. A call ends with its worker."""
+
     async def cancel(self, attempt: CoroutineHost) -> bool:
         """See `MemberExecutor.cancel`. An agent may catch every cancellation, so the wait is bounded."""
         attempt.task.cancel()

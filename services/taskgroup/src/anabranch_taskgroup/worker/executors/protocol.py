@@ -16,19 +16,18 @@ class MemberExecutor(Protocol):
     the outcome of the attempt: retries, timeouts, reports and slots are the worker's and the same for every
     executor.
 
-    **Work that outlives its worker** (a job of a cluster, say) needs two more operations. They are not part of the
-    protocol, because no executor has them; one that does has to meet this contract:
+    **Work that outlives its worker** (a container, a Job of a cluster) meets this contract:
 
-    - `start(member)` starts the work and returns its handle: bytes with which any worker finds the work. The work
-      is named by run, admission, group, task, index and attempt, so that a second `start` finds the work of the
-      first instead of starting it again.
-    - The worker appends the handle to the log and waits for the acknowledgement, before it waits for the outcome.
-      A worker that dies between the two leaves work without a handle, which its name still identifies.
+    - It is named by run, admission, group, task, iteration, index, redrive and attempt, so that a second start
+      finds the work of the first instead of starting it again.
+    - The executor reports its handle, and waits until the log has it, before it waits for the outcome. A worker
+      that dies between the two leaves work without a handle, which its name still identifies.
     - When the worker stops or dies, the owner offers the chunk again, with the handles that it has. The next
-      worker calls `adopt(handle)` instead of `start`. It waits for the same work, and its outcome is that of
-      `run`; where the work no longer exists it raises, and the attempt has failed.
-    - `cancel` ends the work itself. A worker that stops in good order does not call it for such work, and hands
-      the chunk back.
+      worker adopts: it waits for the same work, in the same attempt, instead of starting it. Where the work no
+      longer exists the attempt has failed.
+    - `cancel` ends the work itself, unless `leave` was called before it.
+    - Work that no open member needs, because its run was cancelled while no worker had the chunk, is found and
+      stopped: see `programs.orphans`.
     """
 
     def run(self, member: Task) -> Awaitable[Any]:
@@ -50,4 +49,9 @@ class MemberExecutor(Protocol):
             True once it has ended. False if it does not end within the grace period: it is left alone then, its
             outcome is dropped, and its slot goes to another member.
         """
+        ...
+
+    def leave(self) -> None:
+        """The members go to another worker: attempts that are cancelled from now on leave work that outlives this
+        worker alone. Other attempts end as they do otherwise."""
         ...

@@ -12,9 +12,15 @@ from anabranch_taskgroup.worker.executors.hooked import HookedExecutor, in_one_t
 from anabranch_taskgroup.worker.executors.in_process import InProcessExecutor
 from anabranch_taskgroup.worker.executors.protocol import MemberExecutor
 
+# Programs are not among them: the executor of a program is that of one chunk, see `ChunkOpener`.
 _EXECUTORS: Mapping[ExecutorKind, Callable[[AgentDeclaration, AgentThreads], MemberExecutor]] = {
     "in-process": InProcessExecutor,
 }
+
+
+def with_hooks(executor: MemberExecutor, threads: AgentThreads, hooks: Hooks) -> MemberExecutor:
+    """An executor that calls the hooks around each attempt, if there are any."""
+    return HookedExecutor(executor, hooks, threads) if hooks else executor
 
 
 def executor_of(agent: AgentDeclaration, threads: AgentThreads, hooks: Hooks = NO_HOOKS) -> MemberExecutor:
