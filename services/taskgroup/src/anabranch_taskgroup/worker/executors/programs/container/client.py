@@ -7,6 +7,7 @@ for the end of a log, and reads whole frames of any length. Each of these would 
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -146,7 +147,12 @@ class DockerClient:
         try:
             version = self._version or await self._negotiated()
             async with self._session.request(
-                method, f"/v{version}{path}", params=parameters, data=body, headers=headers, timeout=limits
+                method,
+                f"/v{version}{path}",
+                params=parameters,
+                data=None if body is None else io.BytesIO(body),
+                headers=headers,
+                timeout=limits,
             ) as response:
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
