@@ -24,6 +24,7 @@ from anabranch.runtime.process.loops import cancel_leftover_tasks
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.approvals import Decision
+from anabranch.sdk.programs.registration import add_programs
 from anabranch.sdk.run import Run
 from anabranch.sdk.run_result import RunResult
 from anabranch.testing.async_system import AnyRequest, AsyncSystem
@@ -62,7 +63,8 @@ def system(
         TypeError: an item of `agents` is not an agent, or a setting does not exist.
         Misconfigured: two agents have the same name.
     """
-    return SystemContext(registry_of(agents), Settings(**settings), seed, telemetry)
+    own = Settings(**settings)
+    return SystemContext(add_programs(registry_of(agents), own), own, seed, telemetry)
 
 
 def registry_of(agents: Agents) -> Registry:
