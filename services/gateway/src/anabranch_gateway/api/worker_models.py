@@ -94,6 +94,7 @@ class AgentSchemas(OpenModel):
 class AgentDocument(OpenModel):
     name: str
     version: str | None
+    kind: str
     capabilities: list[str]
     schema_: AgentSchemas = Field(alias="schema")
     retry: dict[str, Any] | None

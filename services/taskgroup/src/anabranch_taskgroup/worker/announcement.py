@@ -71,4 +71,5 @@ def agent_card(agent: AgentDeclaration) -> AgentCard:
         retry=None if agent.retry is None else agent.retry.to_document(),
         timeout=agent.timeout,
         max_concurrency=agent.max_concurrency,
+        kind=agent.executor,
     )

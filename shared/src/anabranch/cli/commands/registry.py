@@ -42,7 +42,7 @@ def _timeout(value: float | None) -> str:
 
 
 AGENT_COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
-    *fields("name", "version"),
+    *fields("name", "version", "kind"),
     Column("capabilities", lambda agent: ", ".join(agent["capabilities"])),
     Column("workers", lambda agent: len(agent["workers"]), justify="right"),
     Column("slots", lambda agent: agent["slots"], justify="right"),

@@ -33,6 +33,8 @@ class AgentCard(Message):
     timeout: float | None = None
     """The default timeout of an attempt, in seconds."""
     max_concurrency: int | None = None
+    kind: str = "in-process"
+    """How its worker executes it: by a call, or as a program of this kind."""
 
     def to_document(self) -> dict[str, Json]:
         """The agent as `anabranch agents --json` shows it, without its workers."""
@@ -40,6 +42,7 @@ class AgentCard(Message):
         return {
             "name": self.name,
             "version": self.version,
+            "kind": self.kind,
             "capabilities": list(self.capabilities),
             "schema": schema,
             "retry": self.retry,

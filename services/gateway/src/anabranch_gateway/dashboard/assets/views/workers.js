@@ -53,7 +53,7 @@ const Agents = ({ agents }) => html`<section class="card" aria-labelledby="agent
     : html`<table class="rows"><caption class="unseen">Agents</caption>
       <thead><tr><th class="wide">Agent</th><th>Capabilities</th><th class="number">Workers</th><th class="number">Slots</th><th class="number">Timeout</th></tr></thead>
       <tbody>${agents.map((agent) => html`<tr key=${`${agent.name} ${agent.version} ${agent.workers[0]}`}>
-        <td class="wide">${agent.name}${agent.version && html`<span class="said muted">version ${agent.version}</span>`}</td>
+        <td class="wide">${agent.name}${agent.version && html`<span class="said muted">version ${agent.version}</span>`}${agent.kind !== "in-process" && html`<span class="said muted">${agent.kind}</span>`}</td>
         <td>${agent.capabilities.join(", ")}</td>
         <td class="number figure">${integer(agent.workers.length)}</td>
         <td class="number figure">${integer(agent.slots)}</td>
