@@ -101,6 +101,16 @@ KEDA = {"enabled": True}
             "gateway.auth.client.existingSecret",
             id="keda-no-key",
         ),
+        pytest.param(
+            {"gateway": GATEWAY, "taskgroup": {"keda": KEDA | {"minReplicas": 0}}},
+            "needs one TaskGroup, of any pool, that always runs",
+            id="keda-from-nothing",
+        ),
+        pytest.param(
+            {"taskgroup": {"executors": {"settings": {"executor_images": "a"}}}},
+            "value of its own",
+            id="executor-setting",
+        ),
         pytest.param({"taskgroup": {"keda": KEDA | {"trigger": "none"}}}, "keda.triggers", id="keda-no-trigger"),
         pytest.param({"taskgroup": {"agentFiles": ["a.yaml"]}}, "set agentsConfigMap", id="relative-agent-file"),
         pytest.param(

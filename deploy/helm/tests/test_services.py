@@ -134,8 +134,12 @@ def test_keda_scales_on_the_backlog_of_the_pool(ci: Render) -> None:
     (trigger,) = spec["triggers"]
     assert trigger["type"] == "metrics-api"
     metadata = trigger["metadata"]
-    assert metadata["url"] == "http://check-anabranch-gateway.somewhere.svc:8321/v1/backlog?pool=default"
-    assert (metadata["targetValue"], metadata["authMode"]) == ("30", "bearer")
+    assert (
+        metadata["url"]
+        == "http://check-anabranch-gateway.somewhere.svc:8321/v1/backlog?pool=default&member_seconds=1"
+    )
+    assert (metadata["targetValue"], metadata["valueLocation"]) == ("30", "worker_seconds")
+    assert metadata["authMode"] == "bearer"
     assert all(isinstance(value, str) for value in metadata.values())
     login = rendered.one("TriggerAuthentication", trigger["authenticationRef"]["name"])
     assert login["spec"] == {"secretTargetRef": [{"parameter": "token", "name": "keda-key", "key": "api-key"}]}
@@ -202,7 +206,11 @@ def test_jobs_have_a_role_and_a_token_only_where_they_are_on(ci: Render) -> None
     assert jobs["serviceAccountName"] == "check-anabranch-taskgroup-jobs"
     account = rendered.one("ServiceAccount", "check-anabranch-taskgroup-jobs")
     assert account["metadata"]["annotations"] == {"example.test/role": "runner"}
-    assert {each["metadata"]["namespace"] for each in rendered.of("Role").values()} == {"here", "batch"}
+    assert {each["metadata"]["namespace"] for each in rendered.of("Role").values()} == {
+        "somewhere",
+        "here",
+        "batch",
+    }
     for each in rendered.of("RoleBinding").values():
         assert each["subjects"] == [
             {"kind": "ServiceAccount", "name": "check-anabranch-taskgroup-jobs", "namespace": "somewhere"}
@@ -226,6 +234,10 @@ def test_programs_are_a_file_of_agents(ci: Render) -> None:
     env = rendered.env("check-anabranch-taskgroup-jobs")
     assert env["ANABRANCH_AGENT_FILES"] == "/etc/anabranch/programs/agents.yaml"
     assert env["ANABRANCH_EXECUTORS"] == "kubernetes"
+    assert env["ANABRANCH_EXECUTOR_IMAGES"] == "images.example.test/*,other.example.test/*"
+    assert env["ANABRANCH_EXECUTOR_NAMESPACES"] == "here,batch"
+    assert env["ANABRANCH_KUBERNETES_OWNER"] == "apps/v1/Deployment/check-anabranch-taskgroup-jobs"
+    assert env["ANABRANCH_KUBERNETES_CONCURRENCY"] == "2000000"
     data = rendered.one("ConfigMap", "check-anabranch-taskgroup-jobs-programs")["data"]
     assert "train:" in data["agents.yaml"]
     assert "resize:" not in data["agents.yaml"]

@@ -78,10 +78,10 @@ def test_pods_fit_restricted_pod_security(ci: Callable[..., Any], name: str) -> 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_setting_is_one_of_the_product(ci: Callable[..., Any], name: str) -> None:
-    """Variables of the chart's own are settings; those of executors are checked where they are built."""
+    """A variable that is no setting would be ignored."""
     from anabranch.runtime.process import settings
 
-    known = set(settings._NAMES) | {"executors", "agent_files", "replication_factor", "programs_concurrency"}
+    known = set(settings._NAMES) | {"replication_factor"}
     rendered = ci(name)
     variables = set(rendered.one("ConfigMap", next(iter(_main(rendered))))["data"])
     for pod in rendered.pods().values():

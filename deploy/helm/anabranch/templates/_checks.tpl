@@ -4,6 +4,7 @@
 {{- include "anabranch.checkEnv" . }}
 {{- include "anabranch.checkTrial" . }}
 {{- include "anabranch.checkPools" . }}
+{{- include "anabranch.checkBacklog" . }}
 {{- if .Values.gateway.enabled }}{{ include "anabranch.checkGateway" . }}{{ end }}
 {{- $parts := dict "agency" .Values.agency "eventmanager" .Values.eventmanager }}
 {{- if .Values.gateway.enabled }}{{ $_ := set $parts "gateway" .Values.gateway }}{{ end }}
@@ -16,7 +17,7 @@
 {{- end }}
 
 {{- define "anabranch.checkSettings" -}}
-{{- $homes := dict "brokers" "kafka.brokers" "bootstrap_servers" "kafka.brokers" "redis_url" "redis.url or redis.existingSecret" "prefix" "prefix" "health_port" "healthPort" "replication_factor" "topics.replicationFactor" "pool" "taskgroup.pools" "gateway_host" "nothing: the gateway listens on all addresses of its pod" "gateway_port" "gateway.port" "redis_password" "redis.existingSecret, or the password in redis.url: settings are in a ConfigMap" "api_key" "secretEnv: settings are in a ConfigMap" "executors" "taskgroup.executors.enabled" "agent_files" "taskgroup.agentFiles" }}
+{{- $homes := dict "brokers" "kafka.brokers" "bootstrap_servers" "kafka.brokers" "redis_url" "redis.url or redis.existingSecret" "prefix" "prefix" "health_port" "healthPort" "replication_factor" "topics.replicationFactor" "pool" "taskgroup.pools" "gateway_host" "nothing: the gateway listens on all addresses of its pod" "gateway_port" "gateway.port" "redis_password" "redis.existingSecret, or the password in redis.url: settings are in a ConfigMap" "api_key" "secretEnv: settings are in a ConfigMap" "executors" "taskgroup.executors.enabled" "executor_commands" "taskgroup.executors.commands" "executor_images" "taskgroup.executors.images" "executor_namespaces" "taskgroup.executors.kubernetes.namespaces" "agent_files" "taskgroup.agentFiles" }}
 {{- range $name, $value := .Values.settings }}
 {{- with get $homes $name }}
 {{- fail (printf "settings.%s: set %s instead; both would set the same variable" $name .) }}
@@ -87,6 +88,21 @@
 {{- end }}
 {{- end }}
 
+{{/* Owners of sessions know what is left to do: without any TaskGroup, no backlog is known, and nothing starts one */}}
+{{- define "anabranch.checkBacklog" -}}
+{{- $least := 0 }}
+{{- $reads := false }}
+{{- range (include "anabranch.pools" . | fromYaml).pools }}
+{{- $count := ternary 1 .own.replicas (kindIs "invalid" .own.replicas) }}
+{{- if .own.keda.enabled }}{{ $count = .own.keda.minReplicas }}{{ $reads = or $reads (eq .own.keda.trigger "backlog") }}
+{{- else if .own.autoscaling.enabled }}{{ $count = .own.autoscaling.minReplicas }}{{ end }}
+{{- $least = add $least (int $count) }}
+{{- end }}
+{{- if and $reads (eq (int $least) 0) }}
+{{- fail "taskgroup: keda.trigger backlog needs one TaskGroup, of any pool, that always runs, because TaskGroups know what is left to do: set keda.minReplicas: 1 for one pool" }}
+{{- end }}
+{{- end }}
+
 {{- define "anabranch.checkWorker" -}}
 {{- $own := .own }}
 {{- $keda := $own.keda }}
@@ -119,6 +135,11 @@
 {{- if eq .name "PYTHONPATH" }}
 {{- fail (printf "%s: extraEnv sets PYTHONPATH, and agentsConfigMap needs it: list the folders in pythonPath instead" $.where) }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- range $name := list "executors" "executor_commands" "executor_images" "executor_namespaces" "kubernetes_owner" }}
+{{- if hasKey $own.executors.settings $name }}
+{{- fail (printf "%s: executors.settings.%s has a value of its own beside it in executors, or is set by the chart: remove it" $.where $name) }}
 {{- end }}
 {{- end }}
 {{- range $name, $program := $own.programs }}

@@ -32,9 +32,10 @@ spec:
       name: backlog
       metricType: AverageValue
       metadata:
-        url: {{ printf "http://%s.%s.svc:%s/v1/backlog?pool=%s" (include "anabranch.partName" (list $root "gateway")) $root.Release.Namespace (include "anabranch.gatewayPort" $root) .pool | quote }}
+        url: {{ printf "http://%s.%s.svc:%s/v1/backlog?pool=%s&member_seconds=%s" (include "anabranch.partName" (list $root "gateway")) $root.Release.Namespace (include "anabranch.gatewayPort" $root) .pool (include "anabranch.scalar" $keda.memberSeconds) | quote }}
         format: json
-        valueLocation: {{ include "anabranch.backlogValue" $root | quote }}
+        valueLocation: worker_seconds
+        activationTargetValue: "0"
         targetValue: {{ include "anabranch.scalar" $keda.targetSeconds | quote }}
         {{- if $client }}
         authMode: bearer
@@ -67,9 +68,4 @@ spec:
       name: {{ $client.name }}
       key: {{ $client.key }}
 {{- end }}
-{{- end }}
-
-{{/* Where the gateway's response has the number: seconds of work of one worker with all its slots */}}
-{{- define "anabranch.backlogValue" -}}
-work_seconds
 {{- end }}

@@ -1,9 +1,3 @@
-{{/* The namespaces of a pool's Jobs, as YAML {namespaces: []}; (dict "root" $ "own" {...}) */}}
-{{- define "anabranch.jobNamespaces" -}}
-{{- $namespaces := .own.executors.kubernetes.namespaces | default (list .root.Release.Namespace) }}
-{{- dict "namespaces" $namespaces | toYaml }}
-{{- end }}
-
 {{/* Variables of a pool's workers; (dict "root" $ "pool" {name, component, own}) */}}
 {{- define "anabranch.workerEnv" -}}
 {{- $own := .pool.own }}
@@ -33,6 +27,22 @@
 {{- end }}
 {{- with $own.executors.enabled }}
 {{- $env = append $env (dict "name" "ANABRANCH_EXECUTORS" "value" (join "," .)) }}
+{{- end }}
+{{- $kubernetes := $own.executors.kubernetes }}
+{{- $lists := dict "EXECUTOR_COMMANDS" $own.executors.commands "EXECUTOR_IMAGES" $own.executors.images }}
+{{- if has "kubernetes" $own.executors.enabled }}
+{{- $_ := set $lists "EXECUTOR_NAMESPACES" $kubernetes.namespaces }}
+{{- $_ := set $lists "KUBERNETES_SERVICE_ACCOUNTS" $kubernetes.serviceAccounts }}
+{{- $owner := printf "apps/v1/Deployment/%s" (include "anabranch.partName" (list .root .pool.component)) }}
+{{- $env = append $env (dict "name" "ANABRANCH_KUBERNETES_OWNER" "value" $owner) }}
+{{- with $kubernetes.helperImage }}
+{{- $env = append $env (dict "name" "ANABRANCH_KUBERNETES_HELPER_IMAGE" "value" .) }}
+{{- end }}
+{{- end }}
+{{- range $variable, $list := $lists }}
+{{- with $list }}
+{{- $env = append $env (dict "name" (printf "ANABRANCH_%s" $variable) "value" (join "," .)) }}
+{{- end }}
 {{- end }}
 {{- range $name, $value := $own.executors.settings }}
 {{- $env = append $env (dict "name" (printf "ANABRANCH_%s" (upper $name)) "value" (include "anabranch.scalar" $value)) }}
@@ -87,7 +97,7 @@ automountServiceAccountToken: false
 {{- if $own.executors.kubernetes.createRole }}
 {{- $here := $root.Release.Namespace }}
 {{- $component := .pool.component }}
-{{- range (include "anabranch.jobNamespaces" (dict "root" $root "own" $own) | fromYaml).namespaces }}
+{{- range prepend $own.executors.kubernetes.namespaces $here | uniq }}
 {{- $role := ternary $name (include "anabranch.fit" (printf "%s-%s" $here $name)) (eq . $here) }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
@@ -95,6 +105,13 @@ kind: Role
 {{ include "anabranch.metadata" (dict "root" $root "name" $role "namespace" . "component" $component) }}
 rules:
   {{- include "anabranch.jobRules" $root | nindent 2 }}
+  {{- if eq . $here }}
+  # The Deployment owns the Jobs of its namespace, so that they are removed with it.
+  - apiGroups: [apps]
+    resources: [deployments]
+    resourceNames: [{{ $name }}]
+    verbs: [get]
+  {{- end }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -112,21 +129,21 @@ subjects:
 {{- end }}
 {{- end }}
 
-{{/* What the executor of Jobs may do in a namespace */}}
+{{/* What the executor of Jobs may do in a namespace: docs/programs.md says what for */}}
 {{- define "anabranch.jobRules" -}}
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [create, get, list, watch, patch, delete]
 - apiGroups: [""]
-  resources: [configmaps]
-  verbs: [create, get, patch, delete]
-- apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch, delete]
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
-- apiGroups: [apps]
-  resources: [deployments, replicasets]
-  verbs: [get]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, watch]
 {{- end }}
