@@ -25,8 +25,20 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-async def check_servers() -> None:
-    """Connect to both servers and look for the topics. Raises AnabranchError."""
+async def check_servers() -> int:
+    """Connect to both servers, look for the topics, and return the exit code."""
+    from anabranch.core.errors import AnabranchError
+
+    try:
+        await connect_and_look()
+    except AnabranchError as error:
+        say(f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+async def connect_and_look() -> None:
+    """Say what answers. Raises AnabranchError for a server or topic that is missing."""
     from anabranch.runtime.process.resources import connect
     from anabranch.runtime.process.settings import Settings
     from anabranch.runtime.process.topics import ensure_topics
@@ -78,6 +90,5 @@ def check_request() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["servers"]:
-        asyncio.run(check_servers())
-    else:
-        sys.exit(check_request())
+        sys.exit(asyncio.run(check_servers()))
+    sys.exit(check_request())
