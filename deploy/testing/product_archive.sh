@@ -5,11 +5,10 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/engine.sh"
 
 main() {
-  local archive="$1" options
+  local archive="$1"
   require_engine
   bash "$(dirname "${BASH_SOURCE[0]}")/base_image.sh"
-  mapfile -t options < <(build_options)
-  podman build --quiet --pull=never "${options[@]}" --tag localhost/anabranch:cluster "$REPOSITORY" >/dev/null
+  build_image localhost/anabranch:cluster --target service "$REPOSITORY"
   rm -f "$archive"
   podman save --quiet --format docker-archive --output "$archive" localhost/anabranch:cluster
 }
