@@ -167,14 +167,15 @@ class Release:
         return json.dumps(self._call("GET", f"/v1/runs/{run_id}/why", accepted=(200, 404, 409)))[:3000]
 
     def values_of(self, run_id: str, key: str) -> list[Any]:
-        """All items of a long list among a run's results."""
+        """All items of a list among a run's results, page by page if it is long."""
         items: list[Any] = []
         while True:
             page = self._call("GET", f"/v1/runs/{run_id}/results/{key}?from={len(items)}&limit=5000")
-            found = page["items"]
-            if not found:
+            if page.get("items") is None:
+                return list(page["value"])
+            if not page["items"]:
                 return items
-            items += found
+            items += page["items"]
 
     def _call(
         self, method: str, path: str, *, content: str | None = None, accepted: tuple[int, ...] = (200, 202)

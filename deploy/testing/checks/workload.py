@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +33,10 @@ class Workload:
     def __init__(self, release: Release, mark: str, members: int, seconds: float = 0.0) -> None:
         self._release = release
         self._store = redis.Redis.from_url(release.effects_url, decode_responses=True)
+        # A request id that was used before would not start another run.
+        mark = f"{mark}-{time.time_ns()}"
         self.mark = mark
         self.members = members
-        for what in ("began", "ended"):
-            self._store.delete(f"{what}:{mark}")
         self.run_id = release.submit(fan_out(mark, members, seconds))
 
     def ended(self) -> int:
