@@ -207,7 +207,12 @@ async def test_found_tells_the_labels_as_they_were(under_test: EngineUnderTest, 
     handles = [await engine.start(running), await engine.start(ended)]
     await engine.follow(handles[1], ended.spec, Lines())
 
-    found = {each.handle: each for each in await engine.found(under_test.installation)}
+    # A platform may take a moment to notice the end that its node has told.
+    async with asyncio.timeout(30):
+        while True:
+            found = {each.handle: each for each in await engine.found(under_test.installation)}
+            if not found[handles[1]].is_running:
+                break
 
     assert dict(found[handles[0]].labels) == dict(running.labels)
     assert [found[each].is_running for each in handles] == [True, False]

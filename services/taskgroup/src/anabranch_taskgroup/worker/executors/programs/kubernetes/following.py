@@ -12,7 +12,7 @@ from anabranch_taskgroup.worker.executors.programs.kubernetes.handles import Job
 from anabranch_taskgroup.worker.executors.programs.kubernetes.log_follower import LogFollower
 from anabranch_taskgroup.worker.executors.programs.kubernetes.manifest import CONTAINER, SIDECAR, uses_sidecar
 from anabranch_taskgroup.worker.executors.programs.kubernetes.objects import PodState
-from anabranch_taskgroup.worker.executors.programs.kubernetes.outcome import Ended, Waits, judge
+from anabranch_taskgroup.worker.executors.programs.kubernetes.outcome import Ended, Waits, gone, judge
 from anabranch_taskgroup.worker.executors.programs.kubernetes.results import (
     KeptLog,
     reads_log,
@@ -55,8 +55,10 @@ class Following:
         """
         try:
             async with self._watch.changes(self._handle.name) as changed:
-                # A Job may be older than what the watch has seen, or newer; only then it is not yet in the view.
-                if not self._is_known() and await self._api.get("jobs", self._handle.namespace, self._handle.name):
+                # The view may be behind: it may not show a new Job yet, and still show one that was removed.
+                if await self._api.get("jobs", self._handle.namespace, self._handle.name) is None:
+                    return gone(str(self._handle))
+                if not self._is_known():
                     await self._first_seen(changed)
                 return await self._until_ended(changed)
         finally:

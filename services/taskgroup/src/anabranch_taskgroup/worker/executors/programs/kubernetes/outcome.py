@@ -54,12 +54,7 @@ def judge(where: str, job: JobState | None, pod: PodState | None, failed_create:
     if program and program.exit_code == 0:
         return Ended(ProgramOutcome(0))
     if job is None:
-        return _failed(
-            None,
-            "Gone",
-            f"{where} no longer exists: somebody deleted it, or it had ended and its time to live was over; the "
-            "audit log of the cluster says who deletes Jobs",
-        )
+        return Ended(gone(where))
     if job.is_deleting:
         return Waits(f"{where} was deleted by somebody, and its pod is still ending")
     if job.ending and job.ending.reason == "DeadlineExceeded":
@@ -69,6 +64,16 @@ def judge(where: str, job: JobState | None, pod: PodState | None, failed_create:
     if pod.is_over or pod.is_deleting or (program and program.state == "terminated"):
         return _ending(where, job, pod)
     return _open(where, pod)
+
+
+def gone(where: str) -> ProgramOutcome:
+    """The outcome of a Job that does not exist."""
+    return ProgramOutcome(
+        None,
+        "Gone",
+        f"{where} no longer exists: somebody deleted it, or it had ended and its time to live was over; the audit "
+        "log of the cluster says who deletes Jobs",
+    )
 
 
 def _past_deadline(where: str, job: JobState, pod: PodState | None) -> Waits | Ended:
