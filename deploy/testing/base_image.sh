@@ -23,7 +23,6 @@ main() {
   exec 9>"$TESTING/base.lock"
   flock 9
   if [ "${1:-}" != --again ] && podman image exists "$BASE_IMAGE"; then
-    name_as_dockerfile_does
     return
   fi
   root="$TESTING/base"
@@ -40,14 +39,6 @@ main() {
   ln -s /usr/local/bin/python "$root/usr/bin/python"
   tar -C "$root" -c . | podman import --change 'CMD ["python3"]' - "$BASE_IMAGE" >/dev/null
   rm -rf "$root"
-  name_as_dockerfile_does
-}
-
-# Builds use the local image of that name (`--pull=never`), so the Dockerfile is built as it is.
-name_as_dockerfile_does() {
-  local name
-  name="$(sed -n 's/^ARG BASE_IMAGE=//p' "$REPOSITORY/Dockerfile")"
-  [ -z "$name" ] || podman tag "$BASE_IMAGE" "docker.io/library/${name%@*}"
   echo "$BASE_IMAGE: $(podman run --rm --network=none "$BASE_IMAGE" python --version)"
 }
 

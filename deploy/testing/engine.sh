@@ -69,7 +69,7 @@ CONF
 # A build reads the certificates, the package sources and the index of this machine, which are no part of the image.
 build_options() {
   local each
-  printf '%s\n' --network=host --pull=never --format=docker
+  printf '%s\n' --network=host --pull=never --format=docker "--build-arg=BASE_IMAGE=$BASE_IMAGE"
   for each in /etc/ssl/certs /usr/local/share/ca-certificates; do
     [ ! -d "$each" ] || printf '%s\n' "--volume=$each:$each:O"
   done
