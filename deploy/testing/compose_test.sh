@@ -10,7 +10,8 @@ MEMBER_SECONDS="${MEMBER_SECONDS:-0.04}"
 # Longest wait for one thing, in seconds; a busy machine needs more.
 export PATIENCE="${PATIENCE:-240}"
 WORKERS=3
-SERVICES=(agency taskgroup eventmanager gateway)
+# In the order of an upgrade.
+SERVICES=(taskgroup agency eventmanager gateway)
 
 step() { printf '\n== compose-test: %s (%ds)\n' "$1" "$SECONDS"; }
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
