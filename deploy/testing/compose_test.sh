@@ -103,8 +103,8 @@ first_requests() {
   local each command=(env -u ANABRANCH_AGENTS "$REPOSITORY/.venv/bin/anabranch" run "$REPOSITORY/examples/hello.yaml")
   compose exec -T taskgroup anabranch run /dev/stdin <"$REPOSITORY/examples/words.yaml" 2>&1 | tail -n 1
   compose exec -T agency anabranch run /dev/stdin <"$REPOSITORY/examples/hello.yaml" 2>&1 | tail -n 1
-  "${command[@]}" --brokers "localhost:$ANABRANCH_KAFKA_PORT" \
-    --redis-url "redis://localhost:$ANABRANCH_REDIS_PORT/0" 2>&1 | tail -n 1
+  "${command[@]}" --brokers "localhost:$KAFKA_PORT" \
+    --redis-url "redis://localhost:$REDIS_PORT/0" 2>&1 | tail -n 1
   "${command[@]}" --url "$URL" 2>&1 | tail -n 1
   each="$(of_service taskgroup | wc -l)"
   [ "$each" -eq "$WORKERS" ] || refuse "$each workers run, not $WORKERS"
@@ -126,10 +126,10 @@ main() {
   URL="http://localhost:$(free_port)"
   started=()
   export ANABRANCH_IMAGE=localhost/anabranch:compose COMPOSE_PROJECT_NAME=anabranch-compose-test
-  export ANABRANCH_KAFKA_IMAGE=localhost/anabranch-test-kafka ANABRANCH_REDIS_IMAGE=localhost/anabranch-test-valkey
-  export ANABRANCH_POSTGRES_IMAGE=localhost/anabranch-test-postgres ANABRANCH_GATEWAY_PORT="${URL##*:}"
-  ANABRANCH_KAFKA_PORT="$(free_port)" ANABRANCH_REDIS_PORT="$(free_port)"
-  export ANABRANCH_KAFKA_PORT ANABRANCH_REDIS_PORT
+  export KAFKA_IMAGE=localhost/anabranch-test-kafka REDIS_IMAGE=localhost/anabranch-test-valkey
+  export POSTGRES_IMAGE=localhost/anabranch-test-postgres GATEWAY_PORT="${URL##*:}"
+  KAFKA_PORT="$(free_port)" REDIS_PORT="$(free_port)"
+  export KAFKA_PORT REDIS_PORT
   export ANABRANCH_AGENTS_FOLDER="$REPOSITORY/examples" ANABRANCH_AGENTS=word_agents
   trap stop EXIT
 
