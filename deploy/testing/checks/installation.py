@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from checks.release import Release, expect
+from checks.release import Release, await_that, expect
 from checks.workload import Workload, fan_out
 
 MANY = 20_000
@@ -78,6 +78,10 @@ def uninstall(release: Release) -> dict[str, object]:
     # Events are a log of what happened, and end by themselves.
     wanted = ",".join(kind for kind in kinds if not kind.startswith("events"))
     selector = f"app.kubernetes.io/instance={release.name}"
+    # Helm does not wait for the pods of the Deployments that it deleted: they drain for up to a minute.
+    await_that(
+        "all pods have ended", lambda: not release.kubectl("get", "pods", "-l", selector, "-o", "name"), 100
+    )
     left = release.kubectl("get", wanted, "-l", selector, "-o", "name", "--ignore-not-found").split()
     expect(not left, f"left after the uninstallation: {', '.join(left)}")
     secrets = release.kubectl("get", "secrets", "-o", "name").split()
