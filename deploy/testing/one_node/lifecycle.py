@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -123,11 +124,23 @@ def _remove_pods(cluster: Layout) -> None:
     """Kill and delete the containers and their shims, by containerd's own list."""
     ctr = inside(cluster, "ctr", "--address", _socket(cluster), "--namespace", "k8s.io")
     for name in run(*ctr, "tasks", "list", "--quiet").split():
-        succeeds(*ctr, "tasks", "kill", "--signal", "SIGKILL", "--all", name)
-        deleted = partial(succeeds, *ctr, "tasks", "delete", "--force", name)
-        await_until(f"container {name} is deleted", deleted, 30)
+        await_until(f"container {name} is deleted", partial(_task_deleted, ctr, name), 60)
+    namespaces = set[str]()
     for name in run(*ctr, "containers", "list", "--quiet").split():
+        spec = json.loads(run(*ctr, "containers", "info", name))["Spec"]["linux"]
+        paths = [Path(each.get("path", "")) for each in spec["namespaces"] if each["type"] == "network"]
+        namespaces |= {path.name for path in paths if path.name.startswith("cni-")}
         succeeds(*ctr, "containers", "delete", name)
+    for name in namespaces:
+        # The pods' own; containerd names them.
+        succeeds("ip", "netns", "delete", name)
+
+
+def _task_deleted(ctr: list[str], name: str) -> bool:
+    # A deletion may fail and take effect all the same, so the list says whether it did.
+    succeeds(*ctr, "tasks", "kill", "--signal", "SIGKILL", "--all", name)
+    succeeds(*ctr, "tasks", "delete", "--force", name)
+    return name not in run(*ctr, "tasks", "list", "--quiet").split()
 
 
 def _unmount_below(*folders: Path) -> None:
