@@ -10,7 +10,7 @@ BASE_PACKAGES=python3,python3-venv,ca-certificates,tzdata,netbase
 
 mirror() {
   local found
-  found="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $1" | head -n 1)"
+  found="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $1" | sed -n 1p)"
   [ -n "$found" ] || refuse "the apt sources of this machine name no mirror of Debian $1"
   printf %s "$found"
 }

@@ -65,7 +65,7 @@ await_gateway() {
 # Podman restarts what has ended by itself, but not what `podman kill` has ended: the process is killed.
 kill_one() {
   local id pid now
-  id="$(of_service "$1" | head -n 1)"
+  id="$(of_service "$1" | sed -n 1p)"
   pid="$(podman inspect --format '{{.State.Pid}}' "$id")"
   kill -KILL "$pid"
   timeout "$PATIENCE" bash -c "until now=\$(podman inspect --format '{{.State.Pid}}' '$id') && [ \"\$now\" != 0 ] &&

@@ -110,7 +110,7 @@ main() {
   trap stop EXIT
   require_engine
   bash "$HERE/base_image.sh"
-  step "build ($(podman --version), $(runc --version | head -n 1))"
+  step "build ($(podman --version), $(runc --version | sed -n 1p))"
   build_image "$SERVICE" --target service --build-arg VERSION=0.1.0 --build-arg REVISION=image-test "$REPOSITORY"
   build_image "$ALL" --target all "$REPOSITORY"
   step "contents"
