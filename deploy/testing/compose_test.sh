@@ -7,6 +7,8 @@ source "$HERE/engine.sh"
 MEMBERS="${MEMBERS:-20000}"
 # About 20 s of work for three workers, so that a kill and an upgrade happen amid it.
 MEMBER_SECONDS="${MEMBER_SECONDS:-0.04}"
+# All four services are replaced meanwhile.
+UPGRADE_MEMBER_SECONDS="${UPGRADE_MEMBER_SECONDS:-0.5}"
 # Longest wait for one thing, in seconds; a busy machine needs more.
 export PATIENCE="${PATIENCE:-240}"
 WORKERS=3
@@ -83,12 +85,14 @@ kill_amid_fan_out() {
 }
 
 upgrade_amid_fan_out() {
-  local run each old
+  local run each old scale
   export ANABRANCH_IMAGE="$NEXT"
-  run="$(fan_out submit "$URL" "$MEMBERS" "$MEMBER_SECONDS")"
-  fan_out progress "$URL" "$run" $((MEMBERS / 50))
+  run="$(fan_out submit "$URL" "$MEMBERS" "$UPGRADE_MEMBER_SECONDS")"
   for each in "${SERVICES[@]}"; do
-    compose up --detach --no-deps --no-build --scale "taskgroup=$WORKERS" "$each"
+    fan_out progress "$URL" "$run" $((MEMBERS / 50))
+    scale=()
+    [ "$each" != taskgroup ] || scale=(--scale "taskgroup=$WORKERS")
+    compose up --detach --no-deps --no-build ${scale[@]+"${scale[@]}"} "$each"
     echo "$each has the new image (${SECONDS} s)"
   done
   fan_out verify "$URL" "$run" "$MEMBERS"
