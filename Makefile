@@ -283,6 +283,10 @@ workflow-test: $(TOOLS)/actionlint-$(ACTIONLINT) ## Check the workflows of .gith
 image-test: ## Build the image with Podman and check it (root on Linux)
 	bash deploy/testing/image_test.sh
 
+.PHONY: container-test
+container-test: $(VENV)/.dev ## Run fan-outs of containers amid kills on a Podman of their own (root on Linux)
+	bash deploy/testing/container_test.sh
+
 .PHONY: compose-test
 compose-test: $(VENV)/.dev ## Run docker-compose.yml with Podman, amid kills and an upgrade (root on Linux, Go)
 	bash deploy/testing/compose_test.sh

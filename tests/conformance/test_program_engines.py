@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from program_engines import ENGINES, EngineUnderTest, Lines, Workers
 
-from anabranch_taskgroup.worker.executors.programs.engine import ProgramEngine
+from anabranch_taskgroup.worker.executors.programs.engine import ProgramEngine, ProgramRefused
 
 LONG = "while :; do sleep 1; done"
 
@@ -109,10 +109,14 @@ async def test_a_command_that_does_not_exist_fails_for_good(
 ) -> None:
     execution = under_test.command(["/no/such/program"])
 
-    outcome = await engine.follow(await engine.start(execution), execution.spec, Lines())
+    try:
+        outcome = await engine.follow(await engine.start(execution), execution.spec, Lines())
+        is_permanent, message = outcome.is_permanent, outcome.message
+    except ProgramRefused as refused:
+        is_permanent, message = True, str(refused)
 
-    assert outcome.is_permanent
-    assert "/no/such/program" in outcome.message
+    assert is_permanent
+    assert "/no/such/program" in message
 
 
 async def test_starts_of_one_name_are_one_execution(under_test: EngineUnderTest, workers: Workers) -> None:

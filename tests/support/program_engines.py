@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from container_effects import ENGINE_VARIABLE, IMAGE_VARIABLE
+from docker_api import docker_api
 from kubernetes_api import kubernetes_api
 
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.programs.spec import ProgramKind, ProgramSpec
-from anabranch_taskgroup.worker.executors.programs import kubernetes
+from anabranch_taskgroup.worker.executors.programs import container, kubernetes
 from anabranch_taskgroup.worker.executors.programs.engine import Execution, ProgramEngine
 
 KUBECONFIG_VARIABLE = "ANABRANCH_TEST_KUBECONFIG"
@@ -76,7 +78,25 @@ async def kubernetes_cluster(folder: Path, installation: str) -> AsyncIterator[E
     yield EngineUnderTest("kubernetes", image, installation, lambda: kubernetes.open_engine(settings), options)
 
 
+@asynccontextmanager
+async def containers_in_process(folder: Path, installation: str) -> AsyncIterator[EngineUnderTest]:
+    """The engine of containers on an API in this process."""
+    async with docker_api(folder):
+        settings = Settings.load({}, overrides={"container_socket": f"unix://{folder}/docker.sock"})
+        yield EngineUnderTest("container", "tests/shell", installation, lambda: container.open_engine(settings))
+
+
+@asynccontextmanager
+async def container_engine(folder: Path, installation: str) -> AsyncIterator[EngineUnderTest]:
+    """The engine of containers on Docker or Podman."""
+    settings = Settings.load({}, overrides={"container_socket": os.environ[ENGINE_VARIABLE]})
+    image = os.environ[IMAGE_VARIABLE]
+    yield EngineUnderTest("container", image, installation, lambda: container.open_engine(settings))
+
+
 ENGINES = {
+    "container": (containers_in_process, None),
+    "container-engine": (container_engine, ENGINE_VARIABLE),
     "kubernetes": (kubernetes_in_process, None),
     "kubernetes-cluster": (kubernetes_cluster, KUBECONFIG_VARIABLE),
 }

@@ -32,8 +32,11 @@ from anabranch_taskgroup.worker.executors.programs.engine import (
     ProgramRefused,
 )
 
-MAX_ROUNDS = 5
+MAX_ROUNDS = 20
 """Attempts to find or create the container of an execution, while other workers do the same."""
+TAKEOVER_SECONDS = 1.0
+"""Time that the worker which created a container has to start it, before another one takes it over. Without it,
+workers that start one execution at once would take it from each other again and again."""
 MAX_PULLS = 256
 """Images whose pulls are kept apart."""
 
@@ -72,7 +75,7 @@ class ContainerStarter:
             raise ProgramRefused(f"image: {execution.spec.image!r} is not the name of an image")
         if options.pull == "always":
             await self._pull(execution.spec.image or "")
-        name = execution.name
+        name, seen = execution.name, ""
         for _ in range(MAX_ROUNDS):
             created = await self._created(name, execution, options)
             container = await self._chosen(execution.name)
@@ -84,6 +87,10 @@ class ContainerStarter:
             if container.status != "created":
                 return container.id
             if created != container.id:
+                if container.name != seen:
+                    seen = container.name
+                    await asyncio.sleep(TAKEOVER_SECONDS)
+                    continue
                 name = next_name(execution.name, container.name)
                 if not await self._containers.rename(container.name, name):
                     continue
