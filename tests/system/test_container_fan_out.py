@@ -1,6 +1,6 @@
 """Members as real containers: a worker is killed amid them, each has its effect once, and a cancel leaves nothing.
 
-Run by `make container-test`, with an engine; skipped elsewhere.
+Run by `make container-test` with an engine, and skipped by `make chaos` without one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cluster import FINAL, Cluster, User, await_true, cluster_with_agents
 from container_effects import ENGINE_VARIABLE, MEMBER_CODE, EffectCounter, TestEngine, effect_counter, test_engine
 from requests_made import request, resolved
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 MEMBERS = 200
 AT_ONCE = 8
 
