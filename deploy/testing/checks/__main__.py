@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from checks import disturbances, installation, upgrades
+from checks import disturbances, installation, jobs, upgrades
 from checks.product_image import product_archive
 from checks.release import TESTED_TAGS, CheckFailedError, Release
 from checks.values_matrix import values_matrix
@@ -40,6 +40,8 @@ CHECKS: dict[str, Check] = {
     "failed-upgrade": upgrades.failed_upgrade,
     "kills": disturbances.kill_every_pod,
     "drain": disturbances.drain_node,
+    "jobs": jobs.members_as_jobs,
+    "jobs-cancelled": jobs.cancelled_jobs,
     "values": values_matrix,
     "uninstall": installation.uninstall,
 }

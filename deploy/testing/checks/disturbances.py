@@ -45,10 +45,10 @@ def kill_every_pod(release: Release) -> dict[str, object]:
 def _kill_amid_run(release: Release, pod: str) -> dict[str, object]:
     load = Workload(release, f"killed-{pod}", 3_000, seconds=0.1)
     await_that("members have ended", lambda: load.ended() > 100, 60)
-    restarts = _restarts(release, pod)
+    before = restarts(release, pod)
     began = time.monotonic()
-    os.kill(_process_of(release, pod), signal.SIGKILL)
-    await_that(f"{pod} has restarted", lambda: _restarts(release, pod) > restarts, 60)
+    os.kill(process_of(release, pod), signal.SIGKILL)
+    await_that(f"{pod} has restarted", lambda: restarts(release, pod) > before, 60)
     release.await_ready()
     ready = time.monotonic() - began
     counts = load.await_result(180)
@@ -60,11 +60,11 @@ def _kill_amid_run(release: Release, pod: str) -> dict[str, object]:
     }
 
 
-def _restarts(release: Release, pod: str) -> int:
+def restarts(release: Release, pod: str) -> int:
     return int(release.read("pod", pod)["status"]["containerStatuses"][0]["restartCount"])
 
 
-def _process_of(release: Release, pod: str) -> int:
+def process_of(release: Release, pod: str) -> int:
     """The first process of a pod's container, as this machine numbers it."""
     container = release.read("pod", pod)["status"]["containerStatuses"][0]["containerID"].removeprefix(
         "containerd://"

@@ -149,6 +149,10 @@ class Release:
         answer: dict[str, Any] = self._call("GET", f"/v1/runs/{run_id}")
         return answer
 
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run."""
+        self._call("POST", f"/v1/runs/{run_id}/cancel")
+
     def completed(self, run_id: str, seconds: float) -> dict[str, Any]:
         """Wait for a run's final record. Raises CheckFailedError if the run fails or does not end in time."""
         end = time.monotonic() + seconds

@@ -28,16 +28,22 @@ class Counts:
 
 
 class Workload:
-    """One run of `members` members, each of which takes `seconds`."""
+    """One run of `members` members of an agent that counts, each of which takes `seconds`."""
 
-    def __init__(self, release: Release, mark: str, members: int, seconds: float = 0.0) -> None:
+    def __init__(
+        self, release: Release, mark: str, members: int, seconds: float = 0.0, agent: str = "count_effect"
+    ) -> None:
         self._release = release
         self._store = redis.Redis.from_url(release.effects_url, decode_responses=True)
         # A request id that was used before would not start another run.
         mark = f"{mark}-{time.time_ns()}"
         self.mark = mark
         self.members = members
-        self.run_id = release.submit(fan_out(mark, members, seconds))
+        self.run_id = release.submit(fan_out(mark, members, seconds, agent))
+
+    def began(self) -> int:
+        """How many members have begun at least once."""
+        return int(self._store.hlen(f"began:{self.mark}"))
 
     def ended(self) -> int:
         """How many members have ended at least once."""
@@ -70,12 +76,12 @@ class Workload:
         return Counter({int(member): int(times) for member, times in found.items()})
 
 
-def fan_out(mark: str, members: int, seconds: float) -> dict[str, Any]:
+def fan_out(mark: str, members: int, seconds: float, agent: str = "count_effect") -> dict[str, Any]:
     """A request with one expanded task."""
     sequence = {"n": {"start": 1, "end": members, "step": 1}}
     task = {
         "name": "count",
-        "agent": "count_effect",
+        "agent": agent,
         "inputs": {"mark": mark, "member": "{n}", "seconds": seconds},
         "result_keys": [KEY],
         "expansion_config": {
