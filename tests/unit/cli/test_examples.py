@@ -33,7 +33,10 @@ def test_an_example_runs_by_its_command(
 ) -> None:
     monkeypatch.chdir(FOLDER)
     monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
-    program, *arguments = shlex.split(command)
+    words = shlex.split(command)
+    while "=" in words[0]:
+        monkeypatch.setenv(*words.pop(0).split("=", 1))
+    program, *arguments = words
 
     if program == "python":
         runpy.run_path(arguments[0], run_name="__main__")
