@@ -121,6 +121,7 @@ class _CountedSystem:
             ids=SeededIds(self._clock, 0),
             make_registry=lambda process: registry_of(()),
             report=self._failures.append,
+            platform=None,
         )
         self._processes = [
             _CountedProcess(site, kind, self._work) for kind in ("agency", "taskgroup", "eventmanager")
