@@ -9,6 +9,7 @@ import os
 import re
 import signal
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,12 +139,11 @@ class Node:
         container = self.containers.get((namespace, name))
         if container is not None and container.process is not None and not container.is_over:
             spec = self._objects.get("pods", namespace, name)["spec"]
-            _signal(container.process, signal.SIGTERM)
             seconds = spec["terminationGracePeriodSeconds"] if grace is None else grace
-            try:
-                await asyncio.wait_for(asyncio.shield(container.process.wait()), seconds)
-            except TimeoutError:
-                _signal(container.process, signal.SIGKILL)
+            if seconds > 0:
+                _signal(container.process, signal.SIGTERM)
+                await asyncio.wait([asyncio.ensure_future(container.process.wait())], timeout=seconds)
+            _signal(container.process, signal.SIGKILL)
             while not container.is_over:
                 await container.changed.wait()
         self._objects.remove("pods", namespace, name)
@@ -305,8 +305,10 @@ def _plain(text: str) -> str:
 
 
 def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+    # A thread of asyncio reaps the process before the event loop learns of its end, so its group may be gone.
     if process.returncode is None:
-        os.killpg(process.pid, number)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
 
 
 def as_json(thing: object) -> bytes:

@@ -25,10 +25,14 @@ from anabranch_taskgroup.worker.executors.programs.kubernetes.log_lines import L
 
 CONNECT_SECONDS = 10.0
 RESPONSE_SECONDS = 30.0
-WATCH_SECONDS = 240
-"""How long one watch request lasts; the next one continues where it ended."""
+WATCH_SECONDS = 100
+"""How long one watch request lasts; the next one continues where it ended.
+
+Less than `SILENT_SECONDS`, because the server sends no bookmarks for events: a watch without an event would count as
+broken.
+"""
 SILENT_SECONDS = 120.0
-"""Seconds without data after which a watch counts as broken: the server sends a bookmark about every minute."""
+"""Seconds without data after which a watch counts as broken: the server ends each request before that."""
 PAGE = 500
 OPENED = "OPENED"
 """Type of the first event of a watch, which says that the server has accepted it."""
@@ -46,6 +50,7 @@ class Api:
         self._access = access
         self._tokens = TokenSource(access)
         self._session: aiohttp.ClientSession | None = None
+        self._replaced: set[asyncio.Task[None]] = set()
 
     @property
     def namespace(self) -> str:
@@ -148,6 +153,7 @@ class Api:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        await asyncio.gather(*self._replaced)
 
     async def _json(
         self,
@@ -179,7 +185,12 @@ class Api:
                 if response.status == UNAUTHORIZED:
                     self._tokens.forget()
                 await _checked(call, response)
-            yield self._chunks(call, response)
+            try:
+                yield self._chunks(call, response)
+            finally:
+                # A TLS connection that is closed amid a response waits for its peer, and outlives the session.
+                if (left := response.connection) is not None and left.transport is not None:
+                    left.transport.abort()
 
     async def _chunks(self, call: Call, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:
@@ -234,7 +245,9 @@ class Api:
         if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError) and self._session is not None:
             # The certificate authority may have been replaced: the next call reads its file again.
             session, self._session = self._session, None
-            asyncio.ensure_future(session.close())  # noqa: RUF006
+            closing = asyncio.create_task(session.close())
+            self._replaced.add(closing)
+            closing.add_done_callback(self._replaced.discard)
         return ApiUnreachable(call, self._access.server, str(error) or type(error).__name__)
 
 
