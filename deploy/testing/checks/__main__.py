@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from checks import disturbances, installation, jobs, upgrades
+from checks import disturbances, engine, installation, job_errors, jobs, upgrades
 from checks.product_image import product_archive
 from checks.release import TESTED_TAGS, CheckFailedError, Release
 from checks.values_matrix import values_matrix
@@ -42,6 +42,8 @@ CHECKS: dict[str, Check] = {
     "drain": disturbances.drain_node,
     "jobs": jobs.members_as_jobs,
     "jobs-cancelled": jobs.cancelled_jobs,
+    "job-errors": job_errors.job_errors,
+    "engine": engine.contract_of_engines,
     "values": values_matrix,
     "uninstall": installation.uninstall,
 }
