@@ -28,8 +28,8 @@ RESPONSE_SECONDS = 30.0
 WATCH_SECONDS = 100
 """How long one watch request lasts; the next one continues where it ended.
 
-Less than `SILENT_SECONDS`, because the server sends no bookmarks for events: a watch without an event would count as
-broken.
+Less than `SILENT_SECONDS`, because the server sends no bookmarks for events: a watch of them that is silent would
+count as broken.
 """
 SILENT_SECONDS = 120.0
 """Seconds without data after which a watch counts as broken: the server ends each request before that."""
