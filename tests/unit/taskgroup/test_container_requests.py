@@ -128,6 +128,14 @@ def test_inputs_are_an_archive_that_any_user_can_use() -> None:
         assert content.read() == b"abc"
 
 
+def test_the_archive_of_inputs_ends_where_its_reader_ends() -> None:
+    """Podman's reader ends after two blocks of zeros; what is sent after them is a broken pipe there."""
+    archive = input_archive(b"abc")
+    headers_and_content = 3 * tarfile.BLOCKSIZE
+
+    assert archive[headers_and_content:] == bytes(2 * tarfile.BLOCKSIZE)
+
+
 def test_a_name_is_a_fence() -> None:
     assert [fence_of("run-7", each) for each in ("run-7", "run-7-2", "run-7-12", "other")] == [1, 2, 12, 1]
     assert next_name("run-7", "run-7") == "run-7-2"

@@ -91,6 +91,9 @@ def input_archive(inputs: bytes) -> bytes:
 
     Any user of the container may read the inputs and write the output: the user may be a name, whose number only
     the image knows, and nobody else has the volume.
+
+    It ends with its two blocks of zeros, without the padding that `tarfile` adds. Podman extracts in a process of
+    its own, which ends after those blocks: what Podman then still writes to it is a broken pipe, and status 500.
     """
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
@@ -100,7 +103,8 @@ def input_archive(inputs: bytes) -> bytes:
         entry = tarfile.TarInfo("io/input.json")
         entry.size, entry.mode = len(inputs), 0o444
         archive.addfile(entry, io.BytesIO(inputs))
-    return file.getvalue()
+        end = archive.offset + 2 * tarfile.BLOCKSIZE
+    return file.getvalue()[:end]
 
 
 def fence_of(execution: str, name: str) -> int:
