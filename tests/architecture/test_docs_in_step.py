@@ -63,12 +63,13 @@ def test_each_rule_of_control_flow_has_a_test_that_exists() -> None:
 
 
 def _test_of(path: str, test: str) -> str | None:
-    """The decorators of a test; None if there is none."""
+    """The decorators of a test, and the marks of its module; None if there is no such test."""
     source = text_of(f"tests/{path}")
     if not test:
         return ""
     found = re.search(rf"((?:^@pytest.*\n)*)^(?:async )?def {test}\(", source, re.MULTILINE)
-    return None if found is None else found[1]
+    marks = re.search(r"^pytestmark = (?:\[.*?^\]|.*?$)", source, re.MULTILINE | re.DOTALL)
+    return None if found is None else found[1] + (marks[0] if marks else "")
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=shown(path)) for path in DOCS])

@@ -34,7 +34,7 @@ from anabranch_gateway.http.parsing import SMALL_BODY_BYTES, BodyReservation
 from anabranch_gateway.http.problems import Refusal, request_refusal
 from anabranch_gateway.http.request_body import read_any_object, read_body, read_object, text_field
 from anabranch_gateway.http.responses import encoded_response, json_response
-from anabranch_gateway.runs.graph import graph_of
+from anabranch_gateway.runs.graph import add_executors, graph_of
 from anabranch_gateway.runs.lookup import FoundRun, require_open
 from anabranch_gateway.runs.query import list_runs
 from anabranch_gateway.runs.results import load_results, result_page
@@ -164,7 +164,8 @@ async def graph(run: RunPath, context: WithContext, caller: Viewer) -> Response:
     """The tasks of a run as a graph of their dependencies, with the progress of each."""
     found = await context.lookup.find(caller, run)
     admitted, view = await context.requests.get(found), await context.lookup.view(found)
-    return json_response(graph_of(found.run_id, admitted, view))
+    document = graph_of(found.run_id, admitted, view)
+    return json_response(add_executors(document, await context.client.agents()))
 
 
 @router.get("/runs/{run}/request")

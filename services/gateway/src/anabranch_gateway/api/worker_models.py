@@ -94,7 +94,10 @@ class AgentSchemas(OpenModel):
 class AgentDocument(OpenModel):
     name: str
     version: str | None
-    kind: str
+    kind: str = Field(description="`in-process`, or of a program: `process`, `container` or `kubernetes`")
+    program: dict[str, Any] | None = Field(
+        default=None, description="Of a program: `image`, `command`, `arguments` (their number), `namespace`"
+    )
     capabilities: list[str]
     schema_: AgentSchemas = Field(alias="schema")
     retry: dict[str, Any] | None

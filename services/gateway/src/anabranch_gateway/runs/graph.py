@@ -5,7 +5,7 @@ Compensations are tasks that the request does not have. They are taken from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from anabranch.core.conditions import to_text
@@ -46,6 +46,21 @@ def graph_of(run_id: str, admitted: AdmittedRequest, view: RunView) -> Document:
         "optional": optional,
         "groups": [{"name": name, "status": view.groups.get(name, GroupView("waiting")).status} for name in names],
     }
+
+
+def add_executors(graph: Document, agents: Iterable[Mapping[str, Any]]) -> Document:
+    """Say of each node how live workers execute its agent, as far as they are known.
+
+    Args:
+        agents: the agents of live workers, by name and version: the last one of a name counts.
+    """
+    known = {agent["name"]: agent for agent in agents}
+    for node in graph["nodes"]:
+        if (agent := known.get(node["agent"])) is not None:
+            node["executor"] = agent["kind"]
+            if agent["program"] is not None:
+                node["program"] = agent["program"]
+    return graph
 
 
 def _nodes(admitted: AdmittedRequest, view: RunView) -> Iterator[Document]:

@@ -72,4 +72,5 @@ def agent_card(agent: AgentDeclaration) -> AgentCard:
         timeout=agent.timeout,
         max_concurrency=agent.max_concurrency,
         kind=agent.executor,
+        program=None if agent.program is None else agent.program.summary,
     )

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli import request_files
+from anabranch.cli.commands.plan_executors import add_executors, shown_executor
 from anabranch.cli.commands.plan_limits import add_configured, places, shared_limits
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.render.output import (
@@ -23,6 +24,7 @@ from anabranch.cli.render.tables import Form, fields, print_csv
 from anabranch.core.conditions import to_text
 from anabranch.core.durations import format_duration
 from anabranch.core.errors import RequestRefused
+from anabranch.core.programs import PROGRAM_KINDS
 from anabranch.core.request.admission import Limits, ValidationResult, read_request
 from anabranch.core.request.drawing import Drawing, draw
 from anabranch.core.request.flow import WAIT_KINDS, Approval
@@ -71,6 +73,7 @@ def plan_document(file: str, settings: Settings, *, expand: bool, strict: bool =
         document = validation.to_document(expand=expand)
         if registry is not None:
             document = _with_breakers(document, registry)
+        add_executors(document, validation.request, registry or (), settings.executors)
         if settings.limits is not None and validation.request is not None:
             add_configured(document, settings.limits, validation.request.project)
         return document
@@ -92,7 +95,7 @@ def _validated(file: str, settings: Settings, registry: Registry | None, *, stri
     return read_request(
         request_files.load(file),
         limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
-        agents=None if registry is None else registry.choices,
+        agents=None if registry is None else {*registry.choices, *PROGRAM_KINDS},
         strict=strict,
     )
 
@@ -190,7 +193,7 @@ def _line(label: str, task: dict[str, Any], givers: Collection[str]) -> str:
     results = f"  → {', '.join(task['result_keys'])}" if task["result_keys"] else ""
     return (
         f"{label} [{task['agent'] or task['kind']}]{members}{needs}{''.join(_flow(task))}{_order(task)}"
-        f"{''.join(shared_limits(task))}{results}"
+        f"{''.join(shared_limits(task))}{shown_executor(task)}{results}"
     )
 
 

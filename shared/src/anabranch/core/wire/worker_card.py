@@ -35,6 +35,9 @@ class AgentCard(Message):
     max_concurrency: int | None = None
     kind: str = "in-process"
     """How its worker executes it: by a call, or as a program of this kind."""
+    program: dict[str, Json] | None = None
+    """What it runs, without secrets: see `core.programs.summary`. Null for a call, and for an agent whose requests
+    name the program."""
 
     def to_document(self) -> dict[str, Json]:
         """The agent as `anabranch agents --json` shows it, without its workers."""
@@ -43,6 +46,7 @@ class AgentCard(Message):
             "name": self.name,
             "version": self.version,
             "kind": self.kind,
+            "program": self.program,
             "capabilities": list(self.capabilities),
             "schema": schema,
             "retry": self.retry,

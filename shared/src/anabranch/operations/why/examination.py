@@ -7,6 +7,7 @@ be published again are part of the answer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from anabranch.operations.limits import limits_of, said_of
 from anabranch.operations.why.evidence import Evidence, RequiredPartition
 from anabranch.operations.why.observations import (
     Sources,
+    cards_of,
     dead_letter_entry,
     dead_letters_of,
     header,
@@ -33,11 +35,13 @@ from anabranch.operations.why.observations import (
 )
 from anabranch.operations.why.offer_lanes import OfferLanes, detail_of_wait, pools_of
 from anabranch.operations.why.replay import PublishedRecord, RunReplay, SessionReplay
+from anabranch.operations.why.works import Works
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.replay import committed_generation
 from anabranch.runtime.reading.run_records import load_run_records
 
 if TYPE_CHECKING:
+    from anabranch.core.wire.worker_card import WorkerCard
     from anabranch.runtime.process.settings import Settings
     from anabranch_agency.run.limit_state import LimitAddress
     from anabranch_agency.run.state import RunPlace
@@ -266,10 +270,19 @@ class _Examination:
             holders = await holders_of(self._sources, list(dict.fromkeys(claims)))
             evidence = Evidence(groups, self._names.tasks(), *holders, lanes.offers)
         waits = await self._with_limits(waits)
-        found = [self._with_position(_with_reason(wait, evidence), groups, session) for wait in waits]
+        works = Works(session.run, session.started_works, await self._cards(evidence))
+        found = [
+            works.with_program(self._with_position(_with_reason(each, evidence), groups, session), handle)
+            for wait in waits
+            for each, handle in works.separate(wait)
+        ]
         if session.run is not None:
             found = [detail_of_wait(session.run, lanes, each) for each in found]
         return [*lanes.without_workers(), *found]
+
+    async def _cards(self, evidence: Evidence) -> Mapping[str, WorkerCard]:
+        """The cards of the workers that hold chunks of the run."""
+        return await cards_of(self._sources, sorted(set(evidence.holders.values())))
 
     async def _with_limits(self, waits: list[Wait]) -> list[Wait]:
         """Say of each wait for a limit who holds it, and how many are ahead."""

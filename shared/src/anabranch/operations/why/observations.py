@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import orjson
+from pydantic import ValidationError
 
 from anabranch.core.lanes import Lane, Priority
 from anabranch.core.names import Names, request_id_for, run_id_for
 from anabranch.core.reasons import Fact, Missing
 from anabranch.core.wire.codec import TASKS, Undecodable
 from anabranch.core.wire.dead_letters import CODE, MEMBER_FAILED, ORIGIN, REASON
+from anabranch.core.wire.worker_card import WorkerCard, read_card
 from anabranch.operations.why.evidence import RequiredPartition, WaitingOffer
 from anabranch.ports import EventLog, Incoming, Standing, StateStore
 from anabranch.runtime.ownership.replay import replay_begin
@@ -154,6 +156,17 @@ async def holders_of(sources: Sources, claims: Sequence[str]) -> tuple[Mapping[s
     workers = sorted(set(holders.values()))
     shown = await sources.store.get([sources.names.worker(each) for each in workers]) if workers else []
     return holders, {worker: value is not None for worker, value in zip(workers, shown, strict=True)}
+
+
+async def cards_of(sources: Sources, workers: Sequence[str]) -> Mapping[str, WorkerCard]:
+    """What these workers announce of themselves, by worker, without those whose card is gone or unreadable."""
+    found = await sources.store.get([sources.names.worker_card(each) for each in workers]) if workers else []
+    cards: dict[str, WorkerCard] = {}
+    for worker, value in zip(workers, found, strict=True):
+        with suppress(ValidationError):  # a card of another version: the answer does without it
+            if value is not None:
+                cards[worker] = read_card(value)
+    return cards
 
 
 OfferPlace = tuple[str, str, int, int]

@@ -130,6 +130,8 @@ class SessionReplay(_Replay):
     by_task: dict[tuple[str, str | None], RecordTime] = field(default_factory=dict)
     """Position of the last record that changed a task; under (group, None) of the last one that changed a
     group."""
+    started_works: dict[str, float] = field(default_factory=dict)
+    """By handle of work outside of workers: the time of the record that first has it."""
 
     def __post_init__(self) -> None:
         from anabranch_taskgroup.session.partition import PartitionState
@@ -171,6 +173,9 @@ class SessionReplay(_Replay):
         position = self._collect(record, turn.effects)
         if message.type == "open_run" and self.opened is None:
             self.opened = position
+        if message.type == "members":
+            for _, _, handle in message.handles:
+                self.started_works.setdefault(handle, record.timestamp)
         if message.type == "start_group":
             self.by_task |= {(message.group, order.name): position for order in message.tasks}
             self.by_task[message.group, None] = position

@@ -9,6 +9,7 @@ import orjson
 from pydantic import ValidationError
 
 from anabranch.core.errors import GiveUp
+from anabranch.core.programs import summary
 from anabranch.core.request.document import Document
 from anabranch.core.request.envelope import json_pointer
 from anabranch.core.request.schema_errors import schema_problems
@@ -40,6 +41,11 @@ class Program(Protocol):
         """The engine that runs it."""
         ...
 
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What it runs, without secrets; None if the task's inputs name it."""
+        ...
+
     def call_of(self, task: Task) -> ProgramCall:
         """What is run for a task.
 
@@ -60,6 +66,12 @@ class DeclaredProgram:
         """See `Program`."""
         return self.spec.kind
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """See `Program`."""
+        spec = self.spec
+        return summary(spec.image, spec.command, spec.namespace, spec.service_account)
+
     def call_of(self, task: Task) -> ProgramCall:
         """See `Program`. The inputs of the task, else its message, are those of the program."""
         return _call(self.spec, task.message if task.inputs is None else task.inputs)
@@ -71,6 +83,11 @@ class BuiltinProgram:
 
     kind: ProgramKind
     policy: ProgramPolicy
+
+    @property
+    def summary(self) -> None:
+        """See `Program`."""
+        return None
 
     def call_of(self, task: Task) -> ProgramCall:
         """See `Program`."""

@@ -90,6 +90,10 @@ class _SimulatedProgram:
     started: Callable[[Task], None]
     kind: ProgramKind = "kubernetes"
 
+    @property
+    def summary(self) -> None:
+        return None
+
     def call_of(self, task: Task) -> ProgramCall:
         self.started(task)
         inputs = {

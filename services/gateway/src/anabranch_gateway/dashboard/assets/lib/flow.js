@@ -29,6 +29,15 @@ export function shownName({ task, group }) {
   return /^\(.+\)$/.test(task) ? task.slice(1, -1) : task;
 }
 
+/** How workers execute the agent of a task: "container registry.example/resize:3, convert with 2 arguments". @param {{ executor: string, program?: { image?: string, command?: string, arguments?: number, namespace?: string } | null }} node */
+export function executorText({ executor, program }) {
+  if (executor === "in-process") return "Python, in its worker";
+  const { image, command, arguments: count, namespace } = program ?? {};
+  const called = command && count ? `${command} with ${counted(count, "argument")}` : command;
+  const parts = [image, called, namespace && `in namespace ${namespace}`].filter(Boolean);
+  return parts.length ? `${executor} ${parts.join(", ")}` : `${executor}, which its inputs name`;
+}
+
 /** The name of a task with the iterations of its loops: "writing[3]/draft". @param {any} task @param {Record<string, any>} tasks of its group, by name */
 export function pathOfTask(task, tasks) {
   const iteration = task.iteration ?? [];

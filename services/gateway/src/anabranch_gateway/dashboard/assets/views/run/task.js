@@ -2,7 +2,7 @@
 /** The drawer of a task: its details, dependencies, results and members. */
 
 import { counted, integer, used } from "../../lib/format.js";
-import { shownName } from "../../lib/flow.js";
+import { executorText, shownName } from "../../lib/flow.js";
 import { format } from "../../lib/router.js";
 import { appearanceOf } from "../../lib/status.js";
 import { Dialog } from "../../ui/dialog.js";
@@ -28,6 +28,7 @@ export function TaskDrawer({ id, view, node, nodes, edges, nth, onClose, onOpen 
       ["Group", node.group],
       ...flowDetails(node, nodes),
       ["Agent", node.agent && html`<code>${node.agent}</code>`],
+      ["Runs as", node.executor && executorText(node)],
       ["Started", node.started_at && html`<${Ago} at=${node.started_at} />`],
       ["Took", node.started_at && html`<${Took} from=${node.started_at} to=${node.ended_at ?? (appearanceOf(node.status).open ? null : node.started_at)} />`],
       ["Members", node.expanded && node.members !== null && html`<a href=${members}>${counted(node.members, "member")}</a>`],
