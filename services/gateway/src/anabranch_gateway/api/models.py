@@ -191,16 +191,8 @@ class Node(OpenModel):
     group: str
     task: str
     agent: str = Field(description="Empty for another kind of task")
-    executor: str | None = Field(
-        default=None,
-        description="How live workers execute the agent: `in-process`, `process`, `container` or `kubernetes`; "
-        "absent if no live worker has it",
-    )
-    program: dict[str, Any] | None = Field(
-        default=None,
-        description="Of a program: `image`, `command`, `arguments` (their number), `namespace`; absent if the "
-        "task's inputs name it",
-    )
+    executor: str | None = Field(default=None, description="The `kind` of its agent at live workers, if known")
+    program: dict[str, Any] | None = Field(default=None, description="What its agent runs, as of agents")
     kind: str = Field(default="task", description="`task`, `switch`, `loop`, `wait` or `run`")
     phase: str | None = Field(default=None, description="`finally` or `compensate`, else absent")
     level: int
