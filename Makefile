@@ -68,8 +68,8 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --custom-compile
 .PHONY: lock
 lock: $(VENV)/.lock ## Resolve the locks of requirements/ again (UPGRADE=1 takes newer versions)
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra all pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra eventmanager --extra executors --extra gateway --extra speed \
-		--extra telemetry pyproject.toml -c requirements/runtime.txt -o requirements/service.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra eventmanager --extra executors --extra gateway --extra history \
+		--extra speed --extra telemetry pyproject.toml -c requirements/runtime.txt -o requirements/service.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group build -c requirements/runtime.txt -o requirements/build.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group deploy -c requirements/runtime.txt -o requirements/deploy.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group dev --group build --extra all pyproject.toml \

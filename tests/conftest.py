@@ -12,7 +12,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from servers.finder import find_kafka, find_redis, private_kafka, private_redis
 from servers.kafka_trio import KafkaTrio, kafka_trio
+from servers.postgres import find_postgres, fresh_database
 from servers.process import ServerHandle, ServerUnavailableError
+
+from anabranch.adapters.sql.database import Database
 
 _prefixes = itertools.count(1)
 
@@ -62,6 +65,38 @@ def _shared_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHa
 @pytest.fixture(scope="session")
 def _shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
     yield from _started(lambda: find_redis(tmp_path_factory.mktemp("redis") / "data"))
+
+
+@pytest.fixture(scope="session")
+def _shared_postgres() -> Iterator[ServerHandle]:
+    yield from _started(find_postgres)
+
+
+@pytest.fixture
+def postgres_url(_shared_postgres: ServerHandle) -> Iterator[str]:
+    """URL of an empty database of this test's own on the PostgreSQL that all tests share."""
+    with fresh_database(_shared_postgres.address) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database of this test's own, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database of this test's own with the newest schema, once of each kind."""
+    database = Database.open(database_url)
+    try:
+        database.upgrade()
+        yield database
+    finally:
+        database.close()
 
 
 @pytest.fixture(scope="session")

