@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anabranch_gateway.webhooks.subscription import FORMATS, KINDS
 from contract.schemas import Schema, headed
 
 _TEXT: Schema = {"type": "string"}
@@ -88,8 +89,8 @@ def webhook_record_schema() -> Schema:
             "required": ["id", "kind", "target", "types", "project", "owner", "created_at"],
             "properties": {
                 "id": _TEXT,
-                "kind": {"enum": ["webhook", "channel"]},
-                "target": {**_TEXT, "description": "A URL, or the name of a Redis channel."},
+                "kind": {"enum": list(KINDS)},
+                "target": {**_TEXT, "description": "A URL, a Redis channel, or a service of the configuration."},
                 "types": {"type": "array", "items": _TEXT, "description": "Event types; an empty list means all."},
                 "project": _TEXT,
                 "owner": {**_TEXT, "description": "Caller that created it."},
@@ -97,6 +98,12 @@ def webhook_record_schema() -> Schema:
                 "run_id": _TEXT_OR_NULL,
                 "session_id": _TEXT_OR_NULL,
                 "secret": _TEXT_OR_NULL,
+                "format": {"enum": list(FORMATS), "description": "Of a webhook's bodies; `events` without it."},
+                "rules": {
+                    "type": "array",
+                    "items": {"type": "object"},
+                    "description": "Rules of alerts, in place of the built-in ones.",
+                },
             },
         }
     )

@@ -31,7 +31,10 @@ from anabranch_gateway.runs.projection_cache import ProjectionCache
 from anabranch_gateway.runs.submission import Submitter
 from anabranch_gateway.service import GatewayService
 from anabranch_gateway.system_status import SystemStatus
+from anabranch_gateway.webhooks.alerts import text_of
+from anabranch_gateway.webhooks.delivery import WebhookDelivery
 from anabranch_gateway.webhooks.dispatcher import WebhookDispatcher
+from anabranch_gateway.webhooks.notifications import Notifications, read_notifications
 from anabranch_gateway.webhooks.subscription_registry import SubscriptionRegistry
 
 WEBHOOK_SECONDS = 10.0
@@ -78,6 +81,7 @@ def _context(
     broadcaster = EventBroadcaster(resources.log, names)
     projects, pending, parsing = ProjectCache(client), PendingRuns(clock), ParsingPool()
     requests = AdmittedRequests(client)
+    notifications = read_notifications(settings.gateway_notify)
     subscriptions = SubscriptionRegistry(resources.log, names.webhooks)
     return GatewayContext(
         client=client,
@@ -96,12 +100,13 @@ def _context(
         dead_letters=DeadLetterCache(client, projects),
         system_status=SystemStatus(client, settings.prefix, clock),
         subscriptions=subscriptions,
+        notifications=notifications,
         dispatcher=WebhookDispatcher(
             client,
             broadcaster,
             subscriptions,
             projects,
-            partial(_post, allow_list),
+            partial(_send, allow_list, notifications),
             resources.supervisor,
             resources.telemetry,
         ),
@@ -112,9 +117,17 @@ def _context(
     )
 
 
-def _post(allow_list: AllowList, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    """Send a webhook; see `dispatcher.Post`. The allow-list is checked again here, for the resolved address."""
-    send(HttpCall(url, "POST", headers, body, WEBHOOK_SECONDS, WEBHOOK_RESPONSE_BYTES), allow_list)
+def _send(
+    allow_list: AllowList, notifications: Notifications, delivery: WebhookDelivery, headers: Mapping[str, str]
+) -> None:
+    """Make one attempt of a delivery; see `dispatcher.Send`. The allow-list is checked again here, for the
+    resolved address."""
+    subscription = delivery.subscription
+    if subscription.kind == "notify" and delivery.alert is not None:
+        notifications.send(subscription.target, *text_of(delivery.alert))
+        return
+    call = HttpCall(subscription.target, "POST", headers, delivery.body, WEBHOOK_SECONDS, WEBHOOK_RESPONSE_BYTES)
+    send(call, allow_list)
 
 
 def _print_address(url: str) -> None:

@@ -30,6 +30,7 @@ from anabranch_gateway.runs.projection_cache import ProjectionCache
 from anabranch_gateway.runs.submission import Submitter
 from anabranch_gateway.system_status import SystemStatus
 from anabranch_gateway.webhooks.dispatcher import WebhookDispatcher
+from anabranch_gateway.webhooks.notifications import Notifications
 from anabranch_gateway.webhooks.subscription_registry import SubscriptionRegistry
 
 ListLimits = Callable[[Client], Awaitable[list[dict[str, Any]]]]
@@ -65,6 +66,7 @@ class GatewayContext:
     dead_letters: DeadLetterCache
     system_status: SystemStatus
     subscriptions: SubscriptionRegistry
+    notifications: Notifications
     dispatcher: WebhookDispatcher
     parsing: ParsingPool
     allow_list: AllowList

@@ -408,21 +408,6 @@ class DecisionDocument(OpenModel):
     refused: list[dict[str, Any]]
 
 
-class SubscriptionDocument(OpenModel):
-    id: str
-    kind: Literal["webhook", "channel"]
-    types: list[str]
-    project: str
-    run_id: str | None
-    session_id: str | None
-    owner: str
-    created_at: Seconds
-
-
-class SubscriptionList(OpenModel):
-    subscriptions: list[SubscriptionDocument]
-
-
 class AuditPage(OpenModel):
     records: list[dict[str, Any]]
     next_cursor: str | None
@@ -484,17 +469,3 @@ class LetterChoice(ReasonBody):
     ids: list[str] | None = None
     signature: str | None = None
     run: str | None = None
-
-
-class SubscriptionBody(ClosedModel):
-    kind: Literal["webhook", "channel"]
-    url: str | None = Field(default=None, description="Webhook: the URL to which events are sent by POST")
-    channel: str | None = Field(
-        default=None, description="Channel: the Redis channel to which events are forwarded"
-    )
-    types: list[str] | None = Field(
-        default=None, description="Event types, `run.*` for all of a kind, which is the default"
-    )
-    run_id: str | None = None
-    session_id: str | None = None
-    project: str | None = None

@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from anabranch.core.request.models import Request as RunRequest
 from anabranch.core.schedules.models import Schedule
-from anabranch_gateway.api import models, schedule_models, wait_models, worker_models
+from anabranch_gateway.api import models, schedule_models, subscription_models, wait_models, worker_models
 from anabranch_gateway.http.problems import MEDIA_TYPE
 
 JSON = "application/json"
@@ -91,11 +91,13 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/dead-letters/dismiss", "post"): Operation(
         {200: models.DecisionDocument}, models.LetterChoice, (*_RUN, *_BODY)
     ),
-    ("/v1/subscriptions", "get"): Operation({200: models.SubscriptionList}),
+    ("/v1/subscriptions", "get"): Operation({200: subscription_models.SubscriptionList}),
     ("/v1/subscriptions", "post"): Operation(
-        {201: models.SubscriptionDocument}, models.SubscriptionBody, (*_RUN, 409, *_BODY)
+        {201: subscription_models.SubscriptionDocument}, subscription_models.SubscriptionBody, (*_RUN, 409, *_BODY)
     ),
-    ("/v1/subscriptions/{subscription_id}", "get"): Operation({200: models.SubscriptionDocument}, None, _RUN),
+    ("/v1/subscriptions/{subscription_id}", "get"): Operation(
+        {200: subscription_models.SubscriptionDocument}, None, _RUN
+    ),
     ("/v1/subscriptions/{subscription_id}", "delete"): Operation({204: None}, None, _RUN),
     ("/v1/definitions", "get"): Operation({200: models.DefinitionList}),
     ("/v1/definitions", "post"): Operation({201: models.DefinitionDocument}, models.DefinitionBody, (409, *_BODY)),
@@ -157,7 +159,11 @@ _EXAMPLES: Mapping[type[BaseModel], Any] = {
     wait_models.SignalBody: {"value": {"amount": 12}, "signal_id": "payment-1"},
     wait_models.DecisionBody: {"decision": "approve", "comment": "fine"},
     models.LetterChoice: {"signature": "007a743ed38c6358"},
-    models.SubscriptionBody: {"kind": "webhook", "url": "https://example.com/hook", "types": ["run.*"]},
+    subscription_models.SubscriptionBody: {
+        "kind": "webhook",
+        "url": "https://example.com/hook",
+        "types": ["run.*"],
+    },
 }
 _BEARER = {
     "type": "http",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Path, Request, Response
+from pydantic import TypeAdapter, ValidationError
 
 from anabranch.core.errors import Code
 from anabranch.core.names import session_id_problem
@@ -14,18 +16,21 @@ from anabranch.core.project import project_problem
 from anabranch.sdk.control import send_control
 from anabranch_gateway.access.callers import Caller, Submitter, Viewer
 from anabranch_gateway.access.ownership import owns
+from anabranch_gateway.api.subscription_models import MAX_RULES, MAX_TYPES, AlertRuleBody, SubscriptionBody
 from anabranch_gateway.context import GatewayContext, WithContext
 from anabranch_gateway.http.problems import Refusal, not_found
 from anabranch_gateway.http.request_body import read_object, text_field
 from anabranch_gateway.http.responses import json_response
+from anabranch_gateway.webhooks.alert_rules import AlertRule
 from anabranch_gateway.webhooks.delivery import new_secret
-from anabranch_gateway.webhooks.subscription import Kind, Subscription
+from anabranch_gateway.webhooks.subscription import FORMATS, KINDS, Format, Kind, Subscription
 
 router = APIRouter(prefix="/v1/subscriptions", tags=["subscriptions"])
 
 MAX_PER_PROJECT = 200
-MAX_TYPES = 50
-_FIELDS = frozenset({"kind", "url", "channel", "types", "run_id", "session_id", "project"})
+_FIELDS = frozenset(SubscriptionBody.model_fields)
+_TARGETS = {"webhook": "url", "channel": "channel", "notify": "target"}
+_RULES: TypeAdapter[list[AlertRuleBody]] = TypeAdapter(list[AlertRuleBody])
 IdPath = Annotated[str, Path(min_length=1, max_length=100)]
 
 
@@ -39,7 +44,7 @@ async def subscriptions(context: WithContext, caller: Viewer) -> Response:
 
 @router.post("", status_code=201)
 async def subscribe(request: Request, context: WithContext, caller: Submitter) -> Response:
-    """Subscribe to events: by signed POST to a URL, or on a Redis channel.
+    """Subscribe to events, or to alerts about them: by signed POST to a URL, on a Redis channel, or by a message.
 
     The secret is shown only in this response.
     """
@@ -89,8 +94,8 @@ async def _subscription(context: GatewayContext, caller: Caller, body: dict[str,
     """The subscription that the body describes.
 
     Raises:
-        Refusal: 403, the project is not the caller's; 404, there is no such run or session in it; 409, the project
-            has too many subscriptions; 422, a field is invalid.
+        Refusal: 403, the project is not the caller's, or they may not send messages to people; 404, there is no
+            such run or session in it; 409, the project has too many subscriptions; 422, a field is invalid.
     """
     project = _project(caller, body)
     known = sum(each.project == project for each in context.subscriptions.all.values())
@@ -99,7 +104,10 @@ async def _subscription(context: GatewayContext, caller: Caller, body: dict[str,
             409, "too_many", f"the project {project} has {known} subscriptions, the maximum: end some first"
         )
     kind = _kind(body)
-    target = _url(context, body) if kind == "webhook" else _channel(context, body)
+    if kind == "notify" and not caller.has_role("operator"):
+        raise Refusal(403, "forbidden", f"{caller.actor} is no operator: only operators send messages to people")
+    target = _TARGET_READERS[kind](context, body)
+    format, rules = _format(kind, body), _rules(kind, body)
     run_id, session_id = await _scope(context, caller, body, project)
     if kind == "channel" and run_id is None and session_id is None:
         raise _invalid("a channel needs run_id or session_id, whose events are forwarded")
@@ -115,6 +123,8 @@ async def _subscription(context: GatewayContext, caller: Caller, body: dict[str,
         run_id=run_id,
         session_id=session_id,
         secret=new_secret(context.random_bytes) if kind == "webhook" else None,
+        format=format,
+        rules=rules,
     )
 
 
@@ -128,13 +138,41 @@ def _project(caller: Caller, body: dict[str, Any]) -> str:
 
 
 def _kind(body: dict[str, Any]) -> Kind:
-    kind = body.get("kind")
-    if kind not in ("webhook", "channel"):
-        raise _invalid("kind must be webhook or channel")
-    other = "channel" if kind == "webhook" else "url"
-    if body.get(other) is not None:
-        raise _invalid(f"a {kind} has no {other}")
-    return "webhook" if kind == "webhook" else "channel"
+    kind = next((each for each in KINDS if each == body.get("kind")), None)
+    if kind is None:
+        raise _invalid(f"kind must be {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    for other, field in _TARGETS.items():
+        if other != kind and body.get(field) is not None:
+            raise _invalid(f"a {kind} has no {field}")
+    return kind
+
+
+def _format(kind: Kind, body: dict[str, Any]) -> Format:
+    format = next((each for each in FORMATS if each == body.get("format", "events")), None)
+    if format is None:
+        raise _invalid(f"format must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if kind != "webhook" and body.get("format") is not None:
+        raise _invalid(f"a {kind} has no format")
+    if (format != "events" or kind == "notify") and body.get("types") is not None:
+        raise _invalid("alerts have no types: give rules, which name the types of events")
+    return format
+
+
+def _rules(kind: Kind, body: dict[str, Any]) -> tuple[AlertRule, ...]:
+    """The rules of the body; none if it has none, which means the built-in ones."""
+    rules = body.get("rules")
+    if rules is None:
+        return ()
+    if kind == "channel" or (kind == "webhook" and body.get("format", "events") == "events"):
+        raise _invalid("only alerts have rules: give format, or kind notify")
+    if not isinstance(rules, list) or not 0 < len(rules) <= MAX_RULES:
+        raise _invalid(f"rules must be a list of 1 to {MAX_RULES} rules")
+    try:
+        return tuple(each.rule() for each in _RULES.validate_python(rules))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        path = "/".join(str(each) for each in ("rules", *first["loc"]))
+        raise _invalid(f"{path}: {first['msg']}") from error
 
 
 def _types(body: dict[str, Any]) -> tuple[str, ...]:
@@ -205,6 +243,22 @@ def _channel(context: GatewayContext, body: dict[str, Any]) -> str:
     if (problem := context.client.names.subscriber_channel_problem(channel)) is not None:
         raise _invalid(f"channel: {problem}")
     return channel
+
+
+def _service(context: GatewayContext, body: dict[str, Any]) -> str:
+    name = text_field(body, "target", 255)
+    known = context.notifications.names
+    if name not in known:
+        names = ", ".join(known) or "none: the setting gateway_notify names no file"
+        raise _invalid(f"target must be a service of the gateway's configuration, which has {names}")
+    return name
+
+
+_TARGET_READERS: Mapping[Kind, Callable[[GatewayContext, dict[str, Any]], str]] = {
+    "webhook": _url,
+    "channel": _channel,
+    "notify": _service,
+}
 
 
 def _control(action: str, subscription: Subscription) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from anabranch.core.event_sources import is_of_run
 from anabranch.core.wire.events import EventBatch, explode, is_wanted
 from anabranch.sdk.run_events import shown
 from anabranch_gateway.events.cursor import StreamPosition
+from anabranch_gateway.webhooks.alerts import Alert, AlertFormat, alerts_of, body_of
 from anabranch_gateway.webhooks.fair_shares import Endpoint
 from anabranch_gateway.webhooks.subscription import Subscription
 
@@ -36,6 +37,12 @@ class WebhookDelivery:
     run_id: str
     request_id: str
     session_id: str
+    alert: Alert | None = None
+
+    @property
+    def order(self) -> str | None:
+        """Deliveries with the same order are made one after the other: the end of an alert after its start."""
+        return None if self.alert is None else f"{self.subscription.id}.{self.alert.fingerprint}"
 
     @property
     def endpoint(self) -> Endpoint:
@@ -79,15 +86,18 @@ def deliveries(
     """
     for event in _numbered(batch, before):
         for subscription in subscriptions.values():
-            if is_wanted(event["type"], subscription.types):
-                yield WebhookDelivery(
-                    f"{subscription.id}.{batch.run_id}.{event['seq']}",
-                    subscription,
-                    orjson.dumps(shown(event)),
-                    batch.run_id,
-                    batch.request_id,
-                    batch.session_id,
-                )
+            message_id = f"{subscription.id}.{batch.run_id}.{event['seq']}"
+            about = (batch.run_id, batch.request_id, batch.session_id)
+            if rules := subscription.alert_rules:
+                for number, alert in enumerate(alerts_of(event, subscription.project, rules)):
+                    body = body_of(alert, _alert_format(subscription), subscription.id)
+                    yield WebhookDelivery(f"{message_id}.{number}", subscription, body, *about, alert)
+            elif is_wanted(event["type"], subscription.types):
+                yield WebhookDelivery(message_id, subscription, orjson.dumps(shown(event)), *about)
+
+
+def _alert_format(subscription: Subscription) -> AlertFormat:
+    return "alertmanager" if subscription.format == "events" else subscription.format
 
 
 def _numbered(batch: EventBatch, before: StreamPosition) -> Iterator[dict[str, Any]]:

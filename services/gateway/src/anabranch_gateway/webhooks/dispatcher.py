@@ -12,8 +12,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
@@ -46,8 +47,9 @@ from anabranch_gateway.webhooks.fair_shares import THREADS, Endpoint, PendingSha
 from anabranch_gateway.webhooks.subscription import Subscription
 from anabranch_gateway.webhooks.subscription_registry import SubscriptionRegistry
 
-Post = Callable[[str, bytes, dict[str, str]], None]
-"""Sends one POST, and blocks until its 2xx response. Raises AnabranchError for any other outcome."""
+Send = Callable[[WebhookDelivery, dict[str, str]], None]
+"""Makes one attempt of a delivery with these headers, and blocks until it was accepted. Raises AnabranchError for
+any other outcome."""
 
 BATCH = 100
 MAX_QUEUED = 2_000
@@ -78,7 +80,7 @@ class WebhookDispatcher:
 
     Args:
         projects: cache of the projects of runs, which decide about subscriptions.
-        post: runs in a thread pool of the dispatcher.
+        send: runs in a thread pool of the dispatcher.
         supervisor: runs the deliveries; a crash of one ends the process.
     """
 
@@ -88,7 +90,7 @@ class WebhookDispatcher:
         broadcaster: EventBroadcaster,
         subscriptions: SubscriptionRegistry,
         projects: ProjectCache,
-        post: Post,
+        send: Send,
         supervisor: Supervisor,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
@@ -97,7 +99,7 @@ class WebhookDispatcher:
         self._broadcaster = broadcaster
         self._subscriptions = subscriptions
         self._projects = projects
-        self._post = post
+        self._send_now = send
         self._consumer: Consumer | None = None
         self._executor = ThreadPoolExecutor(THREADS, "webhook")
         self._pending = PendingShares()
@@ -106,6 +108,8 @@ class WebhookDispatcher:
         self._trackers: dict[int, OffsetTracker] = {}
         self._records: dict[int, deque[Incoming]] = {}
         self._run_positions: BoundedDict[str, StreamPosition] = BoundedDict(CACHED_RUNS)
+        # Weak: a lock lives as long as a delivery holds it or waits for it.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._supervisor = supervisor
         self._tasks = supervisor.tasks()
 
@@ -143,7 +147,7 @@ class WebhookDispatcher:
         tracked = _TrackedRecord(replace(record, value=b"", headers=()))
         self._records.setdefault(record.partition, deque()).append(tracked.record)
         try:
-            if self._subscriptions.webhooks and (batch := _batch(record)) is not None:
+            if self._subscriptions.delivered and (batch := _batch(record)) is not None:
                 await self._deliver_all(batch, tracked)
         except Exception:  # noqa: BLE001
             # A bug triggered by one record must not stop the deliveries of all projects.
@@ -192,7 +196,7 @@ class WebhookDispatcher:
             project = projects.get(batch.run_id)
         if project is None:
             return {}
-        found = self._subscriptions.webhooks
+        found = self._subscriptions.delivered
         return {each.id: each for each in found.values() if each.matches(batch, project, at)}
 
     async def _position_before(self, run_id: str, record: Incoming) -> StreamPosition:
@@ -217,13 +221,20 @@ class WebhookDispatcher:
 
     async def _deliver(self, delivery: WebhookDelivery, tracked: _TrackedRecord) -> None:
         try:
-            reason = await self._attempts(delivery)
+            async with self._turn_of(delivery):
+                reason = await self._attempts(delivery)
             if reason is not None:
                 await self._dead_letter([self._dead_letter_record(delivery, reason, tracked.record)])
         finally:
             self._pending.remove(delivery.endpoint)
         # Not in `finally`: a cancelled delivery must not be committed.
         self._finish(tracked)
+
+    def _turn_of(self, delivery: WebhookDelivery) -> AbstractAsyncContextManager[object]:
+        """Deliveries of one alert wait here for those before them. The lock is fair."""
+        if delivery.order is None:
+            return nullcontext()
+        return self._turns.setdefault(delivery.order, asyncio.Lock())
 
     async def _attempts(self, delivery: WebhookDelivery) -> str | None:
         """Make attempts until one succeeds; returns the last error if all fail.
@@ -232,7 +243,7 @@ class WebhookDispatcher:
         """
         reason: str | None = None
         for delay in (*RETRY_SECONDS, None):
-            if delivery.subscription.id not in self._subscriptions.webhooks:
+            if delivery.subscription.id not in self._subscriptions.delivered:
                 return None
             reason = await self._attempt(delivery)
             if reason is None:
@@ -277,9 +288,7 @@ class WebhookDispatcher:
         loop = asyncio.get_running_loop()
         try:
             headers = signed_headers(delivery, self._client.links.clock.now())
-            await loop.run_in_executor(
-                self._executor, self._post, delivery.subscription.target, delivery.body, headers
-            )
+            await loop.run_in_executor(self._executor, self._send_now, delivery, headers)
         except AnabranchError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001

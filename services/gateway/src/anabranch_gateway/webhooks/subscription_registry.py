@@ -27,7 +27,7 @@ class SubscriptionRegistry:
         self._log = log
         self._topic = topic
         self._all: dict[str, Subscription] = {}
-        self._webhooks: dict[str, Subscription] = {}
+        self._delivered: dict[str, Subscription] = {}
         self._changed = asyncio.Event()
         self._is_read = asyncio.Event()
 
@@ -37,9 +37,9 @@ class SubscriptionRegistry:
         return self._all
 
     @property
-    def webhooks(self) -> Mapping[str, Subscription]:
-        """The subscriptions of webhooks by id."""
-        return self._webhooks
+    def delivered(self) -> Mapping[str, Subscription]:
+        """The subscriptions that the gateway delivers, by id."""
+        return self._delivered
 
     async def run(self) -> None:
         """Follow the topic until cancelled."""
@@ -87,7 +87,7 @@ class SubscriptionRegistry:
     def _apply(self, record: Incoming) -> None:
         subscription_id = (record.key or b"").decode("utf-8", "replace")
         self._all.pop(subscription_id, None)
-        self._webhooks.pop(subscription_id, None)
+        self._delivered.pop(subscription_id, None)
         if record.is_null or record.value in (b"", b"null"):
             return
         try:
@@ -97,5 +97,5 @@ class SubscriptionRegistry:
             _log.warning("the gateway cannot decode the subscription at %s and skips it: %s", location, error)
             return
         self._all[subscription.id] = subscription
-        if subscription.kind == "webhook":
-            self._webhooks[subscription.id] = subscription
+        if subscription.is_delivered:
+            self._delivered[subscription.id] = subscription

@@ -10,6 +10,7 @@ from anabranch.core.errors import Misconfigured
 
 EXTRAS = MappingProxyType(
     {
+        "alerts": ("apprise",),
         "gateway": ("fastapi", "starlette", "uvicorn", "httptools", "websockets", "jwt", "cryptography"),
         "eventmanager": ("faust", "mode", "aiokafka", "cramjam"),
         "telemetry": ("opentelemetry.sdk", "opentelemetry.exporter", "prometheus_client"),

@@ -136,6 +136,8 @@ class Settings:
     """Origins of web pages on other hosts that may call the gateway from a browser (CORS)."""
     gateway_allowed_hosts: tuple[str, ...] = ()
     """Allowed `Host` headers besides this machine's: names, `*.domain`, addresses, networks, `*`."""
+    gateway_notify: str | None = None
+    """File with the services for messages about alerts: a name and an Apprise URL each."""
     gateway_oidc_issuer: str | None = None
     """Issuer of the tokens that the gateway accepts."""
     gateway_oidc_audience: str | None = None
@@ -291,6 +293,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "gateway_keys": values.existing_file,
     "gateway_origins": values.words,
     "gateway_allowed_hosts": values.words,
+    "gateway_notify": values.existing_file,
     "gateway_oidc_issuer": values.text,
     "gateway_oidc_audience": values.text,
     "gateway_oidc_jwks_url": values.text,
