@@ -21,7 +21,8 @@ Format = Literal["json", "yaml"]
 _BOM = b"\xef\xbb\xbf"
 MAX_BYTES = 20_000_000
 """Maximum bytes of a document before it is parsed; the limits of a request are far below."""
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# A string without an end extends to the end of the document: no search begins again at each quote in it.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 def load_document(data: bytes | str, format: Format = "json") -> Any:

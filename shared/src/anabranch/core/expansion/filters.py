@@ -25,8 +25,9 @@ import orjson
 from anabranch.core.templates import MISSING, as_text
 
 # An operator comes before its prefixes. `in` needs a space or a bracket after it, unlike a word such as `inside`.
-_CONDITION = re.compile(r"\s*(!=|>=|<=|==|=|>|<|~|in(?=[\s(\[]))\s*(.*?)\s*", re.DOTALL)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_CONDITION = re.compile(r"\s*+(!=|>=|<=|==|=|>|<|~|in(?=[\s(\[]))(.*)", re.DOTALL)
+# No two repetitions that can match the same digits: trying each split takes the square of a long text.
+_NUMBER = re.compile(r"[+-]?(\d++(\.\d*+)?|\.\d++)([eE][+-]?\d++)?", re.ASCII)
 _LONGEST_WHOLE = 300
 _ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
@@ -107,7 +108,7 @@ def parse_condition(written: Any) -> Condition:
     found = _CONDITION.fullmatch(written)
     if found is None:
         raise ValueError(f"{written!r} has no operator: start it with one of = != > >= < <= in ~")
-    symbol, rest = found.groups()
+    symbol, rest = found[1], found[2].strip()
     literals = _listed(rest) if symbol == "in" else (_literal(rest),)
     if not literals or (not rest and symbol not in ("=", "==", "!=")):
         raise ValueError(f"{written!r} has no value to compare with: write one after {symbol!r}")

@@ -42,7 +42,7 @@ STEPS: Final = 5_000_000
 """Maximum steps of counting the combinations; only exclude entries that overlap over many axes need more."""
 _EMPTY_INCLUDE: Final = "an include entry of the matrix is empty: give it at least one key"
 _LARGEST: Final = 1 << 62
-_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(\d++(\.\d*+)?|\.\d++)([eE][+-]?\d++)?", re.ASCII)
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,8}")
 _OCTAL = re.compile(r"0o[0-7]{1,10}")
 

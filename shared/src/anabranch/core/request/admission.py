@@ -21,6 +21,7 @@ from anabranch.core.names import key_problem, session_id_problem
 from anabranch.core.request import validation
 from anabranch.core.request.context_view import ContextView
 from anabranch.core.request.envelope import Sent, unwrap
+from anabranch.core.request.excess import without_excess
 from anabranch.core.request.flow_validation import flow_problems
 from anabranch.core.request.graph import Graph, SessionKeys, build_graph
 from anabranch.core.request.member_counts import MemberForecast
@@ -200,6 +201,8 @@ def _refuse(result: ValidationResult, problem: Problem) -> ValidationResult:
 
 
 def _validate(sent: Sent, environment: _Environment) -> ValidationResult:
+    # One more than `_first` lists, which reports the excess.
+    sent = replace(sent, request=without_excess(sent.request, MAX_ERRORS + 1))
     if (count := count_dependencies(sent.request)) > MAX_DEPENDENCIES:
         return ValidationResult(errors=(_too_many_dependencies(count, sent.pointer(("task_groups",))),))
     request, schema = _validated(sent)
