@@ -229,6 +229,14 @@ def render(
     return compile_template(template, typed=typed).render(scope, budget)
 
 
+def literal(text: str) -> str:
+    """Return a template that renders to `text` in every scope: what could be a placeholder is escaped."""
+    # One more pair of braces: `{x}` becomes `{{x}}`, and `{{x}}`, which would lose a pair, becomes `{{{x}}}`.
+    return _ESCAPED_OR_NAMED.sub(
+        lambda match: "{" + match[0] + "}" if _is_name(match["escaped"] or match["named"]) else match[0], text
+    )
+
+
 def is_constant(template: Template) -> bool:
     """True if a compiled template has no placeholder: it renders to the same object in each scope."""
     return isinstance(template, _Constant)

@@ -320,3 +320,25 @@ def _scalar(loader: _CoreLoader, node: yaml.ScalarNode) -> Any:
 
 for _tag in _PLAIN:
     _CoreLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _scalar)
+
+
+class _ReadableDumper(yaml.SafeDumper):
+    """Quotes what any reader of YAML could take for another type, and writes texts of several lines as blocks."""
+
+
+def dump_yaml(document: Any) -> str:
+    """Write a JSON-able value as YAML that `load_yaml` reads as the same value."""
+    return str(yaml.dump(document, Dumper=_ReadableDumper, sort_keys=False, width=110))
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_ReadableDumper.add_representer(str, _represent_text)
+# The same list or object at two places is written twice, without an alias.
+_ReadableDumper.ignore_aliases = lambda *_: True  # type: ignore[method-assign]
+for _tag, _pattern, _first in _SCALARS:
+    _ReadableDumper.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first)
+    )

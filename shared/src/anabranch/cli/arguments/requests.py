@@ -1,4 +1,4 @@
-"""Arguments of `run` and `plan`."""
+"""Arguments of `run`, `plan` and `convert`."""
 
 from __future__ import annotations
 
@@ -116,3 +116,45 @@ def plan(
 
         form = form_of(output, json)
         raise typer.Exit(show_plan(file, settings(), form=form, expand=expand, strict=strict, graph=graph))
+
+
+@app.command()
+def convert(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A workflow of GitHub Actions, or a canvas of Celery as JSON; - reads standard input.",
+            autocompletion=completion.request_files,
+        ),
+    ],
+    system: Annotated[
+        Literal["github", "celery"] | None,
+        typer.Option("--from", help="System that the file is of. Default: recognized by its fields."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the request to this file: .json, or else YAML.")
+    ] = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SCRIPT", help="Shell script that replaces an action of GitHub; repeatable."),
+    ] = None,
+    engine: Annotated[
+        Literal["process", "container", "kubernetes"],
+        typer.Option(help="Built-in agent that runs jobs of GitHub Actions without a container."),
+    ] = "process",
+    container_engine: Annotated[
+        Literal["container", "kubernetes"], typer.Option(help="Built-in agent that runs jobs with a container.")
+    ] = "container",
+    json: Json = False,
+) -> None:
+    """Convert a pipeline of another system into a request; needs no server."""
+    with errors_as_exit(json):
+        from anabranch.cli.commands.convert import convert as convert_pipeline
+        from anabranch.cli.commands.convert import scripts_of
+        from anabranch.core.pipelines.converter import PipelineConverter
+
+        converter = PipelineConverter(
+            actions=scripts_of(action or ()), engine=engine, container_engine=container_engine
+        )
+        raise typer.Exit(convert_pipeline(file, converter, system=system, output=output, json=json))

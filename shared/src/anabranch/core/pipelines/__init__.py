@@ -1,0 +1,1 @@
+"""Converts pipelines of other systems into requests. Pure."""
