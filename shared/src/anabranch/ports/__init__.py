@@ -369,7 +369,7 @@ class Notifier(Protocol):
     async def close(self) -> None: ...
 
 
-# --- indexes and histories of runs ----------------------------------------------------------------
+# --- the index of runs ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,42 +397,6 @@ class RunIndex(Protocol):
             ValueError: `cursor` is not the `next_cursor` of an earlier page.
             ServerUnavailable: the store cannot be reached.
         """
-
-
-class HistoryStore(Protocol):
-    """Ended runs in a database, kept beyond the time to live of the store and the retention of the log.
-
-    A projector writes it from the views of ended runs; nothing that runs depends on it, so it may lag and may be
-    rebuilt. Every method raises ServerUnavailable if the database cannot be reached.
-    """
-
-    async def put(self, view: RunView) -> None:
-        """Store the final view of a run under its `run_id`, in place of an earlier one.
-
-        Idempotent: the projector may put the same view again after a crash. A view whose `last_fact_at` is lower
-        than that of the stored one is ignored, so that a late repetition does not replace newer data.
-
-        Raises:
-            ValueError: the run of the view has not ended.
-        """
-
-    async def get(self, run_id: str) -> RunView | None:
-        """The view of a run as it was put; None for a run that is unknown or deleted."""
-
-    async def search(self, wanted: RunFilter, limit: int, cursor: str | None = None) -> RunPage:
-        """The next runs that match; see `RunIndex.search`. A run that was put is found as soon as `put` returns.
-
-        Cursors stay valid while runs are put and deleted, also across processes.
-        """
-
-    async def delete(self, run_ids: Sequence[str]) -> int:
-        """Delete runs for good, as retention or a request for erasure asks; returns how many existed.
-
-        A later `put` of a deleted run stores it again: the caller has to keep deleted runs from the projector.
-        """
-
-    async def close(self) -> None:
-        """Release connections. Idempotent."""
 
 
 # --- time, ids -----------------------------------------------------------------------------------
