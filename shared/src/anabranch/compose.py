@@ -20,6 +20,7 @@ from anabranch.sdk.agents import Registry
 from anabranch.sdk.programs.registration import add_programs
 
 if TYPE_CHECKING:
+    from anabranch.ports.history import HistoryStore
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Client
     from anabranch_agency.service import AgencyService
@@ -76,7 +77,7 @@ def taskgroup(
 
 
 def eventmanager(resources: Resources) -> EventManager:
-    """The event manager on Kafka: Faust reads the events.
+    """The event manager on Kafka: Faust reads the events. It writes the history if a database is configured.
 
     Raises:
         Misconfigured: Faust is not installed, or does not support one of the Kafka properties.
@@ -84,7 +85,20 @@ def eventmanager(resources: Resources) -> EventManager:
     _import_eventmanager()
     from anabranch_eventmanager.app import build
 
-    return build(resources)
+    return build(resources, _history(resources))
+
+
+def _history(resources: Resources) -> HistoryStore | None:
+    """The history in the database of the process or of the settings; None if there is none."""
+    url = resources.settings.database_url
+    if resources.database is None and url is None:
+        return None
+    with needs_extra("history", "the history"):
+        from anabranch.adapters.sql.database import Database
+        from anabranch.adapters.sql.history_store import SqlHistoryStore
+    if resources.database is not None:
+        return SqlHistoryStore(resources.database, is_shared=True)
+    return SqlHistoryStore(Database.open(str(url)))
 
 
 def _import_eventmanager() -> None:
@@ -93,10 +107,11 @@ def _import_eventmanager() -> None:
 
 
 def embedded_eventmanager(resources: Resources) -> EventManager:
-    """The event manager on any log: a plain loop reads the events. Call it on the running event loop."""
+    """The event manager on any log: a plain loop reads the events. Call it on the running event loop. It writes
+    the history if the process has a database."""
     from anabranch_eventmanager.app import build_embedded
 
-    return build_embedded(resources)
+    return build_embedded(resources, None if resources.database is None else _history(resources))
 
 
 def gateway(

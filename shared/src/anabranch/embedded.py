@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from anabranch import compose
 from anabranch.adapters.memory.broker import MemoryBroker
@@ -28,6 +28,7 @@ from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.instrumentation.instrumented import instrument
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.extras import needs_extra
 from anabranch.runtime.process.ids import SystemIds
 from anabranch.runtime.process.lifecycle import Service
 from anabranch.runtime.process.local_valkey import local_valkey
@@ -40,6 +41,9 @@ from anabranch.sdk.agents import Registry
 from anabranch.sdk.client import Client
 from anabranch.sdk.client_ports import ClientPorts
 from anabranch.sdk.local_system import LocalSystem, running_here, starting
+
+if TYPE_CHECKING:
+    from anabranch.adapters.sql.database import Database
 
 PARTITIONS = {
     "requests": 1,
@@ -64,6 +68,7 @@ class Embedded:
     notifier: Notifier
     names: Names
     services: tuple[Service, ...]
+    database: Database | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ async def embedded(
     clock: Clock | None = None,
     ids: Ids | None = None,
     telemetry: Telemetry = NO_TELEMETRY,
+    database_url: str | None = None,
 ) -> AsyncIterator[Embedded]:
     """Run a complete system on the running event loop while the context is open.
 
@@ -89,17 +95,21 @@ async def embedded(
         registry: the agents; None: the built-in ones.
         store: `auto` uses a real Valkey if its wheel is installed, else memory.
         telemetry: receives metrics and spans of all services; the caller closes it.
+        database_url: of the history; None: none is kept. The setting is not used, because a system with a log of
+            its own must not write into the history of another one.
 
     Raises:
         ServerUnavailable: `store` is `valkey`, but no Valkey runs on this machine.
     """
     clock = clock or SystemClock()
+    ids = ids or SystemIds(clock)
     settings = replace(settings or Settings(), partitions=PARTITIONS)
     registry = registry if registry is not None else Registry.builtin()
     async with AsyncExitStack() as stack:
-        broker = MemoryBroker()
+        broker = MemoryBroker(life=f"{ids.incarnation()}-")
+        database = _open_database(stack, database_url)
         opened = await stack.enter_async_context(_open_store(store, clock))
-        make = _maker(settings, broker, opened, clock, ids or SystemIds(clock), telemetry)
+        make = _maker(settings, broker, opened, clock, ids, telemetry, database)
         client_ports = make()
         await ensure_topics(client_ports.log, settings)
         limits = Limits(settings.request_limit, settings.members_limit, settings.inline_limit)
@@ -120,13 +130,18 @@ async def embedded(
         client = Client.over(*ports, limits)
         await stack.enter_async_context(client)
         description = f"all services in this process, log in memory, {opened.description}"
-        yield Embedded(
-            client, description, client_ports.log, opened.store, opened.notifier, settings.names, services
-        )
+        shown = (client_ports.log, opened.store, opened.notifier, settings.names)
+        yield Embedded(client, description, *shown, services, database)
 
 
 def _maker(
-    settings: Settings, broker: MemoryBroker, opened: _Store, clock: Clock, ids: Ids, telemetry: Telemetry
+    settings: Settings,
+    broker: MemoryBroker,
+    opened: _Store,
+    clock: Clock,
+    ids: Ids,
+    telemetry: Telemetry,
+    database: Database | None,
 ) -> Callable[[], Resources]:
     """Returns a function that makes the resources of one service: its own client of the log, the shared store."""
 
@@ -141,10 +156,21 @@ def _maker(
             ids=ids,
             supervisor=Supervisor(),
             meter=ProcessMeter(clock) if isinstance(clock, SystemClock) else None,
+            database=database,
         )
         return instrument(resources, telemetry)
 
     return make
+
+
+def _open_database(stack: AsyncExitStack, url: str | None) -> Database | None:
+    if url is None:
+        return None
+    with needs_extra("history", "the history"):
+        from anabranch.adapters.sql.database import Database
+    database = Database.open(url)
+    stack.callback(database.close)
+    return database
 
 
 # --- the store -----------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from anabranch.ports.history import HistoryStore
 from anabranch.runtime.process.resources import Resources
 from anabranch_eventmanager.drivers.log_driver import LogDriver
 from anabranch_eventmanager.service import EventManager
 
 
-def build(resources: Resources) -> EventManager:
+def build(resources: Resources, history: HistoryStore | None = None) -> EventManager:
     """The event manager in a process of its own, on Kafka.
 
     Raises:
@@ -24,10 +25,10 @@ def build(resources: Resources) -> EventManager:
         resources.supervisor.tasks(),
         settings.replication_factor,
     )
-    return EventManager(driver, resources)
+    return EventManager(driver, resources, history)
 
 
-def build_embedded(resources: Resources) -> EventManager:
+def build_embedded(resources: Resources, history: HistoryStore | None = None) -> EventManager:
     """The event manager on any log: a plain loop reads the events. Call it on the running event loop."""
     names = resources.names
-    return EventManager(LogDriver(resources.log, names.eventmanager, names.events), resources)
+    return EventManager(LogDriver(resources.log, names.eventmanager, names.events), resources, history)

@@ -7,10 +7,12 @@ import logging
 from typing import Protocol
 
 from anabranch.core.errors import ServerUnavailable, StoreRefused
+from anabranch.ports.history import HistoryStore
 from anabranch.runtime.ownership.loss_detector import LossDetector
 from anabranch.runtime.ownership.watchdog import Watchdog
 from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.resources import Resources
+from anabranch_eventmanager.history_projector import HistoryProjector
 from anabranch_eventmanager.projector import Projector
 from anabranch_eventmanager.sinks import ServerSinks
 from anabranch_eventmanager.view_writer import ViewWriter
@@ -38,11 +40,12 @@ class EventManager:
 
     Args:
         driver: brings the records of the events topic.
+        history: where the history is written; None where no database is configured.
     """
 
     name = "eventmanager"
 
-    def __init__(self, driver: Driver, resources: Resources) -> None:
+    def __init__(self, driver: Driver, resources: Resources, history: HistoryStore | None = None) -> None:
         log, names, clock, settings = resources.log, resources.names, resources.clock, resources.settings
         self._driver = driver
         self._supervisor = resources.supervisor
@@ -65,6 +68,7 @@ class EventManager:
         self._watchdog = Watchdog(
             log, names.eventmanager, names.events, clock, self.projector.progress, patience=settings.stall_after
         )
+        self._history = None if history is None else HistoryProjector(history, resources)
         self._started = False
 
     async def start(self) -> None:
@@ -80,6 +84,8 @@ class EventManager:
             self._tasks.spawn(work, name)
         # Last: the driver delivers records as soon as it has joined, and their effects need running sinks.
         await self._driver.start(self.projector)
+        if self._history is not None:
+            self._history.start()
         self._started = True
 
     async def drain(self) -> None:
@@ -92,21 +98,26 @@ class EventManager:
     async def stop(self) -> None:
         """See `runtime.process.Service`."""
         self._started = False
+        if self._history is not None:
+            await self._history.stop()
         await self._driver.stop()
         await self._tasks.cancel()
 
     def health(self) -> Health:
         """See `runtime.process.Service`.
 
-        It is ready while views cannot be written, because events are still read.
+        It is ready while views or the history cannot be written, because events are still read.
         """
         work = f"{self.projector.open_runs()} open runs in {len(self.projector.partitions())} partitions"
         return health_of(
             failure=self._supervisor.failure,
             stuck=(self._driver.unhealthy_reason(), self._watchdog.unhealthy_reason),
             is_ready=self._started,
-            detail=self._views.unhealthy_reason or work,
+            detail=self._views.unhealthy_reason or self._history_reason() or work,
         )
+
+    def _history_reason(self) -> str | None:
+        return None if self._history is None else self._history.unhealthy_reason()
 
     async def _tick(self) -> None:
         while True:

@@ -239,6 +239,10 @@ class Names:
     gateway_webhooks: str = _built_once("gateway-webhooks")
     eventmanager: str = _built_once("eventmanager")
     """The Faust application's id, which is its consumer group and the stem of its changelog topics."""
+    history: str = _built_once("history")
+    """Consumer group of the projector of the history."""
+    history_audit: str = _built_once("history-audit")
+    """The same for the audit topic, which exists only with a gateway."""
 
     # Redis: one key or channel of the installation ----------------------------------------------------
 

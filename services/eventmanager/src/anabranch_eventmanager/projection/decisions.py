@@ -89,17 +89,18 @@ def has_ended(run: Document) -> bool:
     return RUN_RANKS[run["status"]] == _ENDED_RANK
 
 
-def _apply_batch(
-    documents: Documents, known: Document | None, batch: EventBatch, at: RecordPosition, channels: str
-) -> Applied:
+def fold_batch(
+    known: Document | None, batch: EventBatch, offset: int
+) -> tuple[Document, Sequence[tuple[EventEntry, int]]]:
+    """The document of a run after a batch, and its new entries, each with the `seq` of its first event."""
     draft = Draft(new_run(batch) if known is None else known)
     run = draft.run
     entries = _numbered(run, batch)
     for entry, _ in entries:
         apply_entry(draft, entry)
     if known is None:
-        run["events_from"] = at.offset
-    run["offset"] = at.offset
+        run["events_from"] = offset
+    run["offset"] = offset
     # Only the session's owner knows whether events are expected; in batches of the Agency the field has no
     # meaning.
     if batch.source == "groups":
@@ -107,6 +108,13 @@ def _apply_batch(
     # Its view has to be written again; `view_written` settles an ended run.
     run["settled"] = False
     run["request_id"] = run["request_id"] or batch.request_id
+    return run, entries
+
+
+def _apply_batch(
+    documents: Documents, known: Document | None, batch: EventBatch, at: RecordPosition, channels: str
+) -> Applied:
+    run, entries = fold_batch(known, batch, at.offset)
     urgent = has_ended(run) and not (known is not None and has_ended(known))
     forwarded = forwards(documents, batch, entries, known_project(run), channels)
     return Applied({run_key(batch.run_id): run}, (*forwarded, RunChanged(batch.run_id, urgent)))

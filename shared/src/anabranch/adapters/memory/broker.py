@@ -23,7 +23,8 @@ class MemoryBroker:
 
     `retention_bytes` limits the payload of each partition by removing the oldest records (None: no limit; the
     topic's `retention.bytes` takes precedence). `session_timeout`: seconds after which the partitions of a member
-    that vanished move to others. `max_record_bytes`: limit of one record.
+    that vanished move to others. `max_record_bytes`: limit of one record. `life` starts the incarnations of
+    topics: another broker has another one.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class MemoryBroker:
         retention_bytes: int | None = None,
         session_timeout: float = 0.0,
         max_record_bytes: int = MAX_RECORD_BYTES,
+        life: str = "",
     ) -> None:
+        self._life = life
         self.session_timeout = session_timeout
         self.max_record_bytes = max_record_bytes
         self._retention_bytes = retention_bytes
@@ -74,7 +77,7 @@ class MemoryBroker:
     def incarnation(self, topic: str) -> str:
         """Creation number of a topic; a topic that was deleted and created again has another one."""
         self.partitions(topic)
-        return str(self._incarnations[topic])
+        return f"{self._life}{self._incarnations[topic]}"
 
     def delete(self, topic: str) -> None:
         """Delete a topic, its records and the offsets that consumer groups committed in it."""

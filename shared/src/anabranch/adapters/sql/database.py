@@ -121,6 +121,10 @@ class Database:
         """`write` in a thread. The transaction ends even if the caller is cancelled meanwhile."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.write, work)
 
+    async def async_upgrade(self) -> None:
+        """`upgrade` in a thread."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self.upgrade)
+
     def close(self) -> None:
         """Wait for the transactions that run, and close all connections."""
         self._threads.shutdown()

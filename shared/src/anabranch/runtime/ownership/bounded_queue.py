@@ -40,13 +40,13 @@ class BoundedQueue:
             self._records.append(record)
             self._bytes += len(record.value) + RECORD_BYTES
 
-    def take(self, count: int) -> list[Incoming]:
+    def take(self, count: int, max_bytes: int = TURN_BYTES) -> list[Incoming]:
         """Remove and return the next records, at most `count`; fewer if they are large, none if the queue is
         empty."""
         taken: list[Incoming] = []
         size = 0
-        # The limit is checked before each record: one that is larger than TURN_BYTES is still returned.
-        while self._records and len(taken) < count and size < TURN_BYTES:
+        # The limit is checked before each record: one that is larger than `max_bytes` is still returned.
+        while self._records and len(taken) < count and size < max_bytes:
             record = self._records.popleft()
             size += len(record.value)
             taken.append(record)

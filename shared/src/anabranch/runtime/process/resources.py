@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore, Telemetry
@@ -18,6 +19,9 @@ from anabranch.runtime.process.ids import SystemIds
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.process.usage import ProcessMeter
+
+if TYPE_CHECKING:
+    from anabranch.adapters.sql.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,9 @@ class Resources:
     telemetry: Telemetry = NO_TELEMETRY
     meter: ProcessMeter | None = None
     """Measures what attempts use; None where time is virtual."""
+    database: Database | None = None
+    """The database that all services of this process share, and that who made it closes; None where each service
+    opens that of the settings."""
 
     async def close(self) -> None:
         """Flush and close every connection; the log first, because notifications may follow its last records."""
