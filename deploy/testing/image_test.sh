@@ -83,7 +83,7 @@ check_agents() {
   strict --interactive localhost/anabranch:image-test-agents run --embedded /dev/stdin \
     <"$REPOSITORY/examples/words.yaml" 2>&1 | tail -n 1
   sed -n '/^    FROM python:3.12-slim AS agents/,/^$/p' "$REPOSITORY/docs/deployment.md" |
-    sed 's/^    //; s/my_agents/word_agents/g; s#^FROM anabranch$#FROM '"$SERVICE"'#; s#^COPY word_agents #COPY word_agents.py #; s#/opt/agents/word_agents#/opt/agents/#' \
+    sed 's/^    //; s/my_agents/word_agents/g; s#^FROM python:[^ ]*#FROM '"$BASE_IMAGE"'#; s#^FROM anabranch$#FROM '"$SERVICE"'#; s#^COPY word_agents #COPY word_agents.py #; s#/opt/agents/word_agents#/opt/agents/#' \
       >"$context/Dockerfile"
   echo "roman==5.1" >"$context/requirements.txt"
   build_image localhost/anabranch:image-test-agents "$context"
