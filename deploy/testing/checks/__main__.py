@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from checks import disturbances, engine, installation, job_errors, jobs, upgrades
-from checks.product_image import product_archive
-from checks.release import TESTED_TAGS, CheckFailedError, Release
+from checks.product_image import previous_archive, product_archive
+from checks.release import PREVIOUS_TAG, TESTED_TAGS, CheckFailedError, Release
 from checks.values_matrix import values_matrix
 from one_node.commands import inside, run
 from one_node.images import import_image
@@ -37,13 +37,13 @@ CHECKS: dict[str, Check] = {
     "scale": disturbances.scale_by_draining,
     "upgrade": upgrades.rolling_upgrade,
     "rollback": upgrades.rollback,
-    "failed-upgrade": upgrades.failed_upgrade,
-    "kills": disturbances.kill_every_pod,
-    "drain": disturbances.drain_node,
     "jobs": jobs.members_as_jobs,
     "jobs-cancelled": jobs.cancelled_jobs,
     "job-errors": job_errors.job_errors,
     "engine": engine.contract_of_engines,
+    "failed-upgrade": upgrades.failed_upgrade,
+    "kills": disturbances.kill_every_pod,
+    "drain": disturbances.drain_node,
     "values": values_matrix,
     "uninstall": installation.uninstall,
 }
@@ -59,9 +59,13 @@ def main() -> int:
         if not arguments.running:
             down(cluster)
             up(cluster)
-        import_product(cluster, arguments.image or product_archive(cluster.servers))
+        names = arguments.only or list(CHECKS)
+        import_product(cluster, arguments.image or product_archive(cluster.servers), *TESTED_TAGS)
+        previous = previous_archive(cluster.servers) if "upgrade" in names else None
+        if previous is not None:
+            import_product(cluster, previous, PREVIOUS_TAG)
         print(f"cluster ready after {time.monotonic() - began:.0f} s", flush=True)
-        results = run_checks(Release(cluster), arguments.only or list(CHECKS))
+        results = run_checks(Release(cluster, has_previous=previous is not None), names)
     except ClusterError as error:
         print(f"checks: {error}", file=sys.stderr)
         return 4
@@ -96,12 +100,12 @@ def run_checks(release: Release, names: list[str]) -> dict[str, Figures]:
     return results
 
 
-def import_product(cluster: Layout, archive: Path) -> None:
-    """Import the product's image, under both tags of the checks."""
+def import_product(cluster: Layout, archive: Path, *tags: str) -> None:
+    """Import an image of the product under these tags."""
     printed = import_image(cluster, archive)
     name = next(word for word in printed.split() if "/" in word)
     ctr = inside(cluster, "ctr", "--address", containerd_socket(cluster), "--namespace", "k8s.io")
-    for tag in TESTED_TAGS:
+    for tag in tags:
         run(*ctr, "images", "tag", "--force", name, f"{IMAGE}:{tag}")
 
 

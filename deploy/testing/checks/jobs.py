@@ -81,6 +81,7 @@ def _turn_on(release: Release) -> None:
     }
     executors = {"enabled": ["kubernetes"], "settings": {"kubernetes_concurrency": AT_ONCE}}
     release.upgrade(
+        *("--set", "image.tag=before"),
         *("--set-json", f"taskgroup.programs={json.dumps({AGENT: program})}"),
         *("--set-json", f"taskgroup.executors={json.dumps(executors)}"),
     )

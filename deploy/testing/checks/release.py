@@ -19,6 +19,8 @@ CHART = REPOSITORY / "deploy" / "helm" / "anabranch"
 VALUES = HERE / "values.yaml"
 TESTED_TAGS = ("before", "after")
 """The product's image has both tags, so that an upgrade replaces every pod."""
+PREVIOUS_TAG = "previous"
+"""The image of the previous version, where the history has its code."""
 WAIT = "240s"
 
 NAMESPACE = """\
@@ -44,8 +46,12 @@ class CheckFailedError(Exception):
 class Release:
     """One installation of the chart in a namespace of its own."""
 
-    def __init__(self, cluster: Layout, name: str = "anabranch", namespace: str = "checks") -> None:
+    def __init__(
+        self, cluster: Layout, name: str = "anabranch", namespace: str = "checks", *, has_previous: bool = False
+    ) -> None:
+        """`has_previous`: the cluster has the image `PREVIOUS_TAG`."""
         self.cluster = cluster
+        self.has_previous = has_previous
         self.name = name
         self.namespace = namespace
         self.gateway = f"{name}-gateway"

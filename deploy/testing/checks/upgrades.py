@@ -5,20 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from checks.release import CHART, CheckFailedError, Release, await_that, expect
+from checks.release import CHART, PREVIOUS_TAG, CheckFailedError, Release, await_that, expect
 from checks.workload import Workload
 from one_node.layout import ClusterError
 
 
 def rolling_upgrade(release: Release) -> dict[str, object]:
-    """Every pod is replaced by one of another image amid a run, which completes with each member once."""
-    return _amid_run(release, "upgraded", lambda: release.upgrade("--set", "image.tag=after"), "after")
+    """Every pod of the previous version is replaced by one of this version amid a run, with each member once.
+
+    In a clone without its history the two images have the same code.
+    """
+    if release.has_previous:
+        release.upgrade("--set", f"image.tag={PREVIOUS_TAG}")
+    figures = _amid_run(release, "upgraded", lambda: release.upgrade("--set", "image.tag=after"), "after")
+    return {"from": _older(release), **figures}
 
 
 def rollback(release: Release) -> dict[str, object]:
     """`helm rollback` to the revision before, amid a run."""
     wait = ("--wait", "--wait-for-jobs", "--timeout", "240s")
-    return _amid_run(release, "rolled-back", lambda: release.helm("rollback", release.name, *wait), "before")
+    back = _older(release)
+    figures = _amid_run(release, "rolled-back", lambda: release.helm("rollback", release.name, *wait), back)
+    return {"to": back, **figures}
+
+
+def _older(release: Release) -> str:
+    return PREVIOUS_TAG if release.has_previous else "before"
 
 
 def _amid_run(release: Release, mark: str, change: Callable[[], object], tag: str) -> dict[str, object]:
