@@ -23,6 +23,7 @@ from anabranch_taskgroup.worker.executors.programs.engine import (
     ProgramOutcome,
     ProgramRefused,
 )
+from anabranch_taskgroup.worker.executors.programs.kubernetes import api as client
 from anabranch_taskgroup.worker.executors.programs.kubernetes import credentials
 
 FOREVER = "echo up; while :; do sleep 0.1; done"
@@ -267,6 +268,11 @@ async def test_a_watch_that_is_too_old_lists_again(jobs: Jobs) -> None:
 
     assert (await following).reason == "PodDeleted"
     assert jobs.api.calls.count(("list", "jobs")) >= 2
+
+
+def test_a_silent_watch_ends_before_it_counts_as_broken() -> None:
+    """An API server sends nothing at all in a watch of events while there are none."""
+    assert client.WATCH_SECONDS < client.SILENT_SECONDS
 
 
 async def test_a_log_that_breaks_goes_on_without_a_line_twice(jobs: Jobs) -> None:
