@@ -32,6 +32,8 @@ state = "{cluster.runtime}/containerd"
   restrict_oom_score_adj = true
   sandbox_image = "{PAUSE_IMAGE}"
   stream_server_address = "127.0.0.1"
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "{cluster.folder}/registries"
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "{CNI_PLUGINS}"
   conf_dir = "{cluster.folder}/cni"
