@@ -73,10 +73,26 @@ def test_a_group_within_a_chain_is_a_chord() -> None:
     assert tasks["end"]["dependencies"] == ["left", "more"]
 
 
-def test_groups_in_groups_give_lists_of_lists() -> None:
-    tasks = _tasks(_chain(_group(_group(_sig("a"), _sig("b")), _sig("c")), _sig("end")))
+def test_members_of_groups_in_groups_are_members_of_the_outer_one() -> None:
+    deep = _group(_group(_sig("a"), _group(_sig("b"))), _sig("c"))
+    tasks = _tasks(_chain(deep, _sig("end")))
 
-    assert tasks["end"]["inputs"]["args"] == [[["{a}", "{b}"], "{c}"]]
+    assert tasks["end"]["inputs"]["args"] == [["{a}", "{b}", "{c}"]]
+
+
+def test_a_chain_that_ends_with_a_group_is_one_member() -> None:
+    tasks = _tasks(_chord([_chain(_sig("a"), _group(_sig("b"), _sig("c"))), _sig("d")], _sig("end")))
+
+    assert tasks["end"]["inputs"]["args"] == [[["{b}", "{c}"], "{d}"]]
+
+
+def test_chunks_are_a_group_of_lists() -> None:
+    spread = {"task": _sig("add"), "it": [[1, 2], [3, 4], [5, 6]], "n": 2}
+    tasks = _tasks(_chain(_sig("celery.chunks", kwargs=spread, subtask_type="chunks"), _sig("total")))
+
+    assert tasks["add"]["expansion_config"]["array_mapping"] == {"item": [[1, 2], [3, 4]]}
+    assert tasks["add-2"]["expansion_config"]["array_mapping"] == {"item": [[5, 6]]}
+    assert tasks["total"]["inputs"]["args"] == [["{add}", "{add-2}"]]
 
 
 def test_map_and_starmap_are_expansions() -> None:
@@ -128,6 +144,13 @@ def test_a_link_follows_its_task() -> None:
         (_chord([_sig("a")], None), "/kwargs/body"),
         (_sig("celery.group", 5, kwargs={"tasks": [_sig("a")]}, subtask_type="group"), "/args"),
         (_sig("celery.map", kwargs={"task": _sig("a")}, subtask_type="map"), "/kwargs"),
+        (_sig("celery.map", kwargs={"task": _sig("a"), "it": [], "n": 1}, subtask_type="map"), "/kwargs/n"),
+        (_sig("celery.starmap", kwargs={"task": _sig("a"), "it": [1]}, subtask_type="starmap"), "/kwargs/it"),
+        (_sig("celery.chunks", kwargs={"task": _sig("a"), "it": [[1]], "n": 0}), "/kwargs/n"),
+        (
+            _sig("celery.map", kwargs={"task": _sig("a", options={"countdown": 1}), "it": [1]}),
+            "/kwargs/task/options/countdown",
+        ),
         ([], ""),
     ],
 )

@@ -189,3 +189,55 @@ def test_a_script_may_have_lines_that_look_like_the_end_of_a_step(shell: str, tm
     ended = _run(shell, tmp_path, [{"run": "cat <<'END_OF_STEP_1'\nwithin\nEND_OF_STEP_1\n"}])
 
     assert ended.lines == ["within"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("inputs.none || inputs.word", "it's"),
+        ("inputs.word || inputs.none", "it's"),
+        ("inputs.none || inputs.nothing || 'last'", "last"),
+        ("inputs.word == 'x' && 'same' || 'other'", "other"),
+        ("inputs.word != 'x' && format('{0}, {{1}} {1}', inputs.word, 'a b') || 'other'", "it's, {1} a b"),
+        ("!inputs.none", "true"),
+        ("inputs.none && 'never'", ""),
+        ("contains(inputs.word, 't') && inputs.no", "false"),
+        ("(inputs.none || 'x') == 'x'", "true"),
+        ("format('')", ""),
+    ],
+)
+def test_operators_in_a_text_give_the_values_that_they_give_on_github(
+    shell: str, tmp_path: Path, expression: str, value: str
+) -> None:
+    context = {"inputs.none": "", "inputs.nothing": "", "inputs.word": "it's", "inputs.no": "false"}
+    step = {"run": 'echo "[${{ ' + expression + ' }}]"; echo "[$STEP]"; echo "[$JOB]"', "env": {}}
+    step["env"] = {"STEP": "${{ " + expression + " }}"}
+    ended = _run(shell, tmp_path, [step], context, env={"JOB": "${{ " + expression + " }}"})
+
+    assert ended.lines == [f"[{value}]"] * 3
+
+
+def test_operators_see_the_environment_of_their_step(shell: str, tmp_path: Path) -> None:
+    step = {
+        "run": "echo ${{ env.A || 'none' }} ${{ env.B || 'none' }}",
+        "env": {"A": "of the step", "B": "${{ env.A || 'not yet' }}"},
+    }
+    when = {"run": "echo again", "if": "(env.A || 'none') == 'none' && always()"}
+    ended = _run(shell, tmp_path, [step, when])
+
+    assert ended.lines == ["of the step not yet", "again"]
+
+
+def test_outputs_of_a_job_may_have_operators(shell: str, tmp_path: Path) -> None:
+    steps = [{"id": "x", "run": 'echo "v=1" >> "$GITHUB_OUTPUT"'}]
+    outputs = {"a": "${{ steps.x.outputs.v || 'none' }}", "b": "<${{ steps.x.outputs.w || 'none' }}>"}
+
+    assert _run(shell, tmp_path, steps, outputs=outputs).outputs == {"a": "1", "b": "<none>"}
+
+
+def test_an_action_that_is_left_out_needs_no_values(shell: str, tmp_path: Path) -> None:
+    steps = [{"uses": "a/cache@v1", "with": {"key": "${{ hashFiles('lock') }}", "token": "${{ secrets.T }}"}}]
+    workflow = {"on": "push", "jobs": {"job": {"steps": steps}}}
+
+    assert PipelineConverter(actions={"a/cache": ":"}).convert(workflow).request is not None
+    assert PipelineConverter(actions={"a/cache": "true"}).convert(workflow).request is None

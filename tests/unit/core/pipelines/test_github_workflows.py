@@ -166,6 +166,26 @@ def test_a_concurrency_group_keeps_the_newest_that_waits() -> None:
     assert cancelling.required()["concurrency"]["on_full"] == "cancel_running"
 
 
+def test_a_concurrency_group_may_name_values() -> None:
+    group = "${{ github.workflow }}-${{ github.ref }}"
+    found = _convert({"a": _job()}, name="CI", concurrency=group)
+
+    assert found.required()["concurrency"]["key"] == "CI-{github.ref}"
+    assert found.required()["context"] == {"github.ref": ""}
+
+
+@pytest.mark.parametrize("fail_fast", [True, False])
+def test_runners_of_a_matrix_are_checked(fail_fast: bool) -> None:
+    def convert(systems: list[str], label: str = "${{ matrix.os }}") -> Conversion:
+        strategy = {"fail-fast": fail_fast, "matrix": {"os": systems}}
+        return _convert({"a": _job(strategy=strategy, **{"runs-on": label})})
+
+    assert convert(["ubuntu-24.04", "ubuntu-22.04"]).request is not None
+    assert _paths(convert(["ubuntu-24.04", "windows-latest"])) == ["/jobs/a/runs-on"]
+    [warning] = convert(["x"], "${{ inputs.runner || 'linux' }}").warnings
+    assert warning.path == "/jobs/a/runs-on"
+
+
 def test_inputs_and_values_of_github_are_in_the_context() -> None:
     on = {"workflow_dispatch": {"inputs": {"level": {"default": "fast"}}}}
     steps = [{"run": "echo ${{ inputs.level }} ${{ github.sha }} ${{ vars.REGION }}"}]
@@ -192,6 +212,11 @@ def test_inputs_and_values_of_github_are_in_the_context() -> None:
         ({"if": "needs.nobody.outputs.x == 1"}, "/jobs/a/if"),
         ({"if": "steps.x.outcome == 'success'"}, "/jobs/a/if"),
         ({"if": "a == 1 ||"}, "/jobs/a/if"),
+        ({"if": " || ".join(["inputs.x"] * 2000)}, "/jobs/a/if"),
+        ({"if": "contains(github.event.pull_request.labels.*.name, 'x')"}, "/jobs/a/if"),
+        ({"env": {"A": "${{ toJSON(matrix) || 1 }}"}}, "/jobs/a/env/A"),
+        ({"steps": [{"run": "echo ${{ format('{1}', 'a') }}"}]}, "/jobs/a/steps/0"),
+        ({"steps": [{"run": "echo ${{ format('{', 'a') }}"}]}, "/jobs/a/steps/0"),
         ({"runs-on": "windows-latest"}, "/jobs/a/runs-on"),
         ({"strategy": {"matrix": "${{ fromJSON(x) }}"}}, "/jobs/a/strategy/matrix"),
         ({"strategy": {"matrix": {"x": 5}}}, "/jobs/a/strategy/matrix/x"),

@@ -7,7 +7,7 @@ immutable; a group gives a list.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,11 +32,14 @@ class _End:
     Attributes:
         value: the template of its result: a key, or a list of such templates.
         tasks: the tasks that have to complete.
+        keys: the keys that the value names.
+        members: the ends of the members of a group.
     """
 
     value: Any = None
     tasks: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    members: tuple[_End, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,13 @@ class _Canvas:
     def _group(self, tasks: Any, path: Path, start: _Start) -> _End:
         if isinstance(tasks, dict) and _kind(tasks) == "group":
             return self.part(tasks, path, start)
-        listed = self._listed(tasks, path)
-        return _joined(self.part(each, (*path, number), start) for number, each in enumerate(listed))
+        members: list[_End] = []
+        for number, each in enumerate(self._listed(tasks, path)):
+            end = self.part(each, (*path, number), start)
+            # Members of a group in a group are members of the outer one, as in Celery.
+            is_group = isinstance(each, dict) and _kind(each) == "group"
+            members += end.members if is_group else [end]
+        return _joined(members)
 
     def _chord(self, kwargs: Mapping[str, Any], path: Path, start: _Start) -> _End:
         self.findings.unknown_fields(path, kwargs, ("header", "body", "kwargs", "args", "options"))
@@ -166,15 +174,26 @@ class _Canvas:
     def _spread(self, kind: str, kwargs: Mapping[str, Any], path: Path, start: _Start) -> _End:
         """`map`, `starmap` and `chunks`: one task for each item, whose results are a list."""
         path = (*path, "kwargs")
+        self.findings.unknown_fields(path, kwargs, ("task", "it", "n") if kind == "chunks" else ("task", "it"))
         inner = mapping(self.findings, (*path, "task"), kwargs.get("task"))
-        items = kwargs.get("it")
-        if not isinstance(items, list) or not isinstance(inner.get("task"), str):
-            self.findings.wrong(path, "must have a signature `task` and a list `it`")
+        items, size = kwargs.get("it"), kwargs.get("n")
+        if not isinstance(items, list) or not items or not isinstance(inner.get("task"), str):
+            self.findings.wrong(path, "must have a signature `task` and a list `it` of at least one item")
             return start.before
-        if kind == "chunks":
-            self.findings.warn(path, "the items of a chunk are tasks of their own; the result is one list")
         if inner.get("args") or inner.get("kwargs"):
             self.findings.unsupported((*path, "task"), "arguments of the spread task are not supported")
+        self._check_options_of_canvas(inner, (*path, "task"))
+        if kind != "chunks":
+            return self._expanded(kind, inner, items, path, start)
+        if type(size) is not int or size < 1:
+            self.findings.wrong((*path, "n"), "must be a number of at least 1")
+            return start.before
+        parts = [items[at : at + size] for at in range(0, len(items), size)]
+        return _joined([self._expanded("starmap", inner, each, path, start) for each in parts])
+
+    def _expanded(self, kind: str, inner: Mapping[str, Any], items: list[Any], path: Path, start: _Start) -> _End:
+        if kind == "starmap" and not all(isinstance(each, list) for each in items):
+            self.findings.wrong((*path, "it"), "must be a list of lists of arguments")
         inputs: dict[str, Any] = {"args": ["{item}"] if kind == "map" else "{item}", "kwargs": {}}
         end = self._add(inner["task"], inputs, (*path, "task"), start, ())
         self.tasks[-1]["expansion_config"] = {
@@ -239,11 +258,11 @@ class _Canvas:
             if value is not None and name not in _INTERNAL:
                 self.findings.unsupported(
                     (*path, "options", name),
-                    f"the option {name!r} of a whole canvas cannot be converted",
-                    "set it on its signatures",
+                    f"the option {name!r} is of no single task, and cannot be converted",
+                    "set it on the signatures of tasks",
                 )
         if signature.get("args"):
-            self.findings.unsupported((*path, "args"), "arguments of a whole canvas cannot be converted")
+            self.findings.unsupported((*path, "args"), "arguments of no single task cannot be converted")
 
 
 def _kind(signature: Mapping[str, Any]) -> str:
@@ -253,12 +272,12 @@ def _kind(signature: Mapping[str, Any]) -> str:
     return "task"
 
 
-def _joined(ends: Iterable[_End]) -> _End:
-    found = list(ends)
+def _joined(ends: Sequence[_End]) -> _End:
     return _End(
-        [each.value for each in found],
-        tuple(dict.fromkeys(name for each in found for name in each.tasks)),
-        tuple(dict.fromkeys(key for each in found for key in each.keys)),
+        [each.value for each in ends],
+        tuple(dict.fromkeys(name for each in ends for name in each.tasks)),
+        tuple(dict.fromkeys(key for each in ends for key in each.keys)),
+        tuple(ends),
     )
 
 

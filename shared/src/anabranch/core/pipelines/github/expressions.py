@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 
@@ -68,6 +69,7 @@ _LEVELS = (("||",), ("&&",), ("==", "!="), ("<", "<=", ">", ">="))
 """Operators by precedence, the weakest first."""
 _WORDS = {"true": True, "false": False, "null": None}
 _MAX_LEVELS = 32
+_MAX_TOKENS = 500
 
 
 def parse(text: str) -> Expression:
@@ -94,6 +96,23 @@ def split_text(text: str) -> list[str | Expression]:
         parts.append(parse(rest[start + 3 : end]))
         rest = rest[end + 2 :]
     return [*parts, rest] if rest else parts
+
+
+def has_operators(text: str) -> bool:
+    """True if an expression of a text is more than a literal or one value; False if it cannot be parsed."""
+    try:
+        return not all(isinstance(part, (str, Constant, Reference)) for part in split_text(text))
+    except ExpressionError:
+        return False
+
+
+def only_reference(text: str) -> Reference | None:
+    """The reference that is the whole text; None if it is anything else."""
+    try:
+        parts = split_text(text.strip())
+    except ExpressionError:
+        return None
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], Reference) else None
 
 
 def condition_of(value: Any) -> Expression:
@@ -153,7 +172,9 @@ def _end_of_expression(text: str, start: int) -> int:
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens = list(_tokens(text))
+        self._tokens = list(islice(_tokens(text), _MAX_TOKENS + 1))
+        if len(self._tokens) > _MAX_TOKENS:
+            raise ExpressionError(f"has over {_MAX_TOKENS} parts")
         self._at = 0
         self._depth = 0
 
@@ -211,6 +232,8 @@ class _Parser:
     def _field(self) -> str:
         if self._take() == ".":
             kind, token = self._next()
+            if token == "*":
+                raise ExpressionError("the filter `.*` of a list is not supported")
             if kind != "word":
                 raise ExpressionError(f"after the dot in {self._text.strip()!r} a name is expected")
             return token

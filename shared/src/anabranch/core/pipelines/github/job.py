@@ -8,7 +8,13 @@ from typing import Any
 
 from anabranch.core.pipelines.conversion import Path, mapping
 from anabranch.core.pipelines.github.conditions import JobConditions, exists
-from anabranch.core.pipelines.github.expressions import ExpressionError, condition_of, has_status_function
+from anabranch.core.pipelines.github.expressions import (
+    ExpressionError,
+    condition_of,
+    has_operators,
+    has_status_function,
+    only_reference,
+)
 from anabranch.core.pipelines.github.fields import environment, flag, minutes, names_of
 from anabranch.core.pipelines.github.matrix import combination_label, read_strategy
 from anabranch.core.pipelines.github.script import SHELLS, ScriptWriter, Step, no_script
@@ -108,12 +114,14 @@ class JobReader:
 
     def _task(self) -> dict[str, Any]:
         task: dict[str, Any] = {"name": self.name, "agent": self._engine}
-        script = self._script()
         container = self._container()
+        given = self._environment(container)
+        computed = {name: text for name, text in given.items() if has_operators(text)}
+        script = self._script(computed)
         shell = "sh" if container else "bash"
         inputs: dict[str, Any] = {"command": [shell, "-c", literal(script)], **container}
         variables = {
-            name: self._template("env", name, text) for name, text in self._environment(container).items()
+            name: self._template("env", name, text) for name, text in given.items() if name not in computed
         }
         if variables := {"GITHUB_JOB": literal(self.name), **variables, **self._values.variables}:
             inputs["env"] = variables
@@ -188,13 +196,19 @@ class JobReader:
 
     # --- the steps -----------------------------------------------------------------------------------------
 
-    def _script(self) -> str:
+    def _script(self, computed: Mapping[str, str]) -> str:
+        """The script of all steps, which first computes variables whose texts have operators."""
         steps = self._job.get("steps")
         if not isinstance(steps, list) or not steps:
             if "uses" not in self._job:
                 self._findings.wrong((*self._path, "steps"), "a job has at least one step")
             return ""
         writer = ScriptWriter(self._values)
+        for name, text in computed.items():
+            try:
+                writer.export(name, text)
+            except ExpressionError as error:
+                self._findings.unsupported((*self._path, "env", name), str(error))
         for number, given in enumerate(steps):
             path = (*self._path, "steps", number)
             self._add_step(writer, mapping(self._findings, path, given), path)
@@ -220,6 +234,9 @@ class JobReader:
         script = self._script_of_step(given, path)
         if script is None:
             return
+        if script.strip() == ":":
+            # The caller leaves the action out, so it needs none of its values.
+            given = {name: each for name, each in given.items() if name not in ("with", "env")}
         variables = environment(self._findings, (*path, "env"), given.get("env"))
         for name, value in mapping(self._findings, (*path, "with"), given.get("with")).items():
             variables[f"INPUT_{name.upper().replace(' ', '_').replace('-', '_')}"] = _text(value)
@@ -289,9 +306,13 @@ class JobReader:
                     f"the field {name!r} cannot be converted",
                     _HINTS.get(name, "leave it out"),
                 )
-        for system in names_of(self._findings, (*self._path, "runs-on"), _labels(self._job.get("runs-on"))):
+        for system in self._runners():
             if system.lower().startswith(_SYSTEMS):
-                self._findings.unsupported((*self._path, "runs-on"), f"{system!r}: jobs run in a POSIX shell")
+                self._findings.unsupported(
+                    (*self._path, "runs-on"),
+                    f"{system!r}: jobs run in a POSIX shell",
+                    "leave out what needs another system",
+                )
             elif system.lower() == "self-hosted" or isinstance(self._job.get("runs-on"), list):
                 self._findings.warn(
                     (*self._path, "runs-on"),
@@ -304,6 +325,17 @@ class JobReader:
                 "its protection rules are left out",
                 "add a task with `wait: approval`",
             )
+
+    def _runners(self) -> Iterator[str]:
+        """The labels of runners, also those that are values of the matrix."""
+        for label in names_of(self._findings, (*self._path, "runs-on"), _labels(self._job.get("runs-on"))):
+            axis = str(only_reference(label) or "")
+            if "${{" not in label:
+                yield label
+            elif self._strategy.combinations and axis.partition(".")[2] in self._strategy.axes:
+                yield from dict.fromkeys(str(each[axis]) for each in self._strategy.combinations)
+            else:
+                yield "self-hosted"
 
 
 def _labels(given: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from anabranch.core.pipelines.github.expressions import (
     Operation,
     Reference,
     has_status_function,
+    split_text,
 )
 from anabranch.core.pipelines.github.values import JobValues, Value, Variable, constant_text
 
@@ -128,6 +130,17 @@ class ScriptWriter:
         self._values = values
         self._lines = [PROLOGUE.rstrip("\n")]
         self._count = 0
+        self._expressions = 0
+        self._computed: list[str] = []
+
+    def export(self, name: str, text: str) -> None:
+        """Set a variable for all steps, before the first one.
+
+        Raises:
+            ExpressionError: an expression of its text has no counterpart.
+        """
+        word = self._word(text)
+        self._lines.append(f"{self._computations()}export {name}={word}")
 
     def add(self, step: Step) -> None:
         """Add a step.
@@ -136,15 +149,19 @@ class ScriptWriter:
             ExpressionError: an expression of it has no counterpart.
         """
         self._count += 1
+        condition = self._condition(step.condition)
+        before = self._computations()
         exports = "".join(f"export {name}={self._word(value)}; " for name, value in step.environment.items())
+        exports = self._computations() + exports
         folder = f"cd -- {self._word(step.directory)} && " if step.directory else ""
         limit = f"timeout {step.seconds} " if step.seconds is not None else ""
         file = '"$RUNNER_TEMP/step"'
         script = self._filled(step.script)
+        exports += self._computations()
         end = self._delimiter(script)
         self._lines += [
             f"# step {self._count}: {_one_line(step.label)}",
-            f"if {self._condition(step.condition)}; then",
+            f"{before}if {condition}; then",
             f"( {exports}{folder}fill > {file} && {limit}{SHELLS[step.shell]} {file} < /dev/null ) <<'{end}'",
             script.rstrip("\n"),
             end,
@@ -162,6 +179,8 @@ class ScriptWriter:
             f'printf "%s:" {_quoted(_json_text(name))}; json {self._word(text)}' for name, text in outputs.items()
         ]
         body = "; printf ,; ".join(fields)
+        if computations := self._computations():
+            self._lines.append(computations)
         self._lines.append(f"{{ printf '{{'; {body + '; ' if body else ''}printf '}}'; }} > \"$ANABRANCH_OUTPUT\"")
         self._lines.append("exit $failed")
         return "\n".join(self._lines) + "\n"
@@ -175,7 +194,7 @@ class ScriptWriter:
 
     def _filled(self, text: str) -> str:
         """A script in which the names of variables stand for values."""
-        parts = [word if isinstance(word, str) else self._token(word) for word in self._values.words(text)]
+        parts = [word if isinstance(word, str) else self._token(word) for word in self._words(text)]
         return "".join(parts)
 
     def _token(self, value: Value) -> str:
@@ -185,13 +204,56 @@ class ScriptWriter:
 
     def _word(self, text: str) -> str:
         """A text with expressions as one word of the shell."""
-        words = self._values.words(text)
+        words = self._words(text)
         return "".join(_quoted(word) if isinstance(word, str) else self._operand(word) for word in words) or "''"
 
     def _operand(self, value: Value) -> str:
         if isinstance(value, Constant):
             return _quoted(constant_text(value.value))
         return f'"${{{self._values.variable(value)}-}}"'
+
+    # --- expressions ---------------------------------------------------------------------------------------
+
+    def _words(self, text: str) -> list[str | Value]:
+        return [part if isinstance(part, str) else self._value(part) for part in split_text(text)]
+
+    def _value(self, expression: Expression) -> Value:
+        """The value of an expression; one with operators is computed into a variable first."""
+        if isinstance(expression, (Constant, Reference)):
+            return self._values.value(expression)
+        self._expressions += 1
+        name = f"EXPRESSION_{self._expressions}"
+        self._computed.append(f"{self._assignment(name, expression)} || :; export {name}; ")
+        return Variable(name)
+
+    def _computations(self) -> str:
+        """The commands that compute what was used since the last call."""
+        commands = "".join(self._computed)
+        self._computed.clear()
+        return commands
+
+    def _assignment(self, name: str, expression: Expression) -> str:
+        """A command that sets a variable to the value, and succeeds where the value is true."""
+        match expression:
+            case Operation("&&" | "||" as operator, left, right):
+                return f"{{ {self._assignment(name, left)} {operator} {self._assignment(name, right)}; }}"
+            case Call("format", (Constant(str(form)), *arguments)):
+                return f'{{ {name}={self._formatted(form, arguments)}; [ -n "${name}" ]; }}'
+            case Constant() | Reference():
+                return f"{{ {name}={self._operand(self._values.value(expression))}; {self._test(expression)}; }}"
+        return f"if {self._test(expression)}; then {name}=true; else {name}=false; false; fi"
+
+    def _formatted(self, form: str, arguments: Sequence[Expression]) -> str:
+        """`format('{0} and {1}', a, b)` as one word of the shell."""
+        word = ""
+        for part in re.findall(r"\{\{|\}\}|\{\d+\}|[^{}]+|.", form, re.DOTALL):
+            if part[1:-1].isdigit() and int(part[1:-1]) < len(arguments):
+                word += self._side(arguments[int(part[1:-1])])
+            elif part in "{}" or (len(part) > 2 and part[0] == "{"):
+                raise ExpressionError(f"the format {form!r} has braces without a value")
+            else:
+                word += _quoted(part[0] if part in ("{{", "}}") else part)
+        return word or "''"
 
     # --- conditions ------------------------------------------------------------------------------------------
 
@@ -226,7 +288,7 @@ class ScriptWriter:
         return f"{{ {test} && [ {self._operand(value)} != false ] && [ {self._operand(value)} != 0 ]; }}"
 
     def _side(self, expression: Expression) -> str:
-        return self._operand(self._values.value(expression))
+        return self._operand(self._value(expression))
 
     def _call(self, name: str, arguments: tuple[Expression, ...]) -> str:
         match name, len(arguments):
@@ -243,7 +305,7 @@ class ScriptWriter:
                 before = "" if name == "startswith" else "*"
                 after = "" if name == "endswith" else "*"
                 return f"case {whole} in {before}{part}{after}) true;; *) false;; esac"
-        raise ExpressionError(f"the function {name} cannot be converted in the `if` of a step")
+        raise ExpressionError(f"the function {name} cannot be converted")
 
 
 _SUCCEEDED = '[ "$failed" = 0 ]'

@@ -53,10 +53,12 @@ class WorkflowValues:
         outputs: the names of the outputs of each job.
         context: the context of the request; references to `github`, `inputs` and `vars` are added with an empty
             value.
+        name: the name of the workflow.
     """
 
     findings: Findings
     outputs: Mapping[str, Sequence[str]]
+    name: str = ""
     context: dict[str, Any] = field(default_factory=dict)
 
 
@@ -88,6 +90,8 @@ class JobValues:
         path = reference.path
         if (constant := _CONSTANTS.get(str(reference))) is not None:
             return Constant(constant)
+        if str(reference) == "github.workflow" and self.workflow.name:
+            return Constant(self.workflow.name)
         if (variable := _SHELL.get(str(reference))) is not None:
             return Variable(variable)
         match path:

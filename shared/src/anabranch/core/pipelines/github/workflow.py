@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from anabranch.core.pipelines.conversion import Conversion, Findings, Path, mapping
 from anabranch.core.pipelines.github.job import JobReader, after_of
-from anabranch.core.pipelines.github.values import WorkflowValues
+from anabranch.core.pipelines.github.values import JobValues, WorkflowValues, checked_template
 
 Engine = Literal["process", "container", "kubernetes"]
 
@@ -37,7 +37,8 @@ def convert_workflow(
     outputs = {
         name: tuple(mapping(findings, ("jobs", name, "outputs"), job.get("outputs"))) for name, job in jobs.items()
     }
-    values = WorkflowValues(findings, outputs)
+    name = workflow.get("name")
+    values = WorkflowValues(findings, outputs, name if isinstance(name, str) else "")
     values.context.update(_inputs(workflow, findings))
     readers = [
         JobReader(name, job, workflow, jobs, values, actions, container_engine if job.get("container") else engine)
@@ -47,7 +48,7 @@ def convert_workflow(
     request: dict[str, Any] = {}
     if isinstance(workflow.get("name"), str):
         request["name"] = workflow["name"].replace("/", "-")
-    request |= _concurrency(workflow, findings)
+    request |= _concurrency(workflow, values)
     if values.context:
         request["context"] = values.context
     if policies := {reader.name: "last_write" for reader in readers if reader.is_many}:
@@ -91,20 +92,20 @@ def _inputs(workflow: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
     return found
 
 
-def _concurrency(workflow: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
+def _concurrency(workflow: Mapping[str, Any], values: WorkflowValues) -> dict[str, Any]:
     """One run at a time: GitHub keeps the running one and the newest that waits."""
+    findings = values.findings
     given = workflow.get("concurrency")
     if given is None:
         return {}
     fields = {"group": given} if not isinstance(given, dict) else given
     findings.unknown_fields(("concurrency",), fields, ("group", "cancel-in-progress"))
     group, cancels = fields.get("group"), fields.get("cancel-in-progress", False)
-    if not isinstance(group, str) or "${{" in group:
-        findings.unsupported(("concurrency", "group"), "must be a text without expressions")
+    if not isinstance(group, str):
+        findings.wrong(("concurrency", "group"), "must be a text")
         return {}
+    key = checked_template(JobValues(values, (), ()), findings, ("concurrency", "group"), group)
     if not isinstance(cancels, bool):
         findings.unsupported(("concurrency", "cancel-in-progress"), "must be true or false")
         return {}
-    return {
-        "concurrency": {"key": group, "limit": 1, "on_full": "cancel_running" if cancels else "replace_queued"}
-    }
+    return {"concurrency": {"key": key, "limit": 1, "on_full": "cancel_running" if cancels else "replace_queued"}}
