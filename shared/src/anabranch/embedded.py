@@ -88,6 +88,7 @@ async def embedded(
     ids: Ids | None = None,
     telemetry: Telemetry = NO_TELEMETRY,
     database_url: str | None = None,
+    checks_agents: bool = True,
 ) -> AsyncIterator[Embedded]:
     """Run a complete system on the running event loop while the context is open.
 
@@ -97,6 +98,8 @@ async def embedded(
         telemetry: receives metrics and spans of all services; the caller closes it.
         database_url: of the history; None: none is kept. The setting is not used, because a system with a log of
             its own must not write into the history of another one.
+        checks_agents: refuse requests with an agent that the registry does not have now. False where agents are
+            added later.
 
     Raises:
         ServerUnavailable: `store` is `valkey`, but no Valkey runs on this machine.
@@ -104,6 +107,8 @@ async def embedded(
     clock = clock or SystemClock()
     ids = ids or SystemIds(clock)
     settings = replace(settings or Settings(), partitions=PARTITIONS)
+    if not checks_agents:
+        settings = replace(settings, agents=(), agent_files=())
     registry = registry if registry is not None else Registry.builtin()
     async with AsyncExitStack() as stack:
         broker = MemoryBroker(life=f"{ids.incarnation()}-")
@@ -116,7 +121,7 @@ async def embedded(
         ports = (client_ports.log, opened.store, opened.notifier, settings.names, clock, client_ports.ids)
         local = LocalSystem(ClientPorts(*ports), limits, asyncio.get_running_loop())
         services = (
-            compose.agency(make(), registry.choices),
+            compose.agency(make(), registry.choices if checks_agents else None),
             compose.taskgroup(make(), registry),
             compose.embedded_eventmanager(make()),
         )

@@ -237,6 +237,7 @@ class Names:
     taskgroup_groups: str = _built_once("taskgroup-groups")
     taskgroup_tasks: str = _built_once("taskgroup-tasks")
     gateway_webhooks: str = _built_once("gateway-webhooks")
+    task_steward: str = _built_once("task-steward")
     eventmanager: str = _built_once("eventmanager")
     """The Faust application's id, which is its consumer group and the stem of its changelog topics."""
     history: str = _built_once("history")

@@ -177,6 +177,14 @@ class Registry:
         self._insert(declaration, declaration)
         return self
 
+    def replace(self, declaration: AgentDeclaration) -> Self:
+        """Add an agent, in place of one with its name."""
+        self._agents.pop(declaration.name, None)
+        kept, self._agents, self._capable = self._agents, {}, {}
+        for each in (*kept.values(), declaration):
+            self._insert(each, self._sources.get(each.name, each))
+        return self
+
     def without(self, names: Iterable[str]) -> Self:
         """A new registry without the agents of these names."""
         left_out = set(names)

@@ -81,7 +81,7 @@ class ChunkOpener:
         self._report_due = report_due
         self._hooks = hooks
         self._meter = meter
-        self._executors: dict[str, MemberExecutor] = {}
+        self._executors: dict[str, tuple[AgentDeclaration, MemberExecutor]] = {}
         """By the name of the agent."""
 
     async def open(self, offered: Offered) -> ChunkRun | None:
@@ -167,10 +167,11 @@ class ChunkOpener:
 
     def _executor_of(self, agent: AgentDeclaration) -> MemberExecutor:
         """The executor of all chunks of an agent."""
-        executor = self._executors.get(agent.name)
-        if executor is None:
-            executor = self._executors[agent.name] = executor_of(agent, self._threads, self._hooks)
-        return executor
+        known = self._executors.get(agent.name)
+        # `anabranch.tasks` replaces agents while the worker runs.
+        if known is None or known[0] is not agent:
+            known = self._executors[agent.name] = (agent, executor_of(agent, self._threads, self._hooks))
+        return known[1]
 
     async def _is_gone_for_good(self, error: ValueGone) -> bool:
         """False, after a pause, where the store is a new one and an owner may still write the value again."""

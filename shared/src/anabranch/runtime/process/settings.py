@@ -117,6 +117,8 @@ class Settings:
     """How often workers look for containers and Jobs that no open member needs, and stop them."""
     concurrency: int = 64
     """Maximum number of members that run at once in one worker process."""
+    max_concurrent_tasks: int = 100
+    """Maximum number of tasks of the task registry that run at once, of all processes together."""
     offers: str = ""
     """Resources and labels that a worker offers to tasks with `requires`:
     `cpu=4,memory=8Gi,labels=ssd,zone=eu`."""
@@ -284,6 +286,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "kubernetes_job_ttl": values.duration_from(60.0),
     "orphan_seconds": values.duration_from(1.0),
     "concurrency": values.at_least(1),
+    "max_concurrent_tasks": values.at_least(1),
     "offers": values.offers,
     "pool": values.pool,
     "health_port": values.port,

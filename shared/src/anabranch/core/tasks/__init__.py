@@ -1,0 +1,1 @@
+"""Tasks as people manage them: models, dependencies, and the decisions of the registry. Pure."""
