@@ -32,7 +32,7 @@ def _writes(offset: int, actor: str = "ann") -> HistoryWrites:
 
 
 async def _owned(store: SqlHistoryStore, incarnation: str = "1") -> HistoryPosition:
-    return await store.take_over(TOPIC, 0, incarnation, 5.0)
+    return await store.take_over(TOPIC, 0, incarnation)
 
 
 async def test_a_new_partition_starts_at_its_beginning(store: SqlHistoryStore) -> None:

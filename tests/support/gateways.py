@@ -82,13 +82,14 @@ async def gateway(
     token: str | None = None,
     telemetry: Telemetry = NO_TELEMETRY,
     agents: Collection[str] | None = None,
+    database_url: str | None = None,
 ) -> AsyncIterator[Running]:
     """A system with a gateway on any free port. The client sends `token` with each request. `agents` are the names
     that the gateway knows, if they differ from the registry's."""
     settings = settings or Settings()
     agents = (registry or Registry.builtin()).names if agents is None else agents
     async with (
-        embedded(registry, settings, store="memory") as system,
+        embedded(registry, settings, store="memory", database_url=database_url) as system,
         serving(system, settings, agents, telemetry) as service,
     ):
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
@@ -112,6 +113,7 @@ async def serving(
         links.ids,
         supervisor,
         telemetry=telemetry,
+        database=system.database,
     )
     service = compose.gateway(resources, agents, announce=lambda _: None)
     try:

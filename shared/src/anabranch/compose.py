@@ -20,6 +20,8 @@ from anabranch.sdk.agents import Registry
 from anabranch.sdk.programs.registration import add_programs
 
 if TYPE_CHECKING:
+    from anabranch.adapters.sql.database import Database
+    from anabranch.ports import RunIndex
     from anabranch.ports.history import HistoryStore
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Client
@@ -94,11 +96,26 @@ def _history(resources: Resources) -> HistoryStore | None:
     if resources.database is None and url is None:
         return None
     with needs_extra("history", "the history"):
-        from anabranch.adapters.sql.database import Database
+        from anabranch.adapters.sql import database as databases
         from anabranch.adapters.sql.history_store import SqlHistoryStore
     if resources.database is not None:
         return SqlHistoryStore(resources.database, is_shared=True)
-    return SqlHistoryStore(Database.open(str(url)))
+    return SqlHistoryStore(databases.Database.open(str(url)))
+
+
+def run_search(settings: Settings, database: Database | None = None) -> RunIndex | None:
+    """The search of the history; None without a database. Connections of its own end with the process.
+
+    Raises:
+        Misconfigured: the libraries for it are not installed, or the URL names no database.
+    """
+    url = settings.database_url
+    if database is None and url is None:
+        return None
+    with needs_extra("history", "the history"):
+        from anabranch.adapters.sql import database as databases
+        from anabranch.adapters.sql.run_search import SqlRunSearch
+    return SqlRunSearch(database or databases.Database.open(str(url)), settings.names.events)
 
 
 def _import_eventmanager() -> None:
@@ -133,7 +150,14 @@ def gateway(
     from anabranch_gateway.app import build
 
     limits = partial(_list_limits, resources.settings)
-    return build(resources, agents, partial(_explain, resources.settings), announce, list_limits=limits)
+    return build(
+        resources,
+        agents,
+        partial(_explain, resources.settings),
+        announce,
+        list_limits=limits,
+        history=run_search(resources.settings, resources.database),
+    )
 
 
 def _import_gateway() -> None:

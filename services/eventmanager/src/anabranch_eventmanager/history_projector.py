@@ -32,6 +32,7 @@ MAX_RETRY_SECONDS = 10.0
 COMMIT_SECONDS = 5.0
 """The group's offsets only show the lag: the database has those that count."""
 AUDIT_SECONDS = 5.0
+CAUGHT_UP_SECONDS = 2.0
 MAX_RECORDS = 8_000
 MAX_BYTES = 16_000_000
 BATCH = 4_000
@@ -70,9 +71,18 @@ class HistoryProjector:
 
     Args:
         pace: seconds between two transactions of a partition.
+        look_every: seconds between two looks at the ends of the partitions.
     """
 
-    def __init__(self, store: HistoryStore, resources: Resources, *, pace: float = PACE_SECONDS) -> None:
+    def __init__(
+        self,
+        store: HistoryStore,
+        resources: Resources,
+        *,
+        pace: float = PACE_SECONDS,
+        look_every: float = CAUGHT_UP_SECONDS,
+    ) -> None:
+        self._caught_up_seconds = look_every
         self._store = store
         self._log, self._names, self._clock = resources.log, resources.names, resources.clock
         self._tasks = resources.supervisor.tasks()
@@ -86,6 +96,7 @@ class HistoryProjector:
     def start(self) -> None:
         """Start to read in the background, as soon as the database responds."""
         self._tasks.spawn(self._run(), "history")
+        self._tasks.spawn(self._note_ends(), "ends of the history")
 
     async def stop(self) -> None:
         """Leave the group. Records that are not written are read again at the next start."""
@@ -113,6 +124,19 @@ class HistoryProjector:
                 break
             await asyncio.sleep(AUDIT_SECONDS)
         await self._join(self._names.history_audit, [self._names.audit])
+
+    async def _note_ends(self) -> None:
+        """Note that partitions of events are read to their ends, which makes answers from the history current."""
+        while True:
+            await asyncio.sleep(self._caught_up_seconds)
+            now, events = self._clock.now(), self._names.events
+            try:
+                ends = await self._log.group_standing(self._names.history, events) if self._partitions else {}
+                read = [each.position for (topic, _), each in self._partitions.items() if topic == events]
+                at_end = [each for each in read if each.next_offset >= ends[each.partition].end]
+                await self._store.caught_up(at_end, now)
+            except _RETRIED as error:
+                _log.debug("the history cannot note that it is read to the end: %s", error)
 
     async def _has_audit(self) -> bool:
         try:
@@ -164,7 +188,7 @@ class HistoryProjector:
     async def _take_over(self, topic: str, partition: int) -> HistoryPosition:
         async def take_over() -> HistoryPosition:
             incarnation = await self._log.incarnation(topic)
-            return await self._store.take_over(topic, partition, incarnation, self._clock.now())
+            return await self._store.take_over(topic, partition, incarnation)
 
         return await self._until_done(take_over, f"take over {topic}/{partition} for the history")
 
@@ -197,8 +221,8 @@ class HistoryProjector:
         writes = await self._writes(partition, new)
 
         async def write() -> HistoryPosition:
-            now = self._clock.now()
-            return await self._store.write(position, last.offset + 1, writes, last.timestamp, now)
+            at = last.timestamp
+            return await self._store.write(position, last.offset + 1, writes, at, at)
 
         partition.position = await self._until_done(write, "write the history")
 

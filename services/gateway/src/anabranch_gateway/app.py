@@ -8,9 +8,10 @@ from dataclasses import replace
 from functools import partial
 
 from anabranch.core.request.admission import Limits
+from anabranch.ports import RunIndex
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.streams import standard_error
-from anabranch.runtime.reading.run_index import ViewIndex
+from anabranch.runtime.reading.run_index import HistoryIndex, ViewIndex
 from anabranch.sdk.client import Client
 from anabranch.sdk.http_agent import HttpCall, send
 from anabranch.sdk.http_policy import AllowList
@@ -48,6 +49,7 @@ def build(
     announce: Callable[[str], None] | None = None,
     environ: Mapping[str, str] = os.environ,
     list_limits: ListLimits | None = None,
+    history: RunIndex | None = None,
 ) -> GatewayService:
     """The gateway on any adapters.
 
@@ -56,6 +58,7 @@ def build(
         examine: explains why a run does not end; without it `/why` and `/heal` answer 501.
         announce: called with the address once it is served; by default it is printed to standard error.
         list_limits: lists the limits that runs share; without it `/v1/limits` answers 501.
+        history: finds runs of the history; without it lists have recent runs only.
         environ: its `ANABRANCH_HTTP_ALLOW` says where webhooks may be sent.
 
     Raises:
@@ -65,6 +68,8 @@ def build(
     telemetry = resources.telemetry
     allow_list = AllowList.parse(environ.get("ANABRANCH_HTTP_ALLOW", ""))
     context = replace(_context(resources, agents, examine, allow_list), list_limits=list_limits)
+    if history is not None:
+        context = replace(context, run_index=HistoryIndex(history, resources.store, resources.names))
     app = create_app(context, telemetry)
     service = GatewayService(app, context, resources.supervisor, announce or _print_address)
     add_health(app, service.health)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.run_view import RunView
@@ -18,6 +19,7 @@ class RunFilter:
         text: a part of the name, or the beginning of an id.
         visible_projects: the projects that the caller sees; None for all. A run whose project is not known yet
             matches only None.
+        condition: a filter, as of `core.run_search`, which `matches` leaves out.
     """
 
     status: str | None = None
@@ -30,6 +32,7 @@ class RunFilter:
     until: float | None = None
     text: str | None = None
     visible_projects: frozenset[str] | None = None
+    condition: Any = None
 
     def matches(self, view: RunView) -> bool:
         """True if the run of a view meets all conditions."""
@@ -46,6 +49,9 @@ class RunFilter:
             and (self.until is None or submitted_at < self.until)
             and (self.text is None or _has_text(view, self.text.casefold()))
         )
+
+
+EVERY_RUN = RunFilter()
 
 
 def list_order(view: RunView) -> tuple[float, str]:

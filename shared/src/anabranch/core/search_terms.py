@@ -1,7 +1,7 @@
 """The terms under which the history finds a run, and the words of a text. Pure.
 
-A term is a kind, a name and a value: `label`, `field` and `search` for an equal value, `id` for the beginning of
-an id, `word` for the beginning of a word of its names and errors.
+A term is a kind, a name and a value: `label`, `field` and `search` for an equal value, `labelled` for
+a label of any value, `id` for the beginning of an id, `word` for the beginning of a word of its names and errors.
 """
 
 from __future__ import annotations
@@ -52,5 +52,6 @@ def terms_of(row: Mapping[str, Any]) -> set[str]:
     found = {term("id", "", str(row[name]).casefold()) for name in IDS if row[name]}
     found |= {term("field", name, row[name]) for name in FIELDS if row[name]}
     found |= {term("label", name, value) for name, value in row["labels"].items()}
+    found |= {term("labelled", "", name) for name in row["labels"]}
     found |= {term("search", name, search_value(value)) for name, value in row["search"].items()}
     return found | {term("word", "", word) for word in row["words"].split()}

@@ -374,10 +374,12 @@ class Notifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """One page of runs, the latest first. `next_cursor` continues the search; None after the last page."""
+    """One page of runs, the latest first. `next_cursor` continues the search; None after the last page. `as_of`:
+    the time up to which it has all events, in seconds since the epoch; None if that is not known."""
 
     views: Sequence[RunView]
     next_cursor: str | None
+    as_of: float | None = None
 
 
 class RunIndex(Protocol):

@@ -47,7 +47,7 @@ class HistoryStore(Protocol):
     async def prepare(self) -> None:
         """Bring the schema to the newest version. Idempotent."""
 
-    async def take_over(self, topic: str, partition: int, incarnation: str, now: float) -> HistoryPosition:
+    async def take_over(self, topic: str, partition: int, incarnation: str) -> HistoryPosition:
         """Become the owner of a partition: writes with an earlier position of it are refused from now on.
 
         Projection starts at offset 0 if nothing was projected, or only of another incarnation of the topic.
@@ -66,11 +66,15 @@ class HistoryStore(Protocol):
 
         Args:
             record_time: the timestamp of the last of the records.
-            now: when the projector had read up to there.
+            now: the time up to which all records of the partition were read.
 
         Raises:
             Fenced: another owner has taken the partition over. Nothing was written.
         """
+
+    async def caught_up(self, positions: Sequence[HistoryPosition], now: float) -> None:
+        """Note that these partitions have been read to their ends as of `now`. Positions of earlier owners, and
+        such that are not the last ones, are ignored."""
 
     async def close(self) -> None:
         """Release connections. Idempotent."""

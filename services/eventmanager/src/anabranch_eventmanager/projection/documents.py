@@ -250,6 +250,8 @@ def _accept(draft: Draft, entry: EventEntry) -> None:
             run[name] = data[name]
     run["project"] = data.get("project")
     run["tasks_total"] = data.get("tasks")
+    if "search" in data:
+        run["search"] = data["search"]
     groups = data.get("groups")
     for name, tasks in groups.items() if isinstance(groups, dict) else ():
         group = draft.group(name)

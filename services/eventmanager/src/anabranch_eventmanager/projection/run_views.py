@@ -32,7 +32,7 @@ _SHOWN = (
     "ended_at",
     "last_fact_at",
 )
-_OF_SOME_RUNS = (*ORIGIN, "children", "child_count", "not_before")
+_OF_SOME_RUNS = (*ORIGIN, "children", "child_count", "not_before", "search")
 _OPEN = ("waiting", "running")
 
 

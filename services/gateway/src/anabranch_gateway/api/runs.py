@@ -36,7 +36,7 @@ from anabranch_gateway.http.request_body import read_any_object, read_body, read
 from anabranch_gateway.http.responses import encoded_response, json_response
 from anabranch_gateway.runs.graph import add_executors, graph_of
 from anabranch_gateway.runs.lookup import FoundRun, require_open
-from anabranch_gateway.runs.query import list_runs
+from anabranch_gateway.runs.query import condition_of, list_runs
 from anabranch_gateway.runs.results import load_results, result_page
 from anabranch_gateway.runs.submission import Submission
 
@@ -139,16 +139,22 @@ async def list_(
     q: Annotated[
         str | None, Query(max_length=300, description="A part of the name, or the beginning of an id")
     ] = None,
+    filter: Annotated[
+        str | None, Query(max_length=10_000, description="A condition over fields of runs, as text or as JSON")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: str | None = None,
 ) -> Response:
-    """Recent runs, the latest first."""
-    wanted = RunFilter(status, name, tuple(label or ()), session_id, project, retry_of, since, until, q)
+    """Runs, the latest first: those of the history if there is one, else recent ones."""
+    condition = None if filter is None else condition_of(filter)
+    fields = (status, name, tuple(label or ()), session_id, project, retry_of, since, until, q)
+    wanted = RunFilter(*fields, condition=condition)
     now = context.client.links.clock.now()
     found = await list_runs(context.run_index, caller, wanted, limit, cursor)
     document = RunView.to_document if full else serializers.summary
     runs = [document(view) | {"waits_for": waits_for(view, now)} for view in found.views]
-    return json_response({"runs": runs, "next_cursor": found.next_cursor})
+    as_of = now if found.as_of is None else found.as_of
+    return json_response({"runs": runs, "next_cursor": found.next_cursor, "as_of": as_of})
 
 
 @router.get("/runs/{run}")

@@ -12,7 +12,7 @@ from anabranch.core.progress import share_of_run
 from anabranch.core.request.admission import ValidationResult
 from anabranch.core.request.planning import Plan, refused_document
 from anabranch.core.templates import RenderBudget
-from anabranch.core.wire.run_view import RunView
+from anabranch.core.wire.run_view import RunView, member_counts
 from anabranch.sdk.run_result import RunResult, no_executions, origin_of
 from anabranch_gateway.http.responses import encode
 
@@ -21,24 +21,17 @@ Document = dict[str, Any]
 
 def summary(view: RunView) -> Document:
     """A run in a list: its view without the groups, but with counts."""
-    document = replace(view, groups={}, failures=[], workers=[]).to_document()
+    document = replace(view, groups={}, failures=[], workers=[], counts=None).to_document()
     for name in ("groups", "failures", "workers"):
         del document[name]
     return document | {"counts": counts(view)}
 
 
 def counts(view: RunView) -> Document:
-    """The numbers of groups, tasks and members of a view. Members that are not known yet are not counted."""
-    tasks = [task for _, _, task in view.tasks()]
-    return {
-        "groups": len(view.groups),
-        "tasks": max(view.tasks_total or 0, len(tasks)),
-        "members": sum(task.members or 0 for task in tasks),
-        "completed": sum(task.completed for task in tasks),
-        "failed": sum(task.failed for task in tasks),
-        "running": sum(task.running for task in tasks),
-        "share": share_of_run(view),
-    }
+    """The numbers of groups, tasks and members of a view, also of one from the history, which has no groups."""
+    if view.counts is not None:
+        return view.counts | {"share": view.share}
+    return {**member_counts(view), "share": share_of_run(view)}
 
 
 def links(run_id: str) -> dict[str, str]:

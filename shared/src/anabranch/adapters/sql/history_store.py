@@ -31,7 +31,7 @@ class SqlHistoryStore:
         """See `ports.history.HistoryStore`."""
         await self._database.async_upgrade()
 
-    async def take_over(self, topic: str, partition: int, incarnation: str, now: float) -> HistoryPosition:
+    async def take_over(self, topic: str, partition: int, incarnation: str) -> HistoryPosition:
         """See `ports.history.HistoryStore`."""
 
         def take_over(connection: sa.Connection) -> HistoryPosition:
@@ -40,7 +40,7 @@ class SqlHistoryStore:
             ).one_or_none()
             if known is None:
                 epoch, following = 1, 0
-                times = {"record_time": 0.0, "caught_up_at": now}
+                times = {"record_time": 0.0, "caught_up_at": 0.0}
                 row = {"topic": topic, "partition": partition, "incarnation": incarnation}
                 connection.execute(OFFSETS.insert().values(**row, **times, epoch=epoch, next_offset=following))
             else:
@@ -80,6 +80,18 @@ class SqlHistoryStore:
 
         await self._database.async_write(write)
         return replace(position, next_offset=next_offset)
+
+    async def caught_up(self, positions: Sequence[HistoryPosition], now: float) -> None:
+        """See `ports.history.HistoryStore`."""
+
+        def note(connection: sa.Connection) -> None:
+            for each in positions:
+                is_last = (OFFSETS.c.epoch == each.epoch) & (OFFSETS.c.next_offset == each.next_offset)
+                update = _where(OFFSETS.update(), each.topic, each.partition).where(is_last)
+                connection.execute(update.values(caught_up_at=now))
+
+        if positions:
+            await self._database.async_write(note)
 
     async def close(self) -> None:
         """See `ports.history.HistoryStore`."""

@@ -39,14 +39,19 @@ def list_(
     settings: Load,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of the latest runs to search.")] = 50,
     status: Annotated[RunStatus | None, typer.Option(help="Only runs with this status.")] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(metavar="CONDITION", help="Only runs that meet it: 'labels.team == \"a\" && duration > 60'."),
+    ] = None,
     output: Output = None,
     json: Json = False,
 ) -> None:
-    """List recent runs."""
+    """List runs, the latest first."""
     with errors_as_exit(json or output == "json"):
         from anabranch.cli.commands.list_status_result import list_runs
 
-        run_and_exit(list_runs(settings(), limit=limit, status=status, form=form_of(output, json)))
+        form = form_of(output, json)
+        run_and_exit(list_runs(settings(), limit=limit, status=status, condition=filter, form=form))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from anabranch.cli.said import Said
+from anabranch.core.run_filter import EVERY_RUN, RunFilter
 from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.run_view import RunView
 from anabranch.dead_letters.decisions import Action, DeadLetterSelection
@@ -156,8 +157,8 @@ class Installation(Protocol):
     async def set_breaker(self, agent: str, action: Literal["open", "close"], said: Said) -> None:
         """Open or close the breaker of an agent."""
 
-    async def views(self, limit: int) -> Sequence[RunView]:
-        """The views of the latest runs, the latest first."""
+    async def views(self, limit: int, wanted: RunFilter = EVERY_RUN) -> Sequence[RunView]:
+        """The views of the latest runs that match, the latest first; those from the history have no groups."""
 
     async def status(self, run: str) -> RunView:
         """The view of a run; for an open run it has `alive`, the workers with a fresh heartbeat."""

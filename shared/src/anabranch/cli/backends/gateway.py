@@ -8,6 +8,8 @@ from contextlib import aclosing, contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
+
 from anabranch.cli.backends.backend import (
     ControlOutcome,
     DeadLetterGroups,
@@ -25,6 +27,7 @@ from anabranch.core.errors import AnabranchError, Misconfigured, NoSuchVersion, 
 from anabranch.core.names import run_id_for
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.definitions import unknown_definition
+from anabranch.core.run_filter import EVERY_RUN, RunFilter
 from anabranch.core.wire.run_view import RunView
 from anabranch.dead_letters.decisions import Action, DeadLetterSelection, past_tense
 from anabranch.dead_letters.grouping import no_such_dead_letter
@@ -192,12 +195,13 @@ class Gateway:
     async def set_breaker(self, agent: str, action: Literal["open", "close"], said: Said) -> None:
         await self._api.post("v1", "breakers", agent, action, body=_said(said) or None)
 
-    async def views(self, limit: int) -> Sequence[RunView]:
+    async def views(self, limit: int, wanted: RunFilter = EVERY_RUN) -> Sequence[RunView]:
+        condition = None if wanted.condition is None else orjson.dumps(wanted.condition).decode()
         found: list[RunView] = []
         cursor: str | None = None
         while len(found) < limit:
-            wanted = min(limit - len(found), RUNS_PAGE)
-            page = await self._api.get("v1", "runs", full=True, limit=wanted, cursor=cursor)
+            size = min(limit - len(found), RUNS_PAGE)
+            page = await self._api.get("v1", "runs", full=True, limit=size, cursor=cursor, filter=condition)
             found += map(RunView.from_document, page["runs"])
             cursor = page["next_cursor"]
             if cursor is None:

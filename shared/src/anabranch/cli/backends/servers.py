@@ -20,7 +20,7 @@ from anabranch.cli.said import Said
 from anabranch.core.errors import Misconfigured
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.definitions import unknown_definition
-from anabranch.core.run_filter import RunFilter
+from anabranch.core.run_filter import EVERY_RUN, RunFilter
 from anabranch.core.wire.run_record import RunRecord
 from anabranch.core.wire.run_view import RunView
 from anabranch.dead_letters.decisions import (
@@ -33,8 +33,9 @@ from anabranch.dead_letters.decisions import (
 )
 from anabranch.dead_letters.grouping import select, with_ids
 from anabranch.dead_letters.reader import read_dead_letters
+from anabranch.ports import RunIndex
 from anabranch.runtime.reading.contexts import SharedContext, diff, load_context
-from anabranch.runtime.reading.run_index import ViewIndex
+from anabranch.runtime.reading.run_index import HistoryIndex, ViewIndex
 from anabranch.runtime.reading.views import load_view, with_heartbeats
 from anabranch.sdk.approvals import Answerable, Decision, DecisionRefused, send_decision
 from anabranch.sdk.client import Client, Control
@@ -48,6 +49,9 @@ KNOWN_SECONDS, POLL_SECONDS = 2.0, 0.1
 """Seconds that a control command waits for its run to be known, and the interval of the lookups."""
 NOW_SECONDS = 0.05
 """Seconds to wait for the final record of an ended run if the caller gave no timeout."""
+
+RUNS_PAGE = 500
+"""Runs that one search returns."""
 
 
 class Servers:
@@ -160,12 +164,17 @@ class Servers:
     async def set_breaker(self, agent: str, action: Literal["open", "close"], said: Said) -> None:
         await self._client.set_breaker(agent, action, by=said.by, reason=said.reason)
 
-    async def views(self, limit: int) -> Sequence[RunView]:
-        index = ViewIndex(self._client.store, self._client.names)
+    async def views(self, limit: int, wanted: RunFilter = EVERY_RUN) -> Sequence[RunView]:
+        from anabranch.compose import run_search
+
+        links, history = self._client.links, run_search(self._settings)
+        index: RunIndex = ViewIndex(links.store, links.names)
+        if history is not None:
+            index = HistoryIndex(history, links.store, links.names)
         found: list[RunView] = []
         cursor: str | None = None
         while len(found) < limit:
-            page = await index.search(RunFilter(), limit - len(found), cursor)
+            page = await index.search(wanted, min(limit - len(found), RUNS_PAGE), cursor)
             found += page.views
             cursor = page.next_cursor
             if cursor is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -43,7 +44,7 @@ async def develop(settings: Settings) -> int:
     stop = asyncio.Event()
     with console_logging(settings):
         async with (
-            embedded(registry, own) as system,
+            embedded(registry, own, database_url=_database_url(own)) as system,
             show_runs(system.log, system.names),
             _gateway(system, own, registry.choices),
         ):
@@ -56,6 +57,14 @@ async def develop(settings: Settings) -> int:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
     return COMPLETED
+
+
+def _database_url(settings: Settings) -> str | None:
+    """Where the history of this system is: the configured database, else memory; None if the libraries for it are
+    not installed."""
+    if settings.database_url is None and importlib.util.find_spec("sqlalchemy") is None:
+        return None
+    return settings.database_url or "sqlite://"
 
 
 def free_port(settings: Settings) -> int:
@@ -94,9 +103,8 @@ async def _gateway(system: Embedded, settings: Settings, agents: frozenset[str])
     from anabranch.runtime.process.supervision import Supervisor
 
     links, supervisor = system.client.links, Supervisor()
-    resources = Resources(
-        settings, links.names, links.log, links.store, links.notifier, links.clock, links.ids, supervisor
-    )
+    ports = (links.names, links.log, links.store, links.notifier, links.clock, links.ids, supervisor)
+    resources = Resources(replace(settings, database_url=None), *ports, database=system.database)
     gateway = compose.gateway(resources, agents, announce=lambda _: None)
     try:
         await gateway.start()

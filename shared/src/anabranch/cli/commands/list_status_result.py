@@ -22,9 +22,12 @@ from anabranch.cli.render.tables import (
     timestamp,
 )
 from anabranch.cli.render.tracebacks import Tracebacks
+from anabranch.core.conditions.checks import InvalidCondition
 from anabranch.core.errors import Misconfigured
 from anabranch.core.flow_texts import shown_status, text_of_loop, text_of_wait
 from anabranch.core.progress import percent, share_of_run
+from anabranch.core.run_filter import RunFilter
+from anabranch.core.run_search import parse_filter
 from anabranch.core.waiting import WITHOUT_WORKERS, may_lack_workers, waits_for
 from anabranch.core.wire.run_view import RunView, TaskView
 from anabranch.runtime.process.clock import SystemClock
@@ -34,14 +37,23 @@ if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
 
 
-async def list_runs(settings: Settings, *, limit: int, status: str | None, form: Form) -> int:
-    """Print recent runs, the latest first."""
+async def list_runs(
+    settings: Settings, *, limit: int, status: str | None, condition: str | None = None, form: Form
+) -> int:
+    """Print runs, the latest first.
+
+    Raises:
+        Misconfigured: the condition is no filter.
+    """
+    wanted = RunFilter(condition=None if condition is None else _parsed(condition))
     async with open_installation(settings) as system:
-        every = await system.views(limit)
+        every = await system.views(limit, wanted)
         views = [view for view in every if status in (None, view.status)]
         waits = await _waits(system, views)
     shown = [ListedRun(view, waits) for view, waits in zip(views, waits, strict=True)]
     nothing = "No runs. Submit one with: anabranch run FILE"
+    if condition is not None:
+        nothing = "No run meets the filter."
     if every and not shown:
         nothing = f"None of the latest {count(len(every), 'run')} is {status}; search more runs with --limit."
     # The last column, `waits for`, is omitted from the table if it is empty; CSV has fixed columns.
@@ -49,6 +61,13 @@ async def list_runs(settings: Settings, *, limit: int, status: str | None, form:
     document = {"runs": [row.to_document() for row in shown]} if form is Form.JSON else {}
     show(Listing(columns, shown, document, nothing), form)
     return COMPLETED
+
+
+def _parsed(condition: str) -> Any:
+    try:
+        return parse_filter(condition)
+    except InvalidCondition as error:
+        raise Misconfigured("--filter", str(error)) from error
 
 
 async def show_status(settings: Settings, run: str, *, form: Form) -> int:

@@ -232,6 +232,8 @@ class RunView:
             place in the queue as it entered it, and who held the key.
         schedule: the schedule that submitted the run: `{"id", "address", "at", "source"}`.
         not_before: when a scheduled run starts, in seconds since the epoch; None for others.
+        search: typed attributes of the run that a search finds it by.
+        counts: of a view without groups, as the history has it: see `member_counts`; None for others.
         extra: fields that this release does not know.
     """
 
@@ -269,6 +271,8 @@ class RunView:
     schedule: dict[str, Any] | None = None
     not_before: float | None = None
     queued: dict[str, Any] | None = None
+    search: dict[str, Any] | None = None
+    counts: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -372,6 +376,8 @@ class RunView:
             schedule=get("schedule"),
             not_before=get("not_before"),
             queued=get("queued"),
+            search=get("search"),
+            counts=get("counts"),
             extra={name: value for name, value in document.items() if name not in _KNOWN},
         )
 
@@ -403,8 +409,22 @@ class RunView:
             forked_from=record.accepted.get("forked_from"),
             costs=final.get("costs"),
             schedule=record.accepted.get("schedule"),
+            search=record.accepted.get("search"),
             not_before=_not_before(record),
         )
+
+
+def member_counts(view: RunView) -> dict[str, int]:
+    """The numbers of groups, tasks and members of a view. Members that are not known yet are not counted."""
+    tasks = [task for _, _, task in view.tasks()]
+    return {
+        "groups": len(view.groups),
+        "tasks": max(view.tasks_total or 0, len(tasks)),
+        "members": sum(task.members or 0 for task in tasks),
+        "completed": sum(task.completed for task in tasks),
+        "failed": sum(task.failed for task in tasks),
+        "running": sum(task.running for task in tasks),
+    }
 
 
 def _open_status(record: RunRecord) -> str:
@@ -425,5 +445,16 @@ def _without_time(command: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 _OF_STARTS = ("not_before", "queued")
-_OPTIONAL = ("executions", *_OF_STARTS, "duration_seconds", "alive", "paused_by", "stopped_by", "costs", *_ORIGIN)
+_OPTIONAL = (
+    "executions",
+    *_OF_STARTS,
+    "duration_seconds",
+    "alive",
+    "paused_by",
+    "stopped_by",
+    "costs",
+    "search",
+    "counts",
+    *_ORIGIN,
+)
 _KNOWN = frozenset(each.name for each in fields(RunView)) - {"extra"}

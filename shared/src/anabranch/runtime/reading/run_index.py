@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 import orjson
 
+from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import Names
 from anabranch.core.run_filter import RunFilter, list_order
+from anabranch.core.run_search import is_found
 from anabranch.core.wire.run_view import RunView
-from anabranch.ports import RunPage, StateStore
-from anabranch.runtime.reading.views import list_views
+from anabranch.ports import RunIndex, RunPage, StateStore
+from anabranch.runtime.reading.views import list_views, load_views
+
+_log = logging.getLogger(__name__)
 
 SCAN_BATCH = 200
 MAX_SCANNED = 2_000
@@ -79,10 +84,37 @@ class ViewIndex:
                 if not position.is_before(view):
                     continue
                 position = _Cursor(offset + index, *list_order(view))
-                if wanted.matches(view):
+                if is_found(wanted, view):
                     found.append(view)
                     if len(found) == limit:
                         return RunPage(found, str(position))
             offset += SCAN_BATCH
             scanned += SCAN_BATCH
         return RunPage(found, str(position))
+
+
+class HistoryIndex:
+    """The history, with the present views of runs where the store has them, which have groups; while its database
+    does not respond, the views alone. A cursor of one is invalid in the other."""
+
+    def __init__(self, history: RunIndex, store: StateStore, names: Names) -> None:
+        self._history = history
+        self._store = store
+        self._names = names
+
+    async def search(self, wanted: RunFilter, limit: int, cursor: str | None = None) -> RunPage:
+        """See `ports.RunIndex`."""
+        try:
+            page = await self._history.search(wanted, limit, cursor)
+        except (ServerUnavailable, StoreRefused) as error:
+            if cursor is not None:
+                raise
+            _log.warning("the history cannot be searched, the list has recent runs only: %s", error)
+            return await ViewIndex(self._store, self._names).search(wanted, limit)
+        found = await load_views(self._store, self._names, [view.run_id for view in page.views])
+        present = {view.run_id: view for view in found}
+        # A run whose status has changed since may not meet the filter any more: it is shown as it was found.
+        same = [
+            each if (now := present.get(each.run_id, each)).status != each.status else now for each in page.views
+        ]
+        return replace(page, views=same)

@@ -36,7 +36,15 @@ async def list_views(store: StateStore, names: Names, limit: int = 50, offset: i
     Raises:
         ServerUnavailable: the store cannot be reached.
     """
-    run_ids = await store.index_top(names.run_list, limit, offset)
+    return await load_views(store, names, await store.index_top(names.run_list, limit, offset))
+
+
+async def load_views(store: StateStore, names: Names, run_ids: Sequence[str]) -> Sequence[RunView]:
+    """Load the views of runs in this order, without those that have expired.
+
+    Raises:
+        ServerUnavailable: the store cannot be reached.
+    """
     if not run_ids:
         return []
     sessions = await store.get([names.run_lookup(run_id) for run_id in run_ids])

@@ -185,7 +185,7 @@ class _Folding:
         state = self._states[run_id]
         run = state["run"]
         view = build_view(run)
-        row = run_row(run, view)
+        row = run_row(view)
         terms = terms_of(row)
         known = {(term, state["ordered_at"]) for term in state["terms"]} if state["terms"] else set()
         wanted = {(term, row["ordered_at"]) for term in terms}
