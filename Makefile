@@ -149,16 +149,18 @@ screenshots: $(VENV)/.dev ## Make the pictures of docs/dashboard.md anew, from a
 
 # --- tests ----------------------------------------------------------------------------------------------------------
 
+# Tests of several processes mostly wait. Each worker of pytest has servers of its own for its files.
 TEST_WORKERS ?= 2
 PROCESS_TESTS := tests/integration tests/system
 ALONE_TESTS := $(filter-out $(PROCESS_TESTS),$(shell find tests -name 'test_*.py' | cut -d/ -f1-2 | sort -u))
 
 .PHONY: test
-test: $(VENV)/.dev ## Run the tests, on real servers: those in one process TEST_WORKERS files at a time
+test: $(VENV)/.dev ## Run the tests, on real servers, TEST_WORKERS files at a time: those in one process, then the others
 	failed=0; \
-	python -m pytest -m "not chaos" --numprocesses $(TEST_WORKERS) --dist loadfile $(ALONE_TESTS) $(PYTEST_ARGUMENTS) \
-		|| failed=$$?; \
-	python -m pytest -m "not chaos" $(PROCESS_TESTS) $(PYTEST_ARGUMENTS) || failed=$$?; \
+	for each in "$(ALONE_TESTS)" "$(PROCESS_TESTS)"; do \
+		python -m pytest -m "not chaos" --numprocesses $(TEST_WORKERS) --dist loadfile $$each $(PYTEST_ARGUMENTS) \
+			|| failed=$$?; \
+	done; \
 	exit $$failed
 
 .PHONY: chaos
