@@ -107,6 +107,22 @@ def plan(
         Literal["mermaid", "dot"] | None,
         typer.Option("--graph", help="Print the graph of the tasks as the text of a diagram."),
     ] = None,
+    forecast: Annotated[
+        bool,
+        typer.Option("--forecast", help="Simulate the run many times: when it ends, its costs, what bounds it."),
+    ] = False,
+    workers: Annotated[
+        int,
+        typer.Option("--workers", min=1, max=4096, help="Workers of the forecast, of `concurrency` slots each."),
+    ] = 1,
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="What the forecast is made from: measurements, or events of earlier runs; repeatable.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the forecast: the same one, the same numbers.")] = 0,
     output: Output = None,
     json: Json = False,
 ) -> None:
@@ -115,7 +131,14 @@ def plan(
         from anabranch.cli.commands.plan import plan as show_plan
 
         form = form_of(output, json)
-        raise typer.Exit(show_plan(file, settings(), form=form, expand=expand, strict=strict, graph=graph))
+        options = None
+        if forecast:
+            from anabranch.cli.commands.plan_forecast import ForecastOptions
+
+            options = ForecastOptions(workers, tuple(measured or ()), seed)
+        raise typer.Exit(
+            show_plan(file, settings(), form=form, expand=expand, strict=strict, graph=graph, forecast=options)
+        )
 
 
 @app.command()

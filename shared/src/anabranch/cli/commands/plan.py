@@ -32,6 +32,7 @@ from anabranch.core.request.planning import refused_document
 from anabranch.core.request.task_spelling import MADE_UP
 
 if TYPE_CHECKING:
+    from anabranch.cli.commands.plan_forecast import ForecastOptions
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.agents import Registry
 
@@ -46,16 +47,17 @@ def plan(
     expand: bool,
     strict: bool = False,
     graph: Drawing | None = None,
+    forecast: ForecastOptions | None = None,
 ) -> int:
     """Print the plan, or with `graph` its diagram; returns the exit code: 2 if the request is invalid.
 
     Raises:
-        Misconfigured: a module with agents cannot be loaded.
+        Misconfigured: a module with agents, or a file of measurements, cannot be loaded.
     """
     if graph is not None:
         return _draw(file, settings, graph, strict=strict)
     with foreign_output_to_stderr(form is not Form.TABLE):
-        document = plan_document(file, settings, expand=expand, strict=strict)
+        document = plan_document(file, settings, expand=expand, strict=strict, forecast=forecast)
     if form is Form.JSON:
         print_json(document)
     elif form is Form.CSV and document["valid"]:
@@ -65,7 +67,14 @@ def plan(
     return COMPLETED if document["valid"] else WRONG
 
 
-def plan_document(file: str, settings: Settings, *, expand: bool, strict: bool = False) -> dict[str, Any]:
+def plan_document(
+    file: str,
+    settings: Settings,
+    *,
+    expand: bool,
+    strict: bool = False,
+    forecast: ForecastOptions | None = None,
+) -> dict[str, Any]:
     """The document of `--json`. With `strict`, placeholders without a value are errors."""
     registry = _registry(settings)
     try:
@@ -76,6 +85,10 @@ def plan_document(file: str, settings: Settings, *, expand: bool, strict: bool =
         add_executors(document, validation.request, registry or (), settings.executors)
         if settings.limits is not None and validation.request is not None:
             add_configured(document, settings.limits, validation.request.project)
+        if forecast is not None and validation.plan is not None:
+            from anabranch.cli.commands.plan_forecast import forecast_document
+
+            document["forecast"] = forecast_document(validation.plan, registry or (), settings, forecast)
         return document
     except RequestRefused as refused:
         return refused_document(refused.errors, refused.warnings, task_groups=0, tasks=0, document_bytes=0)
@@ -141,6 +154,10 @@ def _show(document: dict[str, Any]) -> None:
         say(f"  the run holds a place of {places(document['concurrency'])}")
     for each in document.get("budgets", ()):
         say(f"  budget of {each['of']}: {_amounts(each['budget'])}; estimated: {_amounts(each['estimated'])}")
+    if "forecast" in document:
+        from anabranch.cli.commands.plan_forecast import show_forecast
+
+        show_forecast(document["forecast"])
 
 
 def _amounts(amounts: dict[str, Any]) -> str:
