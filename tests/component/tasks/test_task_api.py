@@ -45,6 +45,19 @@ async def _echo(task: Task) -> str:
     return task.name
 
 
+async def test_a_task_whose_request_is_too_large_fails_and_holds_up_no_other(api: TaskAPI) -> None:
+    await api.register_agent("ann", "custom", {"code_review"}, _echo)
+    large, small = [
+        await api.create_task(Task(name=name, task_type=TaskType.CODE_REVIEW, execution_context={"text": text}))
+        for name, text in (("large", "x" * 3_000_000), ("small", "x"))
+    ]
+    failed = await api.execute_task(large.id, wait=True, timeout=SECONDS)
+    completed = await api.execute_task(small.id, wait=True, timeout=SECONDS)
+
+    assert (failed.status, completed.status) == (ExecutionStatus.FAILED, ExecutionStatus.COMPLETED)
+    assert "bytes, the limit is" in str(failed.error_message)
+
+
 async def test_an_agent_gets_the_task_and_its_context(api: TaskAPI) -> None:
     seen: list[tuple[Task, dict[str, Any]]] = []
 

@@ -18,7 +18,8 @@ from anabranch.core.tasks.availability import Availability, availability
 from anabranch.core.tasks.models import AgentRecord
 from anabranch.core.tasks.outbox import OutboxRow
 from anabranch.core.tasks.outcomes import Outcome, is_of_task, outcome_of
-from anabranch.ports import Incoming, Outgoing
+from anabranch.ports import Incoming
+from anabranch.registry.publishing import publish_rows
 from anabranch.registry.running import PUBLISH_SECONDS, end, start_queued
 from anabranch.registry.transaction import Transaction, Transactions
 from anabranch.runtime.ownership.consumer import Consumer
@@ -140,15 +141,11 @@ class Steward:
     async def _publish(self, rows: Sequence[OutboxRow]) -> None:
         if not rows:
             return
-        topic = self._links.names.requests
-        headers = {"content-type": b"application/json"}
-        # One key for an execution: its commands stay behind its request.
-        records = [
-            Outgoing(topic, str(row.document["request_id"]), orjson.dumps(row.document), headers) for row in rows
-        ]
-        await self._links.log.publish(records)
+        refused = await publish_rows(self._links.log, self._links.names.requests, rows)
         ids = [row.id for row in rows]
         await self._transactions.async_write(lambda tx: tx.executions.published(ids, tx.seconds))
+        if refused:
+            await self._end_all(refused)
 
     async def _start_loop(self) -> None:
         while True:
