@@ -16,7 +16,7 @@ from anabranch.core.tasks.models import Task, TaskExecution
 from anabranch.core.tasks.outbox import OutboxRow
 from anabranch.core.tasks.outcomes import Outcome
 from anabranch.registry import tasks as registry
-from anabranch.registry.running import end, start_queued
+from anabranch.registry.running import Caps, end, start_queued
 from anabranch.registry.transaction import Transaction, Transactions
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ class TestedRegistry:
 
     def start(self, cap: int = 100, agents: Availability = AGENTS) -> list[OutboxRow]:
         """Start what may start; returns the requests."""
-        return self.write(lambda tx: start_queued(tx, agents, cap))
+        return self.write(lambda tx: start_queued(tx, agents, Caps(cap, cap)).rows)
 
     def started(self, cap: int = 100, agents: Availability = AGENTS) -> list[str]:
         """Start what may start; returns the names of the tasks."""

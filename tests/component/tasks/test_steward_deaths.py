@@ -141,7 +141,7 @@ async def test_the_next_steward_goes_on(last: int, is_done: bool, tmp_path: Path
 async def _steward(stack: AsyncExitStack, transactions: Transactions, links: ClientPorts) -> Steward:
     supervisor = Supervisor()
     stack.push_async_callback(supervisor.close)
-    made = Steward(transactions, links, supervisor, 10)
+    made = Steward(transactions, links, supervisor, 10, 10)
     stack.push_async_callback(made.stop)
     await made.start()
     return made

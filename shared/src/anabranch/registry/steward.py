@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from uuid import UUID
 
 import orjson
 
 from anabranch.core.errors import ValueGone
+from anabranch.core.executions.starting import outcome_in
 from anabranch.core.names import run_id_for
 from anabranch.core.tasks.availability import Availability, availability
-from anabranch.core.tasks.models import AgentRecord
+from anabranch.core.tasks.models import AgentRecord, TaskExecution
 from anabranch.core.tasks.outbox import OutboxRow
 from anabranch.core.tasks.outcomes import Outcome, is_of_task, outcome_of
 from anabranch.ports import Incoming
 from anabranch.registry.publishing import publish_rows
-from anabranch.registry.running import PUBLISH_SECONDS, end, start_queued
+from anabranch.registry.running import PUBLISH_SECONDS, Caps, end, start_queued
 from anabranch.registry.transaction import Transaction, Transactions
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.process.supervision import Supervisor
@@ -44,12 +46,21 @@ MAX_QUEUED = 2_000
 
 _log = logging.getLogger("anabranch.tasks")
 
+BeforeStart = Callable[[Sequence[TaskExecution]], Awaitable[Mapping[str, Outcome]]]
+"""Called with executions of `anabranch.execution` that have a slot. Returns the outcomes, by request id, of those
+that do not start."""
+
+
+async def _start_all(_: Sequence[TaskExecution]) -> Mapping[str, Outcome]:
+    return {}
+
 
 class Steward:
     """Runs the executions of a registry.
 
     Args:
-        max_running: executions that run at once, of all stewards together.
+        max_running: executions of tasks that run at once, of all stewards together.
+        max_executions: the same of executions of `anabranch.execution`.
         local_agents: the agents of this process with their capabilities, which its card may not have yet.
     """
 
@@ -59,12 +70,16 @@ class Steward:
         links: ClientPorts,
         supervisor: Supervisor,
         max_running: int,
+        max_executions: int,
         local_agents: Callable[[], Mapping[str, Iterable[str]]] = dict,
     ) -> None:
         self._transactions = transactions
         self._links = links
         self._supervisor = supervisor
         self.max_running = max_running
+        self.max_executions = max_executions
+        self.before_start: BeforeStart = _start_all
+        self.after_end: Callable[[Collection[UUID]], None] = lambda _: None
         self._local_agents = local_agents
         self._loop = asyncio.get_running_loop()
         self._due = asyncio.Event()
@@ -114,8 +129,13 @@ class Steward:
         """
         async with self._starting:
             agents = await self.available()
-            rows = await self._transactions.async_write(lambda tx: start_queued(tx, agents, self.max_running))
-            await self._publish(rows)
+            caps = Caps(self.max_running, self.max_executions)
+            started = await self._transactions.async_write(lambda tx: start_queued(tx, agents, caps))
+            refused = await self.before_start(started.executions) if started.executions else {}
+            await self._publish([row for row in started.rows if row.document["request_id"] not in refused])
+            # Those that start no run. What depends on them may start at once.
+            if outcomes := {**started.outcomes, **refused}:
+                await self._end_all(outcomes)
 
     async def available(self) -> Availability:
         """The agents that can take executions now."""
@@ -184,7 +204,8 @@ class Steward:
             await self._end_all(outcomes)
 
     async def _end_all(self, outcomes: Mapping[str, Outcome]) -> None:
-        if await self._transactions.async_write(lambda tx: end(tx, outcomes)):
+        if ended := await self._transactions.async_write(lambda tx: end(tx, outcomes)):
+            self.after_end(ended)
             self._due.set()
 
     async def _outcome(self, body: Mapping[str, object]) -> Outcome:
@@ -226,7 +247,9 @@ class Steward:
             records = await load_run_records(self._links.store, self._links.names, run_ids)
             outcomes: dict[str, Outcome] = {}
             for execution, record in zip(part, records, strict=True):
-                if record is None:
+                if (outcome := outcome_in(execution)) is not None:
+                    outcomes[execution.request_id] = outcome
+                elif record is None:
                     lost.append(execution.id)
                 elif record.final is not None:
                     outcomes[execution.request_id] = await self._outcome(record.final)

@@ -27,7 +27,7 @@ from anabranch.runtime.process.settings import Settings, servers_named
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.sdk.agents import Registry
 from anabranch.sdk.client import Client
-from anabranch.sdk.programs.registration import turned_off
+from anabranch.sdk.programs.registration import add_programs, turned_off
 from anabranch.tasks.served import Executor, declaration_of
 
 if TYPE_CHECKING:
@@ -75,9 +75,10 @@ class TaskSystem:
                 "name one, such as postgresql://user:password@host/anabranch or sqlite:///tasks.db",
             )
         self.max_running = max_concurrent_tasks or self.settings.max_concurrent_tasks
+        self.max_executions = self.settings.max_concurrent_executions
         self.clock = SystemClock()
         self.ids = SystemIds(self.clock)
-        self.agents = agents if agents is not None else Registry.builtin()
+        self.agents = agents if agents is not None else add_programs(Registry.builtin(), self.settings)
         self._served: dict[str, Iterable[str]] = {}
         self._transactions: Transactions | None = None
         self._running: Running | None = None
@@ -97,6 +98,16 @@ class TaskSystem:
             database = _open(self._url or IN_MEMORY)
             self._transactions = Transactions(database, self.clock, self.ids)
         return self._transactions
+
+    def use_database(self, url: str) -> None:
+        """Keep the registry in this database. Raises Misconfigured if another one is open."""
+        if self._transactions is not None and url != self._url:
+            raise Misconfigured(
+                "data_dir",
+                "this process has opened another database",
+                "name the database before tasks are created",
+            )
+        self._url = url
 
     async def running(self) -> Running:
         """What runs on this event loop; it is started at the first call.
@@ -160,7 +171,12 @@ class TaskSystem:
                 supervisor = Supervisor()
                 stack.push_async_callback(supervisor.close)
                 steward = Steward(
-                    self.transactions, client.links, supervisor, self.max_running, self._local_agents
+                    self.transactions,
+                    client.links,
+                    supervisor,
+                    self.max_running,
+                    self.max_executions,
+                    self._local_agents,
                 )
                 stack.push_async_callback(steward.stop)
                 await steward.start()

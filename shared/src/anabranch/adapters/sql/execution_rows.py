@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -76,10 +76,14 @@ class ExecutionRows:
             found |= {row.task_id: _execution_of(row) for row in self._connection.execute(query)}
         return found
 
-    def last_number(self, task_id: str, kind: str = TASK) -> int:
-        """The number of the last execution of a task, of this kind; 0 if it has none."""
-        is_its = and_(executions.c.task_id == task_id, executions.c.kind == kind)
-        return int(self._connection.execute(select(func.max(executions.c.number)).where(is_its)).scalar() or 0)
+    def last_numbers(self, task_ids: Collection[str], kind: str) -> dict[str, int]:
+        """The number of the last execution of this kind of each task that has one."""
+        found: dict[str, int] = {}
+        query = select(executions.c.task_id, func.max(executions.c.number)).group_by(executions.c.task_id)
+        for part in chunks(sorted(set(task_ids))):
+            rows = self._connection.execute(query.where(executions.c.task_id.in_(part), executions.c.kind == kind))
+            found |= {str(task_id): int(last) for task_id, last in rows}
+        return found
 
     def list_executions(self, wanted: ExecutionFilter) -> list[TaskExecution]:
         """The executions that match, the newest first."""
@@ -114,9 +118,13 @@ class ExecutionRows:
 
     # --- executions that depend on each other -------------------------------------------------------
 
-    def add_dependencies(self, execution_id: UUID, depends_on: Iterable[UUID]) -> None:
-        """Let an execution wait for others, which exist."""
-        edges = [{"execution_id": str(execution_id), "depends_on": str(each)} for each in sorted(set(depends_on))]
+    def add_dependencies(self, depends_on: Mapping[UUID, Collection[UUID]]) -> None:
+        """Let executions wait for others, which exist."""
+        edges = [
+            {"execution_id": str(execution_id), "depends_on": str(each)}
+            for execution_id, needed in depends_on.items()
+            for each in sorted(set(needed))
+        ]
         if edges:
             self._connection.execute(insert(execution_dependencies), edges)
 
@@ -155,9 +163,16 @@ class ExecutionRows:
         query = select(agent, func.count()).where(executions.c.holds_slot).group_by(agent)
         return {str(name): int(count) for name, count in self._connection.execute(query)}
 
-    def next_queued(self, wants: Collection[str], now: float, limit: int) -> list[TaskExecution]:
+    def slots(self, *, of_tasks: bool) -> int:
+        """The number of slots that executions of tasks hold, or those of `anabranch.execution`."""
+        query = select(func.count()).select_from(executions).where(executions.c.holds_slot, _is_of(of_tasks))
+        return int(self._connection.execute(query).scalar() or 0)
+
+    def next_queued(
+        self, wants: Collection[str], now: float, limit: int, *, of_tasks: bool
+    ) -> list[TaskExecution]:
         """The executions to start next of those that want one of these, the most urgent first."""
-        query = _queue(now).where(executions.c.wants.in_(sorted(wants)))
+        query = _queue(now).where(executions.c.wants.in_(sorted(wants)), _is_of(of_tasks))
         query = query.order_by(_level(now).desc(), executions.c.created_at, executions.c.id).limit(limit)
         return [_execution_of(row) for row in self._connection.execute(query.with_for_update(skip_locked=True))]
 
@@ -250,6 +265,11 @@ def _filtered(query: Select[Any], wanted: ExecutionFilter) -> Select[Any]:
         query = query.where(executions.c.kind != wanted.not_kind)
     if wanted.status:
         query = query.where(executions.c.status.in_(sorted(map(str, wanted.status))))
+    at = executions.c.scheduled_at
+    if wanted.scheduled_after is not None:
+        query = query.where(at > wanted.scheduled_after)
+    if wanted.scheduled_by is not None:
+        query = query.where(or_(at.is_(None), at <= wanted.scheduled_by))
     if wanted.ended_since is not None:
         query = query.where(executions.c.completed_at >= wanted.ended_since)
     return query
@@ -258,6 +278,10 @@ def _filtered(query: Select[Any], wanted: ExecutionFilter) -> Select[Any]:
 def _is_queued(now: float) -> Any:
     may_start = or_(executions.c.scheduled_at.is_(None), executions.c.scheduled_at <= now)
     return and_(executions.c.status == str(ExecutionStatus.QUEUED), executions.c.waiting == 0, may_start)
+
+
+def _is_of(of_tasks: bool) -> Any:
+    return executions.c.kind == TASK if of_tasks else executions.c.kind != TASK
 
 
 def _queue(now: float) -> Select[Any]:

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from anabranch.core.tasks.decisions import AGENT, CAPABILITY
 from anabranch.core.tasks.models import AgentRecord
 
+PROGRAM = "program/"
+"""What an execution wants that runs a program of its own."""
+PROGRAM_KINDS = ("kubernetes", "container", "process")
+"""The built-in agents that run programs of requests, the preferred one first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Availability:
@@ -55,6 +60,8 @@ def availability(
     for name, found in capabilities.items():
         for capability in found:
             by_want.setdefault(CAPABILITY + capability, []).append(name)
+    if programs := [kind for kind in PROGRAM_KINDS if kind in served_by]:
+        by_want[PROGRAM] = programs
     return Availability(served_by, by_want, has_offers)
 
 
@@ -62,4 +69,6 @@ def why_not_available(wants: str) -> str:
     """Why executions that want this do not start."""
     if wants.startswith(AGENT):
         return f"waits for the agent {wants.removeprefix(AGENT)!r}: no live worker has it"
+    if wants == PROGRAM:
+        return "waits for a worker that runs programs: none lists kubernetes, container or process as executor"
     return f"waits for an agent with the capability {wants.removeprefix(CAPABILITY)!r}: no live agent has it"

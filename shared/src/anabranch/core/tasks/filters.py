@@ -36,6 +36,8 @@ class ExecutionFilter:
     """Of each field None, or empty, is everything.
 
     Attributes:
+        scheduled_after: those that wait for a later time than this one, in seconds since the epoch.
+        scheduled_by: the others.
         ended_since: in seconds since the epoch.
     """
 
@@ -44,6 +46,8 @@ class ExecutionFilter:
     kind: str | None = None
     not_kind: str | None = None
     status: tuple[ExecutionStatus, ...] = ()
+    scheduled_after: float | None = None
+    scheduled_by: float | None = None
     ended_since: float | None = None
     limit: int | None = DEFAULT_LIMIT
     offset: int = 0

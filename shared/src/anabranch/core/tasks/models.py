@@ -17,6 +17,8 @@ from anabranch.core.tasks.kinds import ExecutionStatus, TaskPriority, TaskStatus
 SELF_DEPENDENCY = "Task cannot depend on itself"
 TASK = "task"
 """The kind of an execution of a task."""
+WORKFLOW = "workflow"
+"""The kind of an execution of `anabranch.execution`."""
 
 
 def _priority(value: Any) -> Any:
@@ -182,7 +184,7 @@ class TaskExecution(BaseModel):
 
     Attributes:
         task_id: a UUID, or for executions of `anabranch.execution` any text.
-        kind: `task`, or the type of workflow of an execution of `anabranch.execution`.
+        kind: `task`, or `workflow` for one of `anabranch.execution`.
         executor_id: the agent that was chosen.
         wants: what it needs to start: `agent/NAME`, `capability/NAME`, or nothing in particular.
         waiting: number of executions that have to complete first.

@@ -14,6 +14,7 @@ TIMED_OUT = "Task execution timed out"
 RESULT = "result"
 """The result key of a task's run."""
 _PREFIX = "task/"
+_EXECUTION = "execution/"
 
 _STATUS = {
     "completed": ExecutionStatus.COMPLETED,
@@ -29,9 +30,14 @@ def request_id_of(task_id: UUID | str, number: int) -> str:
     return f"{_PREFIX}{task_id}/{number}"
 
 
+def execution_request_id(execution_id: UUID) -> str:
+    """The request id of an execution of `anabranch.execution`."""
+    return f"{_EXECUTION}{execution_id}"
+
+
 def is_of_task(request_id: str | None) -> bool:
-    """True for a request id of `request_id_of`."""
-    return request_id is not None and request_id.startswith(_PREFIX)
+    """True for a request id of `request_id_of` or `execution_request_id`."""
+    return request_id is not None and request_id.startswith((_PREFIX, _EXECUTION))
 
 
 def run_id_of(task_id: UUID | str, number: int) -> str:

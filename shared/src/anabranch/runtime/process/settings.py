@@ -119,6 +119,8 @@ class Settings:
     """Maximum number of members that run at once in one worker process."""
     max_concurrent_tasks: int = 100
     """Maximum number of tasks of the task registry that run at once, of all processes together."""
+    max_concurrent_executions: int = 10
+    """Maximum number of executions of `anabranch.execution` that run at once in an installation."""
     offers: str = ""
     """Resources and labels that a worker offers to tasks with `requires`:
     `cpu=4,memory=8Gi,labels=ssd,zone=eu`."""
@@ -287,6 +289,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "orphan_seconds": values.duration_from(1.0),
     "concurrency": values.at_least(1),
     "max_concurrent_tasks": values.at_least(1),
+    "max_concurrent_executions": values.at_least(1),
     "offers": values.offers,
     "pool": values.pool,
     "health_port": values.port,
