@@ -127,6 +127,12 @@ TAKEOVER_ARGUMENTS ?=
 bench-takeover: $(VENV)/.dev ## Measure takeovers of a partition with 10,000 open runs, with and without snapshots
 	PYTHONPATH=tests/support:benchmarks python -m takeover $(TAKEOVER_ARGUMENTS)
 
+HISTORY_ARGUMENTS ?=
+
+.PHONY: bench-history
+bench-history: $(VENV)/.dev ## Measure the history: catch-up, and searches over a million runs, on SQLite and PostgreSQL
+	PYTHONPATH=tests/support:benchmarks python -m history $(HISTORY_ARGUMENTS)
+
 FLOW_ARGUMENTS ?= waits
 
 .PHONY: bench-flow

@@ -54,7 +54,7 @@ async def projector(
         await found.stop()
 
 
-async def until_read(log: EventLog, database: Database) -> None:
+async def until_read(log: EventLog, database: Database, timeout: float = 20.0) -> None:
     """Wait until the history has every record of the log."""
     wanted = {}
     for topic in (NAMES.events, NAMES.dead_letters, NAMES.audit):
@@ -65,7 +65,7 @@ async def until_read(log: EventLog, database: Database) -> None:
         found = await database.async_read(lambda connection: connection.execute(sa.select(OFFSETS)).all())
         return {(row.topic, row.partition): row.next_offset for row in found if row.next_offset} == wanted
 
-    await eventually_true(is_read, because="the history has not every record")
+    await eventually_true(is_read, timeout, because="the history has not every record")
 
 
 async def project(log: EventLog, clock: Clock, database: Database) -> None:

@@ -12,6 +12,7 @@ from anabranch.cli.arguments import (
     bench,
     definitions,
     dlq,
+    history,
     keys,
     limits,
     registry,
@@ -37,6 +38,7 @@ for theme in (system, requests, runs, watching, registry, limits, servers):
     app.add_typer(theme.app)
 app.add_typer(bench.app, name="bench")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(history.app, name="history")
 app.add_typer(keys.app, name="keys")
 app.add_typer(definitions.app, name="definitions")
 app.add_typer(schedules.app, name="schedules")

@@ -45,7 +45,7 @@ async def list_runs(
     Raises:
         Misconfigured: the condition is no filter.
     """
-    wanted = RunFilter(condition=None if condition is None else _parsed(condition))
+    wanted = RunFilter(condition=None if condition is None else parsed_filter(condition))
     async with open_installation(settings) as system:
         every = await system.views(limit, wanted)
         views = [view for view in every if status in (None, view.status)]
@@ -63,7 +63,8 @@ async def list_runs(
     return COMPLETED
 
 
-def _parsed(condition: str) -> Any:
+def parsed_filter(condition: str) -> Any:
+    """The data form of the option `--filter`."""
     try:
         return parse_filter(condition)
     except InvalidCondition as error:

@@ -101,6 +101,9 @@ def _parts(state: State, entry: EventEntry) -> Iterator[_Part]:
 def _opened(state: State, start: int, stop: int, entry: EventEntry) -> Iterator[tuple[int, int, list[Any] | None]]:
     """The parts of a span, each with the open attempt that ends with it, which is removed; in order."""
     kept, found, iteration = [], [], list(entry.iteration)
+    if len(state["open"]) == 1 and state["open"][0][:2] == [start, stop] and state["open"][0][5] == iteration:
+        yield start, stop, state["open"].pop()  # an ordinary task, most often
+        return
     for each in state["open"]:
         first, last = max(start, each[0]), min(stop, each[1])
         if first >= last or each[5] != iteration or each[2] > (entry.attempt or 1):

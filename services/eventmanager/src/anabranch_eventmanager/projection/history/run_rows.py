@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from anabranch.core.run_filter import list_order
@@ -12,7 +13,7 @@ from anabranch.ports.history import Row
 
 def run_row(view: RunView) -> Row:
     """The row of a run, but for its `state`."""
-    document = view.to_document() | {"counts": member_counts(view)}
+    document = replace(view, groups={}, counts=member_counts(view)).to_document()
     del document["groups"]
     return row_of(view) | {"ordered_at": list_order(view)[0], "view": document}
 
