@@ -23,6 +23,7 @@ from anabranch_gateway.api import (
     contexts,
     dead_letters,
     definitions,
+    graphql,
     limits,
     logs,
     members,
@@ -89,6 +90,7 @@ def create_app(context: GatewayContext, telemetry: Telemetry) -> FastAPI:
         limits,
         system,
         waits,
+        graphql,
     ):
         app.include_router(module.router)
     _add_pages(app)

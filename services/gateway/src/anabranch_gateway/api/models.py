@@ -434,6 +434,17 @@ class ClosedModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class GraphQLQuery(ClosedModel):
+    query: str = Field(description="A document in the language of GraphQL queries")
+    variables: dict[str, Any] | None = None
+    operationName: str | None = Field(default=None, description="Which operation of a document with several")
+
+
+class GraphQLResult(OpenModel):
+    data: dict[str, Any] | None
+    errors: list[dict[str, Any]] | None = None
+
+
 class ReasonBody(ClosedModel):
     reason: str | None = Field(
         default=None, min_length=1, max_length=MAX_REASON, description="Why; shown in the run's events and status"

@@ -113,6 +113,8 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
         (*_RUN, *_BODY),
         is_body_required=False,
     ),
+    ("/graphql", "get"): Operation({200: None}, None, (501,)),
+    ("/graphql", "post"): Operation({200: models.GraphQLResult}, models.GraphQLQuery, (501, *_BODY)),
     ("/v1/audit", "get"): Operation({200: models.AuditPage}),
     ("/v1/whoami", "get"): Operation({200: models.Whoami}),
     ("/v1/system", "get"): Operation({200: models.SystemDocument}),
@@ -158,6 +160,7 @@ _EXAMPLES: Mapping[type[BaseModel], Any] = {
     wait_models.EventBody: {"name": "paid", "key": "order-4711", "id": "payment-1", "data": {"amount": 12}},
     wait_models.SignalBody: {"value": {"amount": 12}, "signal_id": "payment-1"},
     wait_models.DecisionBody: {"decision": "approve", "comment": "fine"},
+    models.GraphQLQuery: {"query": '{ runs(first: 5, status: "failed") { nodes { id failures { message } } } }'},
     models.LetterChoice: {"signature": "007a743ed38c6358"},
     subscription_models.SubscriptionBody: {
         "kind": "webhook",

