@@ -26,7 +26,7 @@ from anabranch.core.tasks.kinds import ExecutionStatus
 from anabranch.core.tasks.models import WORKFLOW
 from anabranch.core.tasks.models import TaskExecution as StoredExecution
 from anabranch.core.wire.run_view import RunView
-from anabranch.execution.hooks import Hook, Hooks
+from anabranch.execution.hooks import Hook, Hooks, checked
 from anabranch.execution.templates import read_templates
 from anabranch.registry import executions as registry
 from anabranch.registry.steward import Steward
@@ -38,6 +38,8 @@ from anabranch.tasks.system import Running, TaskSystem
 
 T = TypeVar("T")
 POLL_SECONDS = 0.05
+MAX_LIMIT = 10_000
+MAX_OFFSET = 2**53
 
 
 class TaskExecutionEngine:
@@ -126,14 +128,14 @@ class TaskExecutionEngine:
             task_id=task_id,
             workflow_type=workflow_type,
             priority=priority,
-            workflow_params=dict(workflow_params or {}),
+            workflow_params={} if workflow_params is None else workflow_params,
             retry_strategy=retry_strategy,
             max_retries=max_retries,
             retry_delay=retry_delay,
             timeout=timeout,
-            dependencies=list(dependencies or ()),
+            dependencies=_listed(dependencies, "dependencies", "executions"),
             scheduled_time=scheduled_time,
-            metadata=dict(metadata or {}),
+            metadata={} if metadata is None else metadata,
         )
         execution = await self._write(lambda tx: registry.schedule(tx, draft))
         return {**document(execution, None, utc_now()), "task_id": task_id}
@@ -146,7 +148,7 @@ class TaskExecutionEngine:
         """
         successful: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
-        for task_id in task_ids:
+        for task_id in _listed(task_ids, "task_ids", "tasks"):
             try:
                 successful.append(await self.schedule_task(task_id, **fields))
             except TaskRefused as error:
@@ -189,7 +191,7 @@ class TaskExecutionEngine:
             "retry_delay": retry_delay,
             "timeout": timeout,
             "scheduled_time": scheduled_time,
-            "metadata": dict(metadata or {}),
+            "metadata": {} if metadata is None else metadata,
         }
         drafts = {
             node: self._draft(task_id=node, workflow_params=params.get(node, {}), **common) for node in graph
@@ -224,7 +226,12 @@ class TaskExecutionEngine:
         offset: int = 0,
     ) -> dict[str, Any]:
         """Executions, the newest first: `{executions, total_count, limit, offset}`. `total_count` is the number of
-        all that match."""
+        all that match.
+
+        Raises:
+            TaskRefused: there is no such status, or `limit` or `offset` is out of range.
+        """
+        _check_page(limit, offset)
         wanted = None if status is None else _status(status)
         now, id = utc_now(), None if task_id is None else str(task_id)
         if wanted in UNDERWAY:
@@ -303,12 +310,12 @@ class TaskExecutionEngine:
         """Call a function with the `TaskExecution` before its work starts; if it raises, the execution fails.
 
         It is called in this process, for executions that this process starts."""
-        self._hooks.before.append(hook)
+        self._hooks.before.append(checked(hook))
 
     def add_post_execution_hook(self, hook: Hook) -> None:
         """Call a function with the `TaskExecution` after its end, however it ends, if this process has started it.
         If it raises, that is logged."""
-        self._hooks.after.append(hook)
+        self._hooks.after.append(checked(hook))
 
     async def _before_start(self, started: Collection[StoredExecution]) -> Any:
         self._started |= {each.id for each in started}
@@ -360,7 +367,10 @@ def problems_of(error: ValueError) -> tuple[str, ...]:
     """Each problem of the arguments, with the name of the argument."""
     if not isinstance(error, ValidationError):
         return (str(error),)
-    return tuple(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+    return tuple(
+        f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
+        for each in error.errors()
+    )
 
 
 def _status(given: TaskExecutionStatus | str) -> TaskExecutionStatus:
@@ -368,6 +378,18 @@ def _status(given: TaskExecutionStatus | str) -> TaskExecutionStatus:
         return TaskExecutionStatus(given)
     except ValueError as error:
         raise TaskRefused((str(error),)) from error
+
+
+def _listed(given: Iterable[Any] | None, name: str, of: str) -> list[Any]:
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable | None):
+        raise TaskRefused((f"{name} must be a list of ids of {of}, not {given!r:.100}",))
+    return list(given or ())
+
+
+def _check_page(limit: object, offset: object) -> None:
+    for name, value, most in (("limit", limit, MAX_LIMIT), ("offset", offset, MAX_OFFSET)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+            raise TaskRefused((f"{name} must be a number from 0 to {most}, not {value!r:.100}",))
 
 
 def _graph(given: Mapping[Any, Iterable[Any]]) -> tuple[dict[str, list[str]], dict[str, Any]]:

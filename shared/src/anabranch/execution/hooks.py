@@ -58,6 +58,13 @@ class Hooks:
                 _log.exception("a hook after execution %s failed; the execution keeps its status", execution.id)
 
 
+def checked(hook: Hook) -> Hook:
+    """The hook. Raises TypeError: it cannot be called."""
+    if not callable(hook):
+        raise TypeError(f"a hook is a function of a TaskExecution, not {hook!r:.100}")
+    return hook
+
+
 def public(execution: StoredExecution) -> TaskExecution:
     """The execution as hooks get it."""
     return TaskExecution.of_document(document(execution, None, utc_now()))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from anabranch.core.executions.drafts import ExecutionDraft
+from anabranch.core.executions.drafts import ExecutionDraft, with_zone
 from anabranch.core.executions.kinds import RetryStrategy, TaskExecutionStatus
 from anabranch.tasks.models import new_id, utc_now
 
@@ -18,7 +18,7 @@ _WAITING = frozenset({TaskExecutionStatus.PENDING, TaskExecutionStatus.SCHEDULED
 
 class TaskExecution(ExecutionDraft):
     """One execution of a task: `TaskExecution(task_id=...)`. Changes of it change nothing but this object: the
-    engine has its own state, in the database and on the log.
+    engine has its own state, in the database and on the log. Times without a zone are local.
 
     Attributes:
         error: the text of the error, for people.
@@ -39,6 +39,9 @@ class TaskExecution(ExecutionDraft):
     error: str | None = None
     run_id: str | None = None
     status_history: list[dict[str, Any]] = Field(default_factory=list)
+
+    def __init__(self, task_id: str | UUID | None = None, /, **fields: Any) -> None:
+        super().__init__(**fields if task_id is None else {**fields, "task_id": task_id})
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> Self:
@@ -76,7 +79,8 @@ class TaskExecution(ExecutionDraft):
         """True if it has not ended, and started longer ago than `timeout`."""
         if self.timeout is None or self.started_at is None or self.is_complete():
             return False
-        return utc_now() > self.started_at + timedelta(seconds=self.timeout)
+        started = with_zone(self.started_at) or utc_now()
+        return utc_now() > started + timedelta(seconds=self.timeout)
 
     def can_execute(self, completed: Collection[str | UUID] | None = None) -> bool:
         """True if it waits for nothing: neither for a time nor, where `completed` executions are given, for a
@@ -86,7 +90,7 @@ class TaskExecution(ExecutionDraft):
         done = None if completed is None else set(map(str, completed))
         if done is not None and not done.issuperset(self.dependencies):
             return False
-        times = (self.scheduled_time, self.next_retry_time)
+        times = (with_zone(self.scheduled_time), with_zone(self.next_retry_time))
         return all(time is None or time <= utc_now() for time in times)
 
     def is_complete(self) -> bool:

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from anabranch.core.executions.kinds import RetryStrategy, TaskExecutionPriority
+from anabranch.core.json_values import NotJson, as_json
 from anabranch.core.names import run_id_for
 from anabranch.core.tasks.availability import PROGRAM
 from anabranch.core.tasks.decisions import AGENT
@@ -19,15 +20,35 @@ from anabranch.core.tasks.outcomes import execution_request_id
 CONTAINERIZED = "containerized_workflow"
 """The built-in type of workflow: a program, an agent, or nothing but its inputs."""
 MAX_RETRIES = 1_000_000
+MAX_SECONDS = 1_000_000_000
+"""As of requests."""
 
 
-def _with_zone(value: datetime | None) -> datetime | None:
+def with_zone(value: datetime | None) -> datetime | None:
     """A time without a zone is local, as `datetime.now()` is."""
     return value.astimezone() if value is not None and value.tzinfo is None else value
 
 
 def _text(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
+
+
+def _json_object(value: Any) -> Any:
+    """The object as JSON has it; a value without a JSON form is an error at its path."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"must be an object, not {value!r:.100}")
+    try:
+        return as_json(value)
+    except NotJson as error:
+        raise ValueError(str(error)) from error
+
+
+def _checked_params(params: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(params.get("inputs") or {}, Mapping):
+        raise ValueError(f"inputs must be an object, not {params['inputs']!r:.100}")
+    if not isinstance(params.get("agent"), str | None):
+        raise ValueError(f"agent must be the name of an agent, not {params['agent']!r:.100}")
+    return params
 
 
 def _by_name(kind: type[TaskExecutionPriority] | type[RetryStrategy]) -> BeforeValidator:
@@ -50,19 +71,21 @@ class ExecutionDraft(BaseModel):
     task_id: Annotated[str, BeforeValidator(_text)] = Field(min_length=1, max_length=255)
     workflow_type: str = Field(default=CONTAINERIZED, min_length=1, max_length=255)
     priority: Annotated[TaskExecutionPriority, _by_name(TaskExecutionPriority)] = TaskExecutionPriority.MEDIUM
-    workflow_params: dict[str, Any] = Field(default_factory=dict)
+    workflow_params: Annotated[dict[str, Any], BeforeValidator(_json_object), AfterValidator(_checked_params)] = (
+        Field(default_factory=dict)
+    )
     retry_strategy: Annotated[RetryStrategy, _by_name(RetryStrategy)] = RetryStrategy.EXPONENTIAL_BACKOFF
     max_retries: int = Field(default=3, ge=0, le=MAX_RETRIES)
-    retry_delay: float = Field(default=5.0, ge=0)
-    timeout: float | None = Field(default=3600.0, gt=0)
-    dependencies: list[str] = Field(default_factory=list)
+    retry_delay: float = Field(default=5.0, ge=0, le=MAX_SECONDS)
+    timeout: float | None = Field(default=3600.0, gt=0, le=MAX_SECONDS)
+    dependencies: list[Annotated[str, BeforeValidator(_text)]] = Field(default_factory=list)
     scheduled_time: Annotated[datetime | None, Field(default=None)] = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Annotated[dict[str, Any], BeforeValidator(_json_object)] = Field(default_factory=dict)
 
     def model_post_init(self, _: Any) -> None:
         """Order and zones: dependencies once each, times with a zone."""
         self.dependencies = list(dict.fromkeys(map(str, self.dependencies)))
-        self.scheduled_time = _with_zone(self.scheduled_time)
+        self.scheduled_time = with_zone(self.scheduled_time)
 
     @property
     def inputs(self) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from anabranch.core.tasks.decisions import CAPABILITY
 from anabranch.core.tasks.kinds import ExecutionStatus
 from anabranch.core.tasks.models import TaskExecution
 from anabranch.core.tasks.outcomes import RESULT, Outcome
+from anabranch.core.tasks.requests import run_name
 
 INPUTS = "execution_inputs"
 """The context key of what the agent gets. Text of users in it is not taken for a placeholder."""
@@ -135,8 +136,7 @@ def _with_own_fields(execution: TaskExecution, request: Mapping[str, Any]) -> di
     fields = {
         **request,
         "request_id": execution.request_id,
-        # Names of runs have no slash.
-        "name": data["task"]["name"].replace("/", "-"),
+        "name": run_name(data["task"]["name"]),
         "project": execution.owner,
         "labels": {**(request.get("labels") or {}), **labels, "workflow_type": data["workflow_type"]},
         "priority": int(execution.priority),
