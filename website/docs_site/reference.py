@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 import anabranch
+import anabranch.tasks
 import anabranch.testing
 from anabranch.cli.main import app
 from anabranch.core.conditions.field_type import ConditionForm
@@ -232,6 +233,17 @@ def _setting_default(field: Any) -> str:
 # --- Python ---------------------------------------------------------------------------------------
 
 
+TASKS = (
+    "TaskAPI",
+    "TaskFactory",
+    "TaskManager",
+    "DependencyResolver",
+    "WorkflowBuilder",
+    "TaskLogger",
+    "TaskMetrics",
+)
+
+
 def python_page() -> str:
     """The public Python API by its docstrings."""
     parts = [
@@ -246,6 +258,8 @@ def python_page() -> str:
         for name in names:
             parts.append(_entry(name, getattr(anabranch, name)))
             told.add(name)
+    parts += ["## Tasks\n", "From `anabranch.tasks`; how they are used: [tasks](../tasks.md).\n"]
+    parts += [_entry(name, getattr(anabranch.tasks, name)) for name in TASKS]
     parts += ["## Testing\n", "From `anabranch.testing`.\n", _entry("system", anabranch.testing.system)]
     rest = [name for name in anabranch.__all__ if name not in told and not name.startswith("_")]
     kinds = {name: getattr(anabranch, name) for name in rest}

@@ -13,6 +13,8 @@ import pytest
 from pydantic import ValidationError
 from waiting import eventually_true
 
+from anabranch import Registry, agent
+from anabranch import Task as Attempt
 from anabranch.tasks import (
     CircularDependencyError,
     CreateTaskRequest,
@@ -186,6 +188,54 @@ async def test_a_running_task_is_cancelled_once(api: TaskAPI) -> None:
     execution = await api.get_task_execution(task.id)
     assert execution is not None
     assert (execution.status, execution.cancel_reason) == (ExecutionStatus.CANCELLED, "User requested")
+
+
+async def test_a_paused_run_is_a_paused_task(api: TaskAPI) -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def work(task: Task) -> None:
+        started.set()
+        await go.wait()
+
+    await api.register_agent("ann", capabilities={"custom"}, executor=work)
+    task = await api.create_task(Task(name="t"))
+    execution = await api.execute_task(task.id)
+    await asyncio.wait_for(started.wait(), SECONDS)
+    run = await (await api.system.running()).client.run(execution.run_id)
+    await run.pause()
+    await eventually_true(lambda: _has_status(api, task, TaskStatus.PAUSED))
+
+    assert [each.id for each in await api.list_tasks(TaskStatus.PAUSED)] == [task.id]
+    assert [each.id for each in await api.list_tasks(TaskStatus.RUNNING)] == [task.id]
+    assert await api.list_tasks(TaskStatus.RETRYING) == []
+    await run.resume()
+    await eventually_true(lambda: _has_status(api, task, TaskStatus.RUNNING))
+    go.set()
+    assert (await api.wait_for_task(task.id, SECONDS)).status == TaskStatus.COMPLETED
+
+
+async def test_a_task_between_two_attempts_is_retrying() -> None:
+    attempts: list[int] = []
+
+    @agent("ann", capabilities=["custom"], retry={"strategy": "fixed", "delay": "1h", "max_attempts": 2})
+    async def ann(attempt: Attempt) -> None:
+        attempts.append(attempt.attempt)
+        raise OSError("no disk")
+
+    async with TaskAPI(agents=Registry().add(ann)) as api:
+        task = await api.create_task(Task(name="t"))
+        await api.execute_task(task.id)
+        await eventually_true(lambda: _has_status(api, task, TaskStatus.RETRYING))
+
+        listed = await api.list_tasks([TaskStatus.RETRYING, TaskStatus.PAUSED])
+        assert [each.id for each in listed] == [task.id]
+        assert attempts == [1]
+        assert await api.cancel_task_execution(task.id)
+
+
+async def _has_status(api: TaskAPI, task: Task, status: TaskStatus) -> bool:
+    found = await api.get_task(task.id)
+    return found is not None and found.status == status
 
 
 async def test_unknown_tasks(api: TaskAPI) -> None:

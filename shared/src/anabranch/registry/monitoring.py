@@ -13,6 +13,7 @@ from anabranch.core.tasks.graphs import Forecast, GraphForm, dependency_graph, d
 from anabranch.core.tasks.kinds import ExecutionStatus, TaskStatus
 from anabranch.core.tasks.models import TASK, Task, TaskExecution
 from anabranch.core.tasks.reports import performance_report, queue_statistics, system_metrics
+from anabranch.registry.tasks import with_reasons
 from anabranch.registry.transaction import Transaction
 
 MAX_EXECUTIONS = 20_000
@@ -38,13 +39,7 @@ def queue(tx: Transaction, max_running: int, owner: str | None = None) -> dict[s
     """Tasks by status, and what waits; see `core.tasks.reports`."""
     waits = (TaskStatus.PENDING, TaskStatus.READY)
     waiting = tx.tasks.list_tasks(TaskFilter(owner=owner, status=waits, limit=MAX_TASKS))
-    last = tx.executions.last_of([task.id for task in waiting if task.status == TaskStatus.READY])
-    # Why a queued execution does not start is known of the execution.
-    shown = [
-        task.model_copy(update={"reason": found.reason}) if (found := last.get(str(task.id))) else task
-        for task in waiting
-    ]
-    return queue_statistics(tx.tasks.counts(owner), shown, tx.now, max_running)
+    return queue_statistics(tx.tasks.counts(owner), with_reasons(tx, waiting), tx.now, max_running)
 
 
 def graph(

@@ -83,6 +83,15 @@ def get(tx: Transaction, task_id: UUID, owner: str | None = None, *, lock: bool 
     return task
 
 
+def with_reasons(tx: Transaction, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks, and of queued ones why they do not start, which is known of their executions."""
+    last = tx.executions.last_of([task.id for task in tasks if task.status == TaskStatus.READY])
+    return [
+        task.model_copy(update={"reason": found.reason}) if (found := last.get(str(task.id))) else task
+        for task in tasks
+    ]
+
+
 def change(tx: Transaction, task_id: UUID, changes: Mapping[str, Any], owner: str | None = None) -> Task:
     """Change fields of a task that has not started.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from anabranch.core.tasks.errors import TaskNotFound
 from anabranch.core.tasks.filters import ExecutionFilter, TaskFilter
-from anabranch.core.tasks.kinds import ExecutionStatus, TaskPriority, TaskStatus, TaskType
+from anabranch.core.tasks.kinds import DERIVED, ExecutionStatus, TaskPriority, TaskStatus, TaskType
 from anabranch.core.tasks.models import AgentRecord, TaskDraft
 from anabranch.core.tasks.models import Task as StoredTask
 from anabranch.registry import tasks as registry
@@ -35,6 +36,8 @@ from anabranch.tasks.workflow_runs import WorkflowRuns
 
 T = TypeVar("T")
 POLL_SECONDS = 0.05
+POLL_SECONDS_PER_TASK = 0.0005
+"""So that waiting for many tasks leaves most of the time to running them."""
 
 
 class TaskAPI(Monitoring, WorkflowRuns):
@@ -112,15 +115,8 @@ class TaskAPI(Monitoring, WorkflowRuns):
         found = None if id is None else await self._read(lambda tx: tx.tasks.load([id]).get(id))
         if found is None:
             return None
-        task = public(found)
-        if task.status == TaskStatus.RUNNING:
-            last = await self._read(lambda tx: tx.executions.last_of([task.id]).get(str(task.id)))
-            if last is not None:
-                task.status = await self._status_of_run(last.run_id)
-        elif task.status == TaskStatus.READY:
-            last = await self._read(lambda tx: tx.executions.last_of([task.id]).get(str(task.id)))
-            task.reason = last.reason if last is not None else task.reason
-        return task
+        (shown,) = await self._read(lambda tx: registry.with_reasons(tx, [found]))
+        return await self._with_run(public(shown))
 
     async def update_task(
         self, /, task_id: TaskId, changes: UpdateTaskRequest | Mapping[str, Any] | None = None, **fields: Any
@@ -167,7 +163,10 @@ class TaskAPI(Monitoring, WorkflowRuns):
         limit: int | None = 100,
         offset: int = 0,
     ) -> list[Task]:
-        """Tasks that match, the newest first. `text`: part of the name. `limit` None: all."""
+        """Tasks that match, the newest first. `text`: part of the name. `limit` None: all.
+
+        Those with the statuses `paused` and `retrying` are shown as `running` where neither is asked for.
+        """
         statuses = () if status is None else (status,) if isinstance(status, str) else tuple(status)
         wanted = TaskFilter(
             status=tuple(map(TaskStatus, statuses)),
@@ -180,7 +179,25 @@ class TaskAPI(Monitoring, WorkflowRuns):
             limit=limit,
             offset=offset,
         )
-        return [public(each) for each in await self._read(lambda tx: tx.tasks.list_tasks(wanted))]
+        if any(each in DERIVED for each in wanted.status):
+            return await self._list_derived(wanted)
+        return await self._list_stored(wanted)
+
+    async def _list_stored(self, wanted: TaskFilter) -> list[Task]:
+        found = await self._read(lambda tx: registry.with_reasons(tx, tx.tasks.list_tasks(wanted)))
+        return [public(each) for each in found]
+
+    async def _list_derived(self, wanted: TaskFilter) -> list[Task]:
+        """Tasks with statuses that are read from their runs: of all that run, as not more than the cap do."""
+        stored = {TaskStatus.RUNNING, *(each for each in wanted.status if each not in DERIVED)}
+        every = replace(wanted, status=tuple(stored), limit=None, offset=0)
+        shown = [
+            await self._with_run(each) if each.status == TaskStatus.RUNNING else each
+            for each in await self._list_stored(every)
+        ]
+        matching = [each for each in shown if each.status in wanted.status]
+        end = None if wanted.limit is None else wanted.offset + wanted.limit
+        return matching[wanted.offset : end]
 
     async def add_dependency(self, task_id: TaskId, depends_on: TaskId) -> Task:
         """Let a task start only after another one. Raises as `update_task`."""
@@ -305,7 +322,7 @@ class TaskAPI(Monitoring, WorkflowRuns):
                     raise TaskNotFound("task", str(missing[0]))
                 if all(each.has_ended for each in found.values()):
                     return [public(found[each]) for each in ids]
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(max(POLL_SECONDS, POLL_SECONDS_PER_TASK * len(ids)))
 
     # --- agents and projects ------------------------------------------------------------------------
 
@@ -373,9 +390,15 @@ class TaskAPI(Monitoring, WorkflowRuns):
         found = await self._read(lambda tx: tx.executions.load([execution_id]))
         return await self._observed(public_execution(found[execution_id]))
 
-    async def _status_of_run(self, run_id: str) -> TaskStatus:
-        links = (await self.system.running()).client.links
-        return status_in(await load_view(links.store, links.names, run_id))
+    async def _with_run(self, task: Task) -> Task:
+        """The task with the status of its run, if it runs."""
+        if task.status != TaskStatus.RUNNING:
+            return task
+        last = await self._read(lambda tx: tx.executions.last_of([task.id]).get(str(task.id)))
+        if last is not None:
+            links = (await self.system.running()).client.links
+            task.status = status_in(await load_view(links.store, links.names, last.run_id))
+        return task
 
     async def _observed(self, execution: TaskExecution) -> TaskExecution:
         """The execution with what its worker measured and its agent logged."""

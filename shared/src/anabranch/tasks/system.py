@@ -27,7 +27,7 @@ from anabranch.runtime.process.settings import Settings, servers_named
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.sdk.agents import Registry
 from anabranch.sdk.client import Client
-from anabranch.sdk.programs.registration import add_programs, turned_off
+from anabranch.sdk.programs.registration import turned_off
 from anabranch.tasks.served import Executor, declaration_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class TaskSystem:
     Args:
         settings: the servers; by default those of the environment. Without any, everything runs in this process.
         database_url: of the registry; by default that of the settings, else a database in memory.
-        agents: the agents of this process, when everything runs in it.
+        agents: the agents of this process; by default without servers those of the settings, else none.
     """
 
     def __init__(
@@ -78,7 +78,10 @@ class TaskSystem:
         self.max_executions = self.settings.max_concurrent_executions
         self.clock = SystemClock()
         self.ids = SystemIds(self.clock)
-        self.agents = agents if agents is not None else add_programs(Registry.builtin(), self.settings)
+        if agents is None:
+            # Workers of the installation run its agents: this process adds its functions only.
+            agents = Registry() if self.has_servers else compose.registry_of(self.settings)
+        self.agents = agents
         self._served: dict[str, Iterable[str]] = {}
         self._transactions: Transactions | None = None
         self._running: Running | None = None
@@ -203,7 +206,8 @@ class TaskSystem:
     async def _embedded(self) -> AsyncIterator[Client]:
         settings = replace(self.settings, concurrency=max(self.settings.concurrency, self.max_running))
         # The worker reads this very object, so that agents may be added to it. Programs that are off are left out.
-        self.agents = self.agents.without(each.name for each in turned_off(self.agents, settings))
+        if off := [each.name for each in turned_off(self.agents, settings)]:
+            self.agents = self.agents.without(off)
         async with embedded(self.agents, settings, store="memory", checks_agents=False) as system:
             yield system.client
 

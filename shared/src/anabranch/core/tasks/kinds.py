@@ -28,6 +28,8 @@ class TaskStatus(StrEnum):
         return self in (TaskStatus.RUNNING, TaskStatus.PAUSED, TaskStatus.RETRYING)
 
 
+DERIVED = frozenset({TaskStatus.PAUSED, TaskStatus.RETRYING})
+"""Statuses that are read from the run of a running task."""
 ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from anabranch.core.tasks.kinds import ExecutionStatus, TaskStatus
+from anabranch.core.tasks.kinds import DERIVED, ExecutionStatus, TaskStatus
 from anabranch.core.tasks.models import Task, TaskExecution
 
 TOP = 10
@@ -100,7 +100,7 @@ def queue_statistics(
     oldest = min((each.created_at for each in waiting if each.status == TaskStatus.READY), default=None)
     by_priority = Counter(each.priority.name.lower() for each in waiting)
     return {
-        **{f"{status}_tasks": counts.get(status, 0) for status in TaskStatus if status not in _DERIVED},
+        **{f"{status}_tasks": counts.get(status, 0) for status in TaskStatus if status not in DERIVED},
         "total_tasks": sum(counts.values()),
         "blocked_tasks": len(blocked),
         "waiting_by_priority": dict(sorted(by_priority.items())),
@@ -109,9 +109,6 @@ def queue_statistics(
         "oldest_ready_seconds": None if oldest is None else (now - oldest).total_seconds(),
         "max_concurrent_tasks": max_concurrent_tasks,
     }
-
-
-_DERIVED = (TaskStatus.PAUSED, TaskStatus.RETRYING)
 
 
 def performance_report(
