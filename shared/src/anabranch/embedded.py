@@ -162,6 +162,7 @@ def _maker(
             supervisor=Supervisor(),
             meter=ProcessMeter(clock) if isinstance(clock, SystemClock) else None,
             database=database,
+            installation=f"{settings.names.prefix}{broker.life}",
         )
         return instrument(resources, telemetry)
 

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 from docker_api import DockerApi, docker_api, only_container
 from docker_containers import Refusal
+from small_requests import request, task
+from waiting import eventually
 
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.programs.spec import MAX_OUTPUT_BYTES, ProgramSpec
+from anabranch.testing import system
 from anabranch_taskgroup.worker.executors.programs.container import open_engine
 from anabranch_taskgroup.worker.executors.programs.engine import (
     EngineUnavailable,
@@ -305,3 +308,45 @@ async def test_a_container_that_was_removed_is_gone(api: DockerApi, engine: Prog
     assert "machine-1" in (await engine.follow(handle, wanted.spec, lambda *_: None)).message
     await engine.stop(handle, 1)
     await engine.remove(handle)
+
+
+async def test_a_member_that_is_over_its_timeout_shows_no_frames_of_the_worker(
+    api: DockerApi, tmp_path: Path
+) -> None:
+    program = {"image": "tests/shell", "command": ["sleep", "60"]}
+    socket = f"unix://{tmp_path}/docker.sock"
+    async with system(executors=("container",), executor_images=("tests/*",), container_socket=socket) as running:
+        result = await running.run(request(task("t", "container", program, timeout=1.0)))
+
+    (failure,) = result.failures
+    assert failure["error_type"] == "AttemptTimeout"
+    assert failure.get("traceback") is None
+
+
+async def test_a_system_does_not_stop_the_containers_of_another_on_the_same_engine(
+    api: DockerApi, tmp_path: Path
+) -> None:
+    settings = {
+        "executors": ("container",),
+        "executor_images": ("tests/*",),
+        "container_socket": f"unix://{tmp_path}/docker.sock",
+        "orphan_seconds": 1.0,
+    }
+
+    def sleeper(file: str) -> dict[str, Any]:
+        script = f"while [ ! -e {tmp_path}/{file} ]; do sleep 0.1; done"
+        return request(task("t", "container", {"image": "tests/shell", "command": ["sh", "-c", script]}))
+
+    async with system(**settings) as first, system(**settings) as second:
+        run = await first.submit(sleeper("first"))
+        await eventually(lambda: len(api.host.containers) == 1)
+        other = await second.submit(sleeper("never"))
+        await eventually(lambda: len(api.host.containers) == 2)
+        await other.cancel()
+        searches = sum("/containers/json" in each for each in api.requests)
+        await eventually(lambda: len(api.host.containers) == 1)
+        await eventually(lambda: sum("/containers/json" in each for each in api.requests) > searches + 2)
+        (tmp_path / "first").touch()
+        result = await run.result()
+
+    assert (result.status, result.failures) == ("completed", ())

@@ -84,6 +84,7 @@ async def test_a_process_ends_with_its_timeout_and_all_that_it_started(tmp_path:
     failure = await outcome_of(shell(script), timeout=1.0)
 
     assert failure["error_type"] == "AttemptTimeout"
+    assert failure.get("traceback") is None, "frames of the worker tell nothing about a program"
     assert [pid for pid in pids.read_text().split() if _is_alive(int(pid))] == []
 
 

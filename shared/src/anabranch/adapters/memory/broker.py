@@ -35,7 +35,7 @@ class MemoryBroker:
         max_record_bytes: int = MAX_RECORD_BYTES,
         life: str = "",
     ) -> None:
-        self._life = life
+        self.life = life
         self.session_timeout = session_timeout
         self.max_record_bytes = max_record_bytes
         self._retention_bytes = retention_bytes
@@ -77,7 +77,7 @@ class MemoryBroker:
     def incarnation(self, topic: str) -> str:
         """Creation number of a topic; a topic that was deleted and created again has another one."""
         self.partitions(topic)
-        return f"{self._life}{self._incarnations[topic]}"
+        return f"{self.life}{self._incarnations[topic]}"
 
     def delete(self, topic: str) -> None:
         """Delete a topic, its records and the offsets that consumer groups committed in it."""

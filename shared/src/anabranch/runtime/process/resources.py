@@ -44,6 +44,9 @@ class Resources:
     database: Database | None = None
     """The database that all services of this process share, and that who made it closes; None where each service
     opens that of the settings."""
+    installation: str = ""
+    """Marks the work that outlives its worker, where the prefix does not tell this system from others: that of an
+    embedded system. Empty: the prefix."""
 
     async def close(self) -> None:
         """Flush and close every connection; the log first, because notifications may follow its last records."""

@@ -102,6 +102,9 @@ class ProgramExecutor:
             engine = self._work.engines.of(self._program.kind)
             call = self._program.call_of(member)
             return await self._attempt(engine, member, call)
+        except asyncio.CancelledError:
+            # A new one: the frames of the engine's client would be shown as if they were the program's.
+            raise asyncio.CancelledError from None
         except ProgramRefused as refused:
             raise failure_class("ProgramRefused", True)(str(refused)) from None
         except ProgramNotStarted as failed:

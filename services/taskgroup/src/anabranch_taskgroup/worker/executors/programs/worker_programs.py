@@ -26,7 +26,8 @@ class WorkerPrograms:
         self, resources: Resources, opener: OpenEngine, put: Callable[[Outgoing], None], worker: str
     ) -> None:
         self._engines = ProgramEngines(resources.settings, opener)
-        self.work = ProgramWork(self._engines, resources.names.prefix, resources.clock)
+        installation = resources.installation or resources.names.prefix
+        self.work = ProgramWork(self._engines, installation, resources.clock)
         self._orphans = Orphans(
             self.work,
             resources.store,
