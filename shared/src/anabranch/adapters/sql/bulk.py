@@ -10,10 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from anabranch.adapters.sql.null_characters import json_without_null
 from anabranch.core.json_documents import dumps
 
 Rows = Sequence[Mapping[str, Any]]
-_NULL = b"\\u0000"
 _ARRAYS: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
     (sa.JSON, "text"),
     (sa.Boolean, "boolean"),
@@ -73,8 +73,7 @@ def _value(value: Any, is_document: bool) -> Any:
     if is_document:
         if value is None:
             return None
-        text = dumps(value)
-        return (text.replace(_NULL, b"") if _NULL in text else text).decode()
+        return json_without_null(dumps(value)).decode()
     if isinstance(value, str) and "\x00" in value:
         return value.replace("\x00", "")
     return value

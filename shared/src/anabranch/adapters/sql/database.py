@@ -71,6 +71,9 @@ class Database:
         }
         if driver == "sqlite":
             return cls(_sqlite(parsed, shared))
+        from anabranch.adapters.sql.null_characters import json_without_null, strip_null
+
+        shared["json_serializer"] = lambda value: json_without_null(dumps(value)).decode()
         engine = sa.create_engine(
             parsed.set(drivername=driver),
             pool_pre_ping=True,
@@ -79,6 +82,7 @@ class Database:
             connect_args={"connect_timeout": 5},
             **shared,
         )
+        event.listen(engine, "connect", strip_null)
         return cls(engine)
 
     def upgrade(self) -> None:
