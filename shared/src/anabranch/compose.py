@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anabranch.adapters.sql.database import Database
     from anabranch.ports import RunIndex
     from anabranch.ports.history import HistoryStore
+    from anabranch.registry.transaction import Transactions
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Client
     from anabranch_agency.service import AgencyService
@@ -157,7 +158,22 @@ def gateway(
         announce,
         list_limits=limits,
         history=run_search(resources.settings, resources.database),
+        tasks=_tasks(resources),
     )
+
+
+def _tasks(resources: Resources) -> Transactions | None:
+    """The registry of tasks in the database of the process or of the settings; None if there is none."""
+    database, url = resources.database, resources.settings.database_url
+    if database is None and url is not None:
+        with needs_extra("history", "the registry of tasks"):
+            from anabranch.adapters.sql import database as databases
+        database = databases.Database.open(url)
+    if database is None:
+        return None
+    from anabranch.registry.transaction import Transactions
+
+    return Transactions(database, resources.clock, resources.ids)
 
 
 def _import_gateway() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
-from gateways import HELLO, gateway, one_task
+from gateways import HELLO, Running, gateway, one_task
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
@@ -21,12 +22,17 @@ from schemathesis.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from waiting import eventually_true
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 6
 FEW = 2
 """Examples for bodies of run requests, which take seconds to generate."""
 STREAMS = ("/v1/events", "/v1/runs/{run}/events")
+
+
+async def _has_tasks(running: Running) -> bool:
+    return (await running.http.get("/v1/tasks")).status_code == 200
 
 
 class Served:
@@ -41,7 +47,8 @@ class Served:
         assert self._ready.wait(60)
 
     async def _serve(self) -> None:
-        async with gateway() as running:
+        async with gateway(database_url="sqlite://") as running:
+            await eventually_true(partial(_has_tasks, running))
             await running.submit({**HELLO, "request_id": "known"})
             await running.submit({**one_task("fail", inputs={"times": 9}), "request_id": "broken"})
             self.url = running.service.url.rstrip("/")

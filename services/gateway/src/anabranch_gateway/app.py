@@ -9,6 +9,7 @@ from functools import partial
 
 from anabranch.core.request.admission import Limits
 from anabranch.ports import RunIndex
+from anabranch.registry.transaction import Transactions
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.streams import standard_error
 from anabranch.runtime.reading.run_index import HistoryIndex, ViewIndex
@@ -32,6 +33,7 @@ from anabranch_gateway.runs.projection_cache import ProjectionCache
 from anabranch_gateway.runs.submission import Submitter
 from anabranch_gateway.service import GatewayService
 from anabranch_gateway.system_status import SystemStatus
+from anabranch_gateway.task_registry import TaskRegistry
 from anabranch_gateway.webhooks.alerts import text_of
 from anabranch_gateway.webhooks.delivery import WebhookDelivery
 from anabranch_gateway.webhooks.dispatcher import WebhookDispatcher
@@ -50,6 +52,7 @@ def build(
     environ: Mapping[str, str] = os.environ,
     list_limits: ListLimits | None = None,
     history: RunIndex | None = None,
+    tasks: Transactions | None = None,
 ) -> GatewayService:
     """The gateway on any adapters.
 
@@ -60,6 +63,8 @@ def build(
         list_limits: lists the limits that runs share; without it `/v1/limits` answers 501.
         history: finds runs of the history; without it lists have recent runs only.
         environ: its `ANABRANCH_HTTP_ALLOW` says where webhooks may be sent.
+        tasks: the registry of tasks, whose database is closed by the service unless the process shares it; without
+            it tasks answer 501.
 
     Raises:
         Misconfigured: the gateway would be open to other machines without `gateway_auth=none`, or its keys
@@ -67,7 +72,8 @@ def build(
     """
     telemetry = resources.telemetry
     allow_list = AllowList.parse(environ.get("ANABRANCH_HTTP_ALLOW", ""))
-    context = replace(_context(resources, agents, examine, allow_list), list_limits=list_limits)
+    context = _context(resources, agents, allow_list, tasks)
+    context = replace(context, examine=examine, list_limits=list_limits)
     if history is not None:
         context = replace(context, run_index=HistoryIndex(history, resources.store, resources.names))
     app = create_app(context, telemetry)
@@ -78,7 +84,7 @@ def build(
 
 
 def _context(
-    resources: Resources, agents: Collection[str] | None, examine: Examine | None, allow_list: AllowList
+    resources: Resources, agents: Collection[str] | None, allow_list: AllowList, tasks: Transactions | None
 ) -> GatewayContext:
     settings, clock, names = resources.settings, resources.clock, resources.names
     limits = Limits(settings.request_limit, settings.members_limit, settings.inline_limit)
@@ -104,6 +110,7 @@ def _context(
         inspector=MemberInspector(client, broadcaster, requests),
         dead_letters=DeadLetterCache(client, projects),
         system_status=SystemStatus(client, settings.prefix, clock),
+        tasks=_task_registry(resources, client, tasks),
         subscriptions=subscriptions,
         notifications=notifications,
         dispatcher=WebhookDispatcher(
@@ -118,7 +125,18 @@ def _context(
         parsing=parsing,
         allow_list=allow_list,
         random_bytes=os.urandom,
-        examine=examine,
+    )
+
+
+def _task_registry(resources: Resources, client: Client, tasks: Transactions | None) -> TaskRegistry:
+    owns_database = tasks is not None and tasks.database is not resources.database
+    return TaskRegistry(
+        client,
+        tasks,
+        resources.supervisor,
+        owns_database=owns_database,
+        max_running=resources.settings.max_concurrent_tasks,
+        max_executions=resources.settings.max_concurrent_executions,
     )
 
 

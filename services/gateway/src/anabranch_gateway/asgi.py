@@ -34,6 +34,8 @@ from anabranch_gateway.api import (
     schedules,
     subscriptions,
     system,
+    task_projects,
+    tasks,
     waits,
 )
 from anabranch_gateway.api.openapi import describe
@@ -91,6 +93,8 @@ def create_app(context: GatewayContext, telemetry: Telemetry) -> FastAPI:
         system,
         waits,
         graphql,
+        tasks,
+        task_projects,
     ):
         app.include_router(module.router)
     _add_pages(app)
@@ -126,7 +130,7 @@ def _add_middleware(
         app = CORSMiddleware(
             app,
             allow_origins=list(settings.gateway_origins),
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
             expose_headers=["location", "preference-applied", "retry-after"],
         )

@@ -29,6 +29,7 @@ from anabranch_gateway.runs.lookup import RunLookup
 from anabranch_gateway.runs.projection_cache import ProjectionCache
 from anabranch_gateway.runs.submission import Submitter
 from anabranch_gateway.system_status import SystemStatus
+from anabranch_gateway.task_registry import TaskRegistry
 from anabranch_gateway.webhooks.dispatcher import WebhookDispatcher
 from anabranch_gateway.webhooks.notifications import Notifications
 from anabranch_gateway.webhooks.subscription_registry import SubscriptionRegistry
@@ -65,6 +66,7 @@ class GatewayContext:
     inspector: MemberInspector
     dead_letters: DeadLetterCache
     system_status: SystemStatus
+    tasks: TaskRegistry
     subscriptions: SubscriptionRegistry
     notifications: Notifications
     dispatcher: WebhookDispatcher

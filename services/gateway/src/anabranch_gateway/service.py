@@ -72,6 +72,7 @@ class GatewayService:
             (self._context.dispatcher.run(), "webhooks"),
         ):
             self._background.append(self._supervisor.spawn(work, name))
+        self._context.tasks.start()
         # Before the port is open: the first stream of a client must not miss events.
         await self._context.broadcaster.wait_until_open()
         await self._context.subscriptions.wait_until_read()
@@ -103,6 +104,7 @@ class GatewayService:
             await self.drain()
         except ServerUnavailable as error:
             _log.warning("the gateway stops without publishing its last audit records: %s", error)
+        await self._context.tasks.stop()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

@@ -21,6 +21,7 @@ from anabranch.cli.arguments import (
     schedules,
     servers,
     system,
+    tasks,
     watching,
 )
 from anabranch.cli.render.output import print_text
@@ -42,6 +43,7 @@ app.add_typer(history.app, name="history")
 app.add_typer(keys.app, name="keys")
 app.add_typer(definitions.app, name="definitions")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(tasks.app, name="tasks")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

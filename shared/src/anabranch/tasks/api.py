@@ -14,6 +14,7 @@ from anabranch.core.tasks.kinds import DERIVED, ExecutionStatus, TaskPriority, T
 from anabranch.core.tasks.models import AgentRecord, TaskDraft
 from anabranch.core.tasks.models import Task as StoredTask
 from anabranch.registry import tasks as registry
+from anabranch.registry.observed import observe, status_in
 from anabranch.registry.transaction import Transaction
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.reading.views import load_view
@@ -29,7 +30,6 @@ from anabranch.tasks.models import (
     utc_now,
 )
 from anabranch.tasks.monitoring import Monitoring
-from anabranch.tasks.observed import observe, status_in
 from anabranch.tasks.served import Executor
 from anabranch.tasks.system import TaskSystem
 from anabranch.tasks.workflow_runs import WorkflowRuns

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from anabranch.core.tasks import models
 from anabranch.core.tasks.kinds import TaskStatus
-from anabranch.core.tasks.models import Priority, TaskDraft
+from anabranch.core.tasks.models import TaskChanges, TaskDraft
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.ids import SystemIds
 
@@ -66,21 +65,5 @@ class CreateTaskRequest(TaskDraft):
     """What `TaskAPI.create_task` takes in place of a `Task`."""
 
 
-class UpdateTaskRequest(BaseModel):
+class UpdateTaskRequest(TaskChanges):
     """What `TaskAPI.update_task` takes: only the given fields change."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str | None = None
-    description: str | None = None
-    priority: Priority | None = None
-    assigned_to: str | None = None
-    project_id: str | None = None
-    depends_on: set[UUID] | None = None
-    deadline: datetime | None = None
-    timeout_seconds: float | None = None
-    max_retries: int | None = None
-    tags: set[str] | None = None
-    metadata: dict[str, Any] | None = None
-    execution_context: dict[str, Any] | None = None
-    resource_requirements: dict[str, Any] | None = None

@@ -13,7 +13,15 @@ from pydantic.json_schema import models_json_schema
 
 from anabranch.core.request.models import Request as RunRequest
 from anabranch.core.schedules.models import Schedule
-from anabranch_gateway.api import models, schedule_models, subscription_models, wait_models, worker_models
+from anabranch.core.tasks.models import TaskChanges
+from anabranch_gateway.api import (
+    models,
+    schedule_models,
+    subscription_models,
+    task_models,
+    wait_models,
+    worker_models,
+)
 from anabranch_gateway.http.problems import MEDIA_TYPE
 
 JSON = "application/json"
@@ -31,17 +39,20 @@ class Operation:
         body: the model of the request body.
         problems: HTTP statuses of its error responses, besides those that every operation has.
         streams: it can also respond with Server-Sent Events.
+        draws: it can also respond with plain text.
     """
 
     responses: Mapping[int, type[BaseModel] | None]
     body: type[BaseModel] | None = None
     problems: tuple[int, ...] = ()
     streams: bool = False
+    draws: bool = False
     is_body_required: bool = True
 
 
 _RUN = (404,)
 _BODY = (408, 413, 422)
+_TASKS = (501,)
 _CONTROL = Operation({202: models.Controlled}, models.ControlBody, (*_RUN, 409, *_BODY), is_body_required=False)
 _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/runs", "post"): Operation(
@@ -115,6 +126,49 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("/graphql", "get"): Operation({200: None}, None, (501,)),
     ("/graphql", "post"): Operation({200: models.GraphQLResult}, models.GraphQLQuery, (501, *_BODY)),
+    ("/v1/tasks", "get"): Operation({200: task_models.TaskPage}, None, _TASKS),
+    ("/v1/tasks", "post"): Operation(
+        {201: task_models.TasksCreated}, task_models.TaskBody, (409, *_TASKS, *_BODY)
+    ),
+    ("/v1/tasks/graph", "get"): Operation({200: task_models.TaskGraph}, None, (*_RUN, *_TASKS), draws=True),
+    ("/v1/tasks/plan", "get"): Operation({200: task_models.TaskPlan}, None, (*_RUN, *_TASKS)),
+    ("/v1/tasks/reports/{report}", "get"): Operation({200: task_models.TaskReport}, None, _TASKS),
+    ("/v1/tasks/{task}", "get"): Operation({200: task_models.TaskDocument}, None, (*_RUN, *_TASKS)),
+    ("/v1/tasks/{task}", "patch"): Operation(
+        {200: task_models.TaskDocument}, TaskChanges, (*_RUN, 409, *_TASKS, *_BODY)
+    ),
+    ("/v1/tasks/{task}", "delete"): Operation({204: None}, None, (*_RUN, 409, *_TASKS)),
+    ("/v1/tasks/{task}/execute", "post"): Operation(
+        {202: task_models.TaskExecutionDocument},
+        task_models.ExecuteBody,
+        (*_RUN, 409, *_TASKS, *_BODY),
+        is_body_required=False,
+    ),
+    ("/v1/tasks/{task}/retry", "post"): Operation(
+        {202: task_models.TaskExecutionDocument},
+        task_models.RetryTaskBody,
+        (*_RUN, 409, *_TASKS, *_BODY),
+        is_body_required=False,
+    ),
+    ("/v1/tasks/{task}/cancel", "post"): Operation(
+        {200: task_models.TaskCancelled}, task_models.CancelTaskBody, (*_TASKS, *_BODY), is_body_required=False
+    ),
+    ("/v1/tasks/{task}/executions", "get"): Operation(
+        {200: task_models.TaskExecutionList}, None, (*_RUN, *_TASKS)
+    ),
+    ("/v1/tasks/{task}/executions/{number}", "get"): Operation(
+        {200: task_models.TaskExecutionDocument}, None, (*_RUN, *_TASKS)
+    ),
+    ("/v1/projects", "get"): Operation({200: task_models.ProjectList}, None, _TASKS),
+    ("/v1/projects", "post"): Operation(
+        {201: task_models.ProjectDocument}, task_models.ProjectBody, (*_TASKS, *_BODY)
+    ),
+    ("/v1/projects/{project}", "get"): Operation({200: task_models.ProjectDocument}, None, (*_RUN, *_TASKS)),
+    ("/v1/task-agents", "get"): Operation({200: task_models.TaskAgentList}, None, _TASKS),
+    ("/v1/task-agents/{agent}", "put"): Operation(
+        {200: task_models.TaskAgentDocument}, task_models.TaskAgentBody, (*_TASKS, *_BODY), is_body_required=False
+    ),
+    ("/v1/task-agents/{agent}", "delete"): Operation({204: None}, None, (*_RUN, *_TASKS)),
     ("/v1/audit", "get"): Operation({200: models.AuditPage}),
     ("/v1/whoami", "get"): Operation({200: models.Whoami}),
     ("/v1/system", "get"): Operation({200: models.SystemDocument}),
@@ -161,6 +215,13 @@ _EXAMPLES: Mapping[type[BaseModel], Any] = {
     wait_models.SignalBody: {"value": {"amount": 12}, "signal_id": "payment-1"},
     wait_models.DecisionBody: {"decision": "approve", "comment": "fine"},
     models.GraphQLQuery: {"query": '{ runs(first: 5, status: "failed") { nodes { id failures { message } } } }'},
+    task_models.TaskBody: {"name": "Analyze", "task_type": "code_analysis", "priority": "high"},
+    TaskChanges: {"priority": "urgent", "assigned_to": "reviewer"},
+    task_models.ExecuteBody: {"agent_id": "reviewer"},
+    task_models.RetryTaskBody: {},
+    task_models.CancelTaskBody: {"reason": "no longer needed"},
+    task_models.ProjectBody: {"name": "Release 2"},
+    task_models.TaskAgentBody: {"agent_type": "claude", "capabilities": ["code_review"]},
     models.LetterChoice: {"signature": "007a743ed38c6358"},
     subscription_models.SubscriptionBody: {
         "kind": "webhook",
@@ -235,6 +296,8 @@ def _response(status: int, model: type[BaseModel] | None, operation: Operation) 
         content[JSON] = {"schema": {"$ref": _REF + model.__name__}}
     if operation.streams:
         content[SSE] = {"schema": {"type": "string"}}
+    if operation.draws:
+        content["text/plain"] = {"schema": {"type": "string"}}
     if content:
         described["content"] = content
     if status in (201, 202) and model is not models.Controlled:

@@ -28,6 +28,8 @@ from anabranch.core.errors import (
     ValueGone,
 )
 from anabranch.core.request.envelope import json_pointer
+from anabranch.core.tasks.dependencies import CircularDependencyError
+from anabranch.core.tasks.errors import TaskNotFound, TaskRefused, TaskStateError
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger("anabranch.gateway")
@@ -124,6 +126,8 @@ def refusal_of(error: Exception) -> Refusal:
         return error
     if isinstance(error, RequestRefused):
         return request_refusal(error)
+    if isinstance(error, TaskNotFound | TaskStateError | TaskRefused | CircularDependencyError):
+        return _of_tasks(error)
     if isinstance(error, ServerUnavailable | StoreRefused):
         return Refusal(503, "unavailable", str(error), headers={"retry-after": "1"})
     if isinstance(error, ValueGone):
@@ -173,11 +177,27 @@ def add_handlers(app: FastAPI, handle: Handler) -> None:
         ValueGone,
         RecordTooLarge,
         Misconfigured,
+        TaskNotFound,
+        TaskStateError,
+        TaskRefused,
+        CircularDependencyError,
         RequestValidationError,
         HTTPException,
         Exception,
     ):
         app.add_exception_handler(kind, handle)
+
+
+def _of_tasks(error: Exception) -> Refusal:
+    if isinstance(error, TaskNotFound):
+        return not_found(str(error))
+    if isinstance(error, TaskStateError):
+        return Refusal(409, "task_state", str(error))
+    if isinstance(error, TaskRefused):
+        problems = [Problem("task_refused", "", each) for each in error.problems]
+        return Refusal(422, "task_refused", str(error), errors=problems)
+    problem = Problem("circular_dependency", "/depends_on", str(error))
+    return Refusal(422, problem.code, problem.message, errors=[problem])
 
 
 def _of_framework(error: HTTPException) -> Refusal:

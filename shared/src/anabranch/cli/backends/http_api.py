@@ -64,6 +64,11 @@ class Api:
         data = orjson.dumps({} if body is None else body)
         return await self._call("POST", path, {}, data, {"content-type": "application/json", **(headers or {})})
 
+    async def patch(self, *path: str, body: Any) -> Any:
+        """Send a PATCH and return its JSON. Raises as `get`."""
+        headers = {"content-type": "application/json"}
+        return await self._call("PATCH", path, {}, orjson.dumps(body), headers)
+
     async def delete(self, *path: str) -> Any:
         """Send a DELETE and return its JSON. Raises as `get`."""
         return await self._call("DELETE", path, {}, None, {})
@@ -103,7 +108,9 @@ class Api:
         return URL(self.url + "/".join(quote(part, safe="") for part in path), encoded=True)
 
     def _parse_response(self, status: int, body: bytes) -> Any:
-        """The JSON of a response. Raises the error that a problem document describes."""
+        """The JSON of a response, None if it has none. Raises the error that a problem document describes."""
+        if status == 204:
+            return None
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError:

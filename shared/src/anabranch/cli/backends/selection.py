@@ -15,10 +15,11 @@ from anabranch.cli.backends.backend import Installation
 from anabranch.cli.backends.broker_probe import unreachable_reason
 from anabranch.cli.backends.servers import Servers
 from anabranch.cli.backends.systems import open_client, open_system
-from anabranch.core.errors import ServerUnavailable
+from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.runtime.process.extras import needs_extra
 
 if TYPE_CHECKING:
+    from anabranch.cli.backends.tasks import Tasks
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.agents import Registry
 
@@ -64,6 +65,41 @@ async def open_gateway(address: Address) -> AsyncGenerator[Installation, None]:
 
     async with open_api(address.url, address.api_key) as api:
         yield Gateway(api, SystemIds(SystemClock()).run_scoped)
+
+
+@asynccontextmanager
+async def open_tasks(settings: Settings) -> AsyncGenerator[Tasks, None]:
+    """Open the task registry of a running system: through its gateway, or in the database of the settings.
+
+    Raises:
+        ServerUnavailable: there is no running system, or its database does not respond.
+        Misconfigured: no gateway is known, and the settings name no database.
+    """
+    if (address := await find_gateway(settings)) is not None:
+        with needs_extra("remote", "a command over a gateway's HTTP API"):
+            from anabranch.cli.backends.http_api import open_api
+        from anabranch.cli.backends.tasks import HttpTasks
+
+        async with open_api(address.url, address.api_key) as api:
+            yield HttpTasks(api)
+        return
+    if settings.database_url is None:
+        fix = "name the database with ANABRANCH_DATABASE_URL, or a gateway with --url"
+        raise Misconfigured("database_url", "tasks are kept in a database, and none is named", fix)
+    with needs_extra("history", "the registry of tasks"):
+        from anabranch.adapters.sql.database import Database
+    from anabranch.cli.backends.tasks import DirectTasks
+    from anabranch.registry.service import TaskService
+    from anabranch.registry.transaction import Transactions
+
+    database = Database.open(settings.database_url)
+    try:
+        database.upgrade()
+        async with open_client(settings) as client:
+            transactions = Transactions(database, client.links.clock, client.links.ids)
+            yield DirectTasks(TaskService(transactions, client, settings.max_concurrent_tasks))
+    finally:
+        database.close()
 
 
 async def find_gateway(settings: Settings) -> Address | None:

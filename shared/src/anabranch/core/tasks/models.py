@@ -81,6 +81,26 @@ class TaskDraft(BaseModel):
         return _aware(value)
 
 
+class TaskChanges(BaseModel):
+    """What changes in a task: the given fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = None
+    description: str | None = None
+    priority: Priority | None = None
+    assigned_to: str | None = None
+    project_id: str | None = None
+    depends_on: set[UUID] | None = None
+    deadline: datetime | None = None
+    timeout_seconds: float | None = None
+    max_retries: int | None = None
+    tags: set[str] | None = None
+    metadata: dict[str, Any] | None = None
+    execution_context: dict[str, Any] | None = None
+    resource_requirements: dict[str, Any] | None = None
+
+
 class Task(TaskDraft):
     """A unit of work.
 

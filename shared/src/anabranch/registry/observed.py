@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from anabranch.core.tasks.kinds import TaskStatus
-from anabranch.core.tasks.models import ExecutionLog
+from anabranch.core.tasks.models import ExecutionLog, TaskExecution
 from anabranch.core.wire.run_view import RunView
 from anabranch.sdk.client import Client
-from anabranch.tasks.models import TaskExecution
+
+Execution = TypeVar("Execution", bound=TaskExecution)
 
 MEGABYTE = 1024 * 1024
 
@@ -30,7 +31,7 @@ def status_in(view: RunView | None) -> TaskStatus:
     return TaskStatus.RETRYING if any(each.ended_at is not None for each in attempts) else TaskStatus.RUNNING
 
 
-async def observe(client: Client, execution: TaskExecution) -> TaskExecution:
+async def observe(client: Client, execution: Execution) -> Execution:
     """The execution with its resource usage and log lines, read from the events of its run. Those of a run that is
     older than the events topic keeps are empty."""
     run = await client.run(execution.run_id)
