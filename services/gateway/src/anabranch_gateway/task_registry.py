@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from anabranch.core.errors import ServerUnavailable
+from anabranch.registry.execution_service import ExecutionService
 from anabranch.registry.service import TaskService
 from anabranch.registry.steward import Steward
 from anabranch.registry.transaction import Transactions
@@ -47,6 +48,7 @@ class TaskRegistry:
         self._max_executions = max_executions
         self._steward: Steward | None = None
         self._service: TaskService | None = None
+        self._executions: ExecutionService | None = None
         self._failure: str | None = None
         self._opening: asyncio.Task[None] | None = None
 
@@ -81,6 +83,13 @@ class TaskRegistry:
         return self._service
 
     @property
+    def executions(self) -> ExecutionService:
+        """The executions of tasks as workflows. Raises Refusal, as `service`."""
+        _ = self.service
+        assert self._executions is not None
+        return self._executions
+
+    @property
     def unhealthy_reason(self) -> str | None:
         """Why no task starts or ends at the moment; None if they do, or if this gateway runs none."""
         if self._transactions is None:
@@ -99,6 +108,7 @@ class TaskRegistry:
         )
         self._steward = steward
         await until_available(steward.start, "start the steward of tasks", on_failure=self._set_failure)
+        self._executions = ExecutionService(transactions, self._client.links, self._max_executions, steward.wake)
         self._service = TaskService(transactions, self._client, self._max_running, steward.wake)
         self._failure = None
 

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from uuid import UUID
 
-from pydantic import ValidationError
-
-from anabranch.core.executions.drafts import CONTAINERIZED, ExecutionDraft
-from anabranch.core.executions.graphs import params_of_graph, task_graph
+from anabranch.core.executions.drafts import CONTAINERIZED
 from anabranch.core.executions.kinds import (
-    UNDERWAY,
     RetryStrategy,
     TaskExecutionPriority,
     TaskExecutionStatus,
 )
-from anabranch.core.executions.showing import already, document, statistics, status_of, stored_filter
-from anabranch.core.executions.templates import request_of_type
-from anabranch.core.tasks.errors import TaskNotFound, TaskRefused
-from anabranch.core.tasks.kinds import ExecutionStatus
+from anabranch.core.tasks.errors import TaskRefused
 from anabranch.core.tasks.models import WORKFLOW
 from anabranch.core.tasks.models import TaskExecution as StoredExecution
-from anabranch.core.wire.run_view import RunView
 from anabranch.execution.hooks import Hook, Hooks, checked
 from anabranch.execution.templates import read_templates
 from anabranch.registry import executions as registry
+from anabranch.registry.execution_service import ExecutionService
 from anabranch.registry.steward import Steward
-from anabranch.registry.transaction import Transaction
-from anabranch.runtime.reading.views import load_view
 from anabranch.sdk.agents import Registry
-from anabranch.tasks.models import utc_now
 from anabranch.tasks.system import Running, TaskSystem
 
-T = TypeVar("T")
 POLL_SECONDS = 0.05
-MAX_LIMIT = 10_000
-MAX_OFFSET = 2**53
 
 
 class TaskExecutionEngine:
@@ -124,21 +111,20 @@ class TaskExecutionEngine:
         Raises:
             TaskRefused: the task, a dependency or the type of workflow does not exist, or a value is invalid.
         """
-        draft = self._draft(
-            task_id=task_id,
-            workflow_type=workflow_type,
-            priority=priority,
-            workflow_params={} if workflow_params is None else workflow_params,
-            retry_strategy=retry_strategy,
-            max_retries=max_retries,
-            retry_delay=retry_delay,
-            timeout=timeout,
-            dependencies=_listed(dependencies, "dependencies", "executions"),
-            scheduled_time=scheduled_time,
-            metadata={} if metadata is None else metadata,
-        )
-        execution = await self._write(lambda tx: registry.schedule(tx, draft))
-        return {**document(execution, None, utc_now()), "task_id": task_id}
+        fields = {
+            "task_id": task_id,
+            "workflow_type": workflow_type,
+            "priority": priority,
+            "workflow_params": {} if workflow_params is None else workflow_params,
+            "retry_strategy": retry_strategy,
+            "max_retries": max_retries,
+            "retry_delay": retry_delay,
+            "timeout": timeout,
+            "dependencies": _listed(dependencies, "dependencies", "executions"),
+            "scheduled_time": scheduled_time,
+            "metadata": {} if metadata is None else metadata,
+        }
+        return {**await (await self._service()).schedule(fields), "task_id": task_id}
 
     async def schedule_task_batch(self, /, task_ids: Iterable[str | UUID], **fields: Any) -> dict[str, Any]:
         """Execute tasks that do not depend on each other, each with these arguments of `schedule_task`.
@@ -181,8 +167,6 @@ class TaskExecutionEngine:
             TaskRefused: a task does not exist, a dependency is outside the graph, the graph has a cycle, or a
                 value is invalid. Nothing was started.
         """
-        graph, given = _graph(task_graph)
-        params = params_of_graph(workflow_params, graph)
         common = {
             "workflow_type": workflow_type,
             "priority": priority,
@@ -193,19 +177,7 @@ class TaskExecutionEngine:
             "scheduled_time": scheduled_time,
             "metadata": {} if metadata is None else metadata,
         }
-        drafts = {
-            node: self._draft(task_id=node, workflow_params=params.get(node, {}), **common) for node in graph
-        }
-        executions = await self._write(lambda tx: registry.schedule_graph(tx, graph, drafts))
-        shown = [{**document(each, None, utc_now()), "task_id": given[str(each.task_id)]} for each in executions]
-        return {"executions": shown, "task_order": [each["task_id"] for each in shown]}
-
-    def _draft(self, **fields: Any) -> ExecutionDraft:
-        try:
-            draft = ExecutionDraft.model_validate(fields)
-        except (ValidationError, ValueError) as error:
-            raise TaskRefused(problems_of(error)) from error
-        return request_of_type(draft, self._templates)
+        return await (await self._service()).schedule_graph(task_graph, workflow_params, common)
 
     # --- look and cancel ----------------------------------------------------------------------------
 
@@ -215,8 +187,7 @@ class TaskExecutionEngine:
         Raises:
             TaskNotFound: there is no such execution.
         """
-        found = await self._read(lambda tx: registry.get(tx, str(execution_id)))
-        return document(found, await self._view(found), utc_now())
+        return await (await self._service()).get(str(execution_id))
 
     async def list_executions(
         self,
@@ -231,39 +202,12 @@ class TaskExecutionEngine:
         Raises:
             TaskRefused: there is no such status, or `limit` or `offset` is out of range.
         """
-        _check_page(limit, offset)
-        wanted = None if status is None else _status(status)
-        now, id = utc_now(), None if task_id is None else str(task_id)
-        if wanted in UNDERWAY:
-            # Only the runs know which of these statuses an execution has, and there are few: each has a slot.
-            query = stored_filter(wanted, now, task_id=id, limit=None)
-            shown = [each for each in await self._shown(query) if each["status"] == wanted]
-            page, total = shown[offset : offset + limit], len(shown)
-        else:
-            query = stored_filter(wanted, now, task_id=id, limit=limit, offset=offset)
-            counts = await self._read(lambda tx: tx.executions.counts(query))
-            page, total = await self._shown(query), sum(counts.values())
-        return {"executions": page, "total_count": total, "limit": limit, "offset": offset}
-
-    async def _shown(self, query: Any) -> list[dict[str, Any]]:
-        found = await self._read(lambda tx: tx.executions.list_executions(query))
-        views = [await self._view(each) if each.status == ExecutionStatus.RUNNING else None for each in found]
-        now = utc_now()
-        return [document(each, view, now) for each, view in zip(found, views, strict=True)]
+        id = None if task_id is None else str(task_id)
+        return await (await self._service()).list_executions(status, id, limit, offset)
 
     async def get_execution_stats(self) -> dict[str, Any]:
         """Statistics of all executions, with the number in each of the ten statuses as `status_counts`."""
-        now = utc_now()
-
-        def work(tx: Transaction) -> Any:
-            counts = tx.executions.counts(stored_filter(None, now))
-            scheduled = tx.executions.counts(stored_filter(TaskExecutionStatus.SCHEDULED, now))
-            running = tx.executions.list_executions(stored_filter(TaskExecutionStatus.RUNNING, now, limit=None))
-            return counts, sum(scheduled.values()), running
-
-        counts, scheduled, running = await self._read(work)
-        underway = [status_of(each, await self._view(each), now) for each in running]
-        return statistics(counts, scheduled, underway, self.system.max_executions)
+        return await (await self._service()).statistics()
 
     async def cancel_execution(
         self, execution_id: str | UUID, reason: str | None = None, *, by: str | None = None
@@ -273,14 +217,7 @@ class TaskExecutionEngine:
         Returns:
             `{success, execution_id, message}`. Of one that has ended or does not exist, `success` is False.
         """
-        id = str(execution_id)
-        try:
-            ended = await self._write(lambda tx: registry.cancel(tx, id, reason, by))
-        except TaskNotFound:
-            return {"success": False, "execution_id": id, "message": f"Execution not found: {id}"}
-        if ended is not None:
-            return {"success": False, "execution_id": id, "message": already(status_of(ended, None, utc_now()))}
-        return {"success": True, "execution_id": id, "message": "Execution cancelled"}
+        return await (await self._service()).cancel(str(execution_id), reason, by)
 
     async def wait_for_executions(
         self, execution_ids: Iterable[str | UUID], timeout: float | None = None
@@ -292,6 +229,7 @@ class TaskExecutionEngine:
             TimeoutError: one has not ended within `timeout` seconds.
         """
         ids = list(map(str, execution_ids))
+        await self._running()
         async with asyncio.timeout(timeout):
             for id in ids:
                 await self._until_ended(id)
@@ -299,7 +237,7 @@ class TaskExecutionEngine:
 
     async def _until_ended(self, execution_id: str) -> None:
         while True:
-            found = await self._read(lambda tx: registry.get(tx, execution_id))
+            found = await self.system.transactions.async_read(lambda tx: registry.get(tx, execution_id))
             if found.status.has_ended:
                 return
             await asyncio.sleep(POLL_SECONDS)
@@ -346,53 +284,13 @@ class TaskExecutionEngine:
             running.steward.after_end = self._after_end
         return running
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
-        await self._running()
-        result = await self.system.transactions.async_write(work)
-        self.system.wake()
-        return result
-
-    async def _read(self, work: Callable[[Transaction], T]) -> T:
-        await self._running()
-        return await self.system.transactions.async_read(work)
-
-    async def _view(self, execution: StoredExecution) -> RunView | None:
-        if execution.started_at is None:
-            return None
+    async def _service(self) -> ExecutionService:
         links = (await self._running()).client.links
-        return await load_view(links.store, links.names, execution.run_id)
-
-
-def problems_of(error: ValueError) -> tuple[str, ...]:
-    """Each problem of the arguments, with the name of the argument."""
-    if not isinstance(error, ValidationError):
-        return (str(error),)
-    return tuple(
-        f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
-        for each in error.errors()
-    )
-
-
-def _status(given: TaskExecutionStatus | str) -> TaskExecutionStatus:
-    try:
-        return TaskExecutionStatus(given)
-    except ValueError as error:
-        raise TaskRefused((str(error),)) from error
+        system = self.system
+        return ExecutionService(system.transactions, links, system.max_executions, system.wake, self._templates)
 
 
 def _listed(given: Iterable[Any] | None, name: str, of: str) -> list[Any]:
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable | None):
         raise TaskRefused((f"{name} must be a list of ids of {of}, not {given!r:.100}",))
     return list(given or ())
-
-
-def _check_page(limit: object, offset: object) -> None:
-    for name, value, most in (("limit", limit, MAX_LIMIT), ("offset", offset, MAX_OFFSET)):
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-            raise TaskRefused((f"{name} must be a number from 0 to {most}, not {value!r:.100}",))
-
-
-def _graph(given: Mapping[Any, Iterable[Any]]) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    """The graph with ids as text, and by that text the ids as they were given."""
-    graph = task_graph(given)
-    return graph, {str(node): node for node in given}

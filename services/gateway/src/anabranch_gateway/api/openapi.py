@@ -15,6 +15,7 @@ from anabranch.core.request.models import Request as RunRequest
 from anabranch.core.schedules.models import Schedule
 from anabranch.core.tasks.models import TaskChanges
 from anabranch_gateway.api import (
+    execution_models,
     models,
     schedule_models,
     subscription_models,
@@ -169,6 +170,20 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
         {200: task_models.TaskAgentDocument}, task_models.TaskAgentBody, (*_TASKS, *_BODY), is_body_required=False
     ),
     ("/v1/task-agents/{agent}", "delete"): Operation({204: None}, None, (*_RUN, *_TASKS)),
+    ("/v1/executions", "get"): Operation({200: execution_models.ExecutionPage}, None, _TASKS),
+    ("/v1/executions", "post"): Operation(
+        {201: execution_models.Scheduled}, execution_models.ExecutionBody, (*_TASKS, *_BODY)
+    ),
+    ("/v1/executions/stats", "get"): Operation({200: execution_models.ExecutionStatistics}, None, _TASKS),
+    ("/v1/executions/{execution}", "get"): Operation(
+        {200: execution_models.ExecutionDocument}, None, (*_RUN, *_TASKS)
+    ),
+    ("/v1/executions/{execution}/cancel", "post"): Operation(
+        {200: execution_models.ExecutionCancelled},
+        execution_models.CancelExecutionBody,
+        (*_RUN, *_TASKS, *_BODY),
+        is_body_required=False,
+    ),
     ("/v1/audit", "get"): Operation({200: models.AuditPage}),
     ("/v1/whoami", "get"): Operation({200: models.Whoami}),
     ("/v1/system", "get"): Operation({200: models.SystemDocument}),
@@ -220,6 +235,12 @@ _EXAMPLES: Mapping[type[BaseModel], Any] = {
     task_models.ExecuteBody: {"agent_id": "reviewer"},
     task_models.RetryTaskBody: {},
     task_models.CancelTaskBody: {"reason": "no longer needed"},
+    execution_models.ExecutionBody: {
+        "task_id": "01a22ff5-85c5-72ef-a5b8-c5fc61cbad40",
+        "workflow_params": {"inputs": {"path": "/data"}},
+        "retry_strategy": "fibonacci_backoff",
+    },
+    execution_models.CancelExecutionBody: {"reason": "no longer needed"},
     task_models.ProjectBody: {"name": "Release 2"},
     task_models.TaskAgentBody: {"agent_type": "claude", "capabilities": ["code_review"]},
     models.LetterChoice: {"signature": "007a743ed38c6358"},
