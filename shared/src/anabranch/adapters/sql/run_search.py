@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from anabranch.adapters.sql.database import Database
 from anabranch.adapters.sql.history_tables import OFFSETS, RUNS, TERMS
@@ -66,10 +67,17 @@ class SqlRunSearch:
         for part in parts:
             runs = _selective(connection, part)
             if runs is not None:
-                found = _read(connection, clause, limit + 1, RUNS.c.run_id.in_(runs)) if runs else []
+                found = _read(connection, clause, limit + 1, self._is_one_of(runs)) if runs else []
                 return _page(found, limit, None, as_of)
         ordered = next((part.ordered for part in parts if part.ordered is not None), None)
         return self._scan(connection, clause, ordered, limit, before, wanted, as_of)
+
+    def _is_one_of(self, run_ids: Sequence[str]) -> sa.ColumnElement[bool]:
+        """True for one of these runs, with one parameter: thousands of them would have to be compiled."""
+        if self._database.is_postgresql:
+            return RUNS.c.run_id == sa.any_(sa.literal(list(run_ids), postgresql.ARRAY(sa.Text)))
+        ids = sa.func.json_each(orjson.dumps(run_ids).decode()).table_valued("value")
+        return RUNS.c.run_id.in_(sa.select(ids.c.value))
 
     def _scan(
         self,
