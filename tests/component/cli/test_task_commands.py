@@ -80,9 +80,11 @@ async def test_a_task_is_created_run_and_shown(
     assert "info  building\n" in shown
     assert "result: built Build\n" in shown
     await tasks.show_task(settings, task, json=False)
-    assert "status        completed\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "status        completed\n" in shown
+    assert "priority      high\n" in shown
     await tasks.list_tasks(settings, {"status": "completed", "priority": "high"}, form=Form.CSV)
-    assert f"{task},Build,completed,custom,3," in capsys.readouterr().out
+    assert f"{task},Build,completed,custom,high," in capsys.readouterr().out
     await tasks.list_tasks(settings, {"status": "failed"}, form=Form.JSON)
     assert orjson.loads(capsys.readouterr().out) == {"tasks": []}
     await tasks.report(settings, "queue")

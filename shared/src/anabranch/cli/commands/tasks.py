@@ -16,6 +16,7 @@ from anabranch.cli.said import said_by
 from anabranch.core.errors import Misconfigured
 from anabranch.core.tasks.graphs import drawn
 from anabranch.core.tasks.kinds import TaskPriority, TaskStatus, TaskType
+from anabranch.core.templates import as_text
 
 if TYPE_CHECKING:
     from anabranch.cli.backends.tasks import Document, Tasks
@@ -204,7 +205,7 @@ def _print_task(task: Document, *, json: bool) -> None:
         return
     for name in _SHOWN:
         if task.get(name) is not None:
-            print_text(f"{name:<14}{task[name]}")
+            print_text(f"{name:<14}{_shown(name, task[name])}")
     for each in task["depends_on"]:
         print_text(f"{'depends on':<14}{each}")
 
@@ -218,7 +219,12 @@ def _print_execution(execution: Document, *, json: bool) -> None:
         print_text(f"  {line['timestamp']}  {line['level']}  {line['message']}")
     for name in ("result", "error_message"):
         if execution.get(name) is not None:
-            print_text(f"{name}: {execution[name]}")
+            print_text(f"{name}: {_shown(name, execution[name])}")
+
+
+def _shown(name: str, value: Any) -> str:
+    """A field for people: a result as JSON, unless it is text, and a priority by its name."""
+    return TaskPriority(value).name.lower() if name == "priority" else as_text(value)
 
 
 def _plan_lines(found: Document) -> Iterator[str]:
@@ -231,6 +237,6 @@ def _plan_lines(found: Document) -> Iterator[str]:
 
 COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
     *fields("id", "name", "status", "task_type"),
-    Column("priority", lambda task: task["priority"], justify="right"),
+    Column("priority", lambda task: _shown("priority", task["priority"])),
     *fields("assigned_to", "created_at", "reason"),
 )
