@@ -39,6 +39,8 @@ async def until_listed(running: Running, count: int, **wanted: str) -> None:
 async def test_a_run_with_its_tasks_in_one_query() -> None:
     async with gateway() as running:
         await running.submit({**one_task("fail"), "request_id": "r1", "labels": {"team": "data"}})
+        # The view trails the final record, which answers before there is one.
+        await until_listed(running, 1, status="failed")
         answer = await asked(running, RUN % FIELDS, id="r1")
         view = await running.get("/v1/runs/r1")
 
