@@ -118,7 +118,7 @@ async def test_a_caller_sees_the_runs_of_its_projects_only(tmp_path: Path) -> No
         ("{ runs(first: 501) { nodes { id } } }", "first must be from 1 to 500"),
         ('{ runs(after: "no-cursor") { nodes { id } } }', "is not a cursor"),
         ("{ runs(first: 500) { nodes { tasks { name status } } } }", "the maximum is 50,000"),
-        ("query Q($n: Int) { runs(first: $n) { nodes { tasks { name status } } } }", "Q costs"),
+        ("query Q($n: Int = 500) { runs(first: $n) { nodes { tasks { name status } } } }", "Q costs"),
         ("{ " + " ".join(f"a{n}: agents {{ name }}" for n in range(40)) + " }", "aliases"),
         ("{ agents { " + "name " * 3_000 + "} }", "more than 2000 tokens"),
         ("{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }", "Cannot spread fragment"),
@@ -130,6 +130,19 @@ async def test_a_query_that_is_wrong_or_too_large_is_an_error(query: str, messag
 
     assert not answer["data"]
     assert message in answer["errors"][0]["message"]
+
+
+async def test_the_cost_counts_the_variables_that_are_sent() -> None:
+    query = """query Q($n: Int = 500) { runs(first: $n) { nodes { ...named } } }
+    fragment named on Run { tasks { name status } }"""
+    async with gateway() as running:
+        small = await asked(running, query, n=20)
+        large = await asked(running, query, n=400)
+        wrong = await asked(running, query, n="many")
+
+    assert small == {"data": {"runs": {"nodes": []}}}
+    assert "the maximum is 50,000" in large["errors"][0]["message"]
+    assert wrong["errors"]
 
 
 async def test_a_body_that_is_no_query_is_refused() -> None:

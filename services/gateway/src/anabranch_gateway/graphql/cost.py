@@ -1,4 +1,4 @@
-"""What a query may cost, decided from its text before anything is read. Pure.
+"""What a query may cost, decided from its text and variables before anything is read. Pure.
 
 A field costs 1 and what is within it. Within a list it costs that for each entry that the list may have: `first`
 of a page, or a fixed number where the list has no page. So the cost bounds the size of an answer.
@@ -6,7 +6,8 @@ of a page, or a fixed number where the list has no page. So the cost bounds the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from graphql import (
@@ -15,11 +16,13 @@ from graphql import (
     FragmentSpreadNode,
     GraphQLError,
     InlineFragmentNode,
-    IntValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
+    Undefined,
+    value_from_ast_untyped,
 )
-from graphql.validation import ValidationContext, ValidationRule
+from graphql.validation import ValidationRule
+from strawberry.extensions import SchemaExtension
 
 MAX_COST = 50_000
 MAX_FIRST = 500
@@ -30,56 +33,76 @@ PAGED = frozenset({"runs", "deadLetters"})
 _PAGE_PARTS = frozenset({"nodes"})
 
 
-class CostLimit(ValidationRule):
-    """Refuses an operation whose cost is over MAX_COST."""
+class CostLimit(SchemaExtension):
+    """Refuses an operation whose cost is over MAX_COST, with the variables that it is sent with."""
 
-    def enter_operation_definition(self, node: OperationDefinitionNode, *_: Any) -> None:
-        """Called by the validation for each operation of the document."""
-        found = cost_of(node.selection_set, self.context)
-        if found > MAX_COST:
-            name = node.name.value if node.name else "the query"
-            hint = "ask for smaller pages or fewer fields"
-            self.report_error(GraphQLError(f"{name} costs {found:,}, the maximum is {MAX_COST:,}: {hint}", node))
+    def on_operation(self) -> Iterator[None]:
+        """Called by the library around each operation."""
+        context = self.execution_context
+        context.validation_rules = (*context.validation_rules, _rule(context.variables or {}))
+        yield
 
 
-def cost_of(selections: SelectionSetNode, context: ValidationContext) -> int:
-    """The cost of a selection. It stops counting once it is over MAX_COST."""
-    return _cost(selections, context, (), DEFAULT_FIRST)
+def _rule(variables: Mapping[str, Any]) -> type[ValidationRule]:
+    class Rule(ValidationRule):
+        def enter_operation_definition(self, node: OperationDefinitionNode, *_: Any) -> None:
+            found = _Cost(self.context.get_fragment, _values(node, variables)).of(node.selection_set)
+            if found > MAX_COST:
+                name = node.name.value if node.name else "the query"
+                hint = "ask for smaller pages or fewer fields"
+                self.report_error(
+                    GraphQLError(f"{name} costs {found:,} or more, the maximum is {MAX_COST:,}: {hint}", node)
+                )
+
+    return Rule
 
 
-def _cost(selections: SelectionSetNode, context: ValidationContext, within: tuple[str, ...], entries: int) -> int:
-    """`within` names the fragments around, because a document with a circle of them is validated too; `entries` is
-    the size of the page whose fields these are."""
-    total = 0
-    for each in selections.selections:
-        if total > MAX_COST:
-            break
-        if isinstance(each, FieldNode):
-            total += _cost_of_field(each, context, within, entries)
-        elif isinstance(each, InlineFragmentNode):
-            total += _cost(each.selection_set, context, within, entries)
-        elif isinstance(each, FragmentSpreadNode) and each.name.value not in within:
-            fragment: FragmentDefinitionNode | None = context.get_fragment(each.name.value)
-            if fragment is not None:
-                total += _cost(fragment.selection_set, context, (*within, each.name.value), entries)
-    return total
+def _values(operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the operation's variables: those that are sent, else their defaults."""
+    defaults = {
+        each.variable.name.value: value_from_ast_untyped(each.default_value)
+        for each in operation.variable_definitions or ()
+        if each.default_value is not None
+    }
+    return {**defaults, **variables}
 
 
-def _cost_of_field(field: FieldNode, context: ValidationContext, within: tuple[str, ...], entries: int) -> int:
-    name = field.name.value
-    if field.selection_set is None:
-        return 1
-    if name in PAGED:
-        return 1 + _cost(field.selection_set, context, within, _first(field))
-    inner = _cost(field.selection_set, context, within, entries)
-    if name in _PAGE_PARTS:
-        return 1 + entries * inner
-    return 1 + UNPAGED.get(name, 1) * inner
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """Counts the cost of selections. It stops once it is over MAX_COST."""
 
+    fragment_of: Callable[[str], FragmentDefinitionNode | None]
+    variables: Mapping[str, Any]
 
-def _first(field: FieldNode) -> int:
-    """The size of a page. A variable may have any value, so it counts as the largest."""
-    given = next((each.value for each in field.arguments or () if each.name.value == "first"), None)
-    if given is None:
-        return DEFAULT_FIRST
-    return min(int(given.value), MAX_FIRST) if isinstance(given, IntValueNode) else MAX_FIRST
+    def of(self, selections: SelectionSetNode, within: tuple[str, ...] = (), entries: int = DEFAULT_FIRST) -> int:
+        """`within` names the fragments around, because a document with a circle of them is validated too;
+        `entries` is the size of the page whose fields these are."""
+        total = 0
+        for each in selections.selections:
+            if total > MAX_COST:
+                break
+            if isinstance(each, FieldNode):
+                total += self._of_field(each, within, entries)
+            elif isinstance(each, InlineFragmentNode):
+                total += self.of(each.selection_set, within, entries)
+            elif isinstance(each, FragmentSpreadNode) and each.name.value not in within:
+                fragment = self.fragment_of(each.name.value)
+                if fragment is not None:
+                    total += self.of(fragment.selection_set, (*within, each.name.value), entries)
+        return total
+
+    def _of_field(self, field: FieldNode, within: tuple[str, ...], entries: int) -> int:
+        name = field.name.value
+        if field.selection_set is None:
+            return 1
+        if name in PAGED:
+            return 1 + self.of(field.selection_set, within, self._first(field))
+        inner = self.of(field.selection_set, within, entries)
+        return 1 + (entries if name in _PAGE_PARTS else UNPAGED.get(name, 1)) * inner
+
+    def _first(self, field: FieldNode) -> int:
+        """The size of a page; of one that is refused later, the largest."""
+        given = next((each.value for each in field.arguments or () if each.name.value == "first"), None)
+        value = DEFAULT_FIRST if given is None else value_from_ast_untyped(given, dict(self.variables))
+        value = DEFAULT_FIRST if value is None or value is Undefined else value
+        return value if type(value) is int and 0 <= value <= MAX_FIRST else MAX_FIRST
