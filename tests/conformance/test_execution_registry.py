@@ -145,6 +145,33 @@ def test_executions_of_tasks_and_of_other_projects_do_not_exist_here(tasks: Test
         schedule(tasks, A, of_task)
 
 
+def test_callers_that_schedule_one_task_at_the_same_moment_get_an_execution_each(tasks: TestedRegistry) -> None:
+    callers, rounds = 4, 10
+    meet = threading.Barrier(callers)
+    made: list[TaskExecution] = []
+    failures: list[Exception] = []
+
+    def schedule_all() -> None:
+        try:
+            for _ in range(rounds):
+                meet.wait(60)
+                made.append(schedule(tasks, A))
+                made.extend(graph(tasks, {B: [A], A: []}).values())
+        except Exception as error:  # noqa: BLE001 - raised by the test's own thread
+            failures.append(error)
+            meet.abort()
+
+    threads = [threading.Thread(target=schedule_all) for _ in range(callers)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert failures == []
+    numbers = [each.execution_number for each in made if each.task_id == A]
+    assert sorted(numbers) == list(range(1, 2 * callers * rounds + 1))
+
+
 def test_dependencies_that_end_at_once_release_once(tasks: TestedRegistry) -> None:
     for _ in range(20):
         made = graph(tasks, {A: [], B: [], C: [A, B]})

@@ -80,6 +80,36 @@ def test_a_task_is_created_once(tasks: TestedRegistry) -> None:
     assert again.name == "first"
 
 
+def test_callers_that_create_one_id_at_the_same_moment_get_one_task(tasks: TestedRegistry) -> None:
+    rounds = range(1, 31)
+    callers = 4
+    meet = threading.Barrier(callers)
+    found: list[tuple[int, str, str]] = []
+
+    def create(caller: int) -> None:
+        for number in rounds:
+            meet.wait(60)
+            # A batch, in which others depend on the task that all create.
+            own = 1000 * (caller + 1) + number
+            first, _ = tasks.create(task(number, name=f"of {caller}"), task(own, (number,)))
+            found.append((number, str(first.id), first.name))
+
+    _at_once(*(lambda caller=caller: create(caller) for caller in range(callers)))  # type: ignore[misc]
+
+    assert len(found) == callers * len(rounds)
+    assert len(set(found)) == len(rounds), "callers were told different tasks for one id"
+    assert len(tasks.read(lambda tx: tx.tasks.list_tasks(TaskFilter(limit=None)))) == (callers + 1) * len(rounds)
+
+
+def test_the_id_of_a_deleted_task_is_not_used_again(tasks: TestedRegistry) -> None:
+    tasks.create(task(1))
+    tasks.write(lambda tx: registry.delete(tx, ONE))
+
+    with pytest.raises(TaskStateError, match=f"the task id {ONE} was used before"):
+        tasks.create(task(1, name="again"), task(2))
+    assert tasks.read(lambda tx: tx.tasks.list_tasks(TaskFilter())) == []
+
+
 def test_tasks_that_are_created_together_may_depend_on_each_other_in_any_order(tasks: TestedRegistry) -> None:
     tasks.create(task(2, (1,)), task(1), task(3, (1, 2)))
 

@@ -98,9 +98,9 @@ def cancel(
 
 
 def tasks_of(tx: Transaction, task_ids: Iterable[str], owner: str | None) -> dict[str, Task]:
-    """By id the tasks that exist and that the project owns."""
+    """By id the tasks that exist and that the project owns. Locked: their executions are numbered one by one."""
     ids = {id: each for each in task_ids if (id := _as_id(each)) is not None}
-    found = tx.tasks.load(list(ids))
+    found = tx.tasks.load(list(ids), lock=True)
     return {ids[id]: task for id, task in found.items() if owner in (None, task.owner)}
 
 

@@ -20,7 +20,7 @@ from anabranch.core.tasks.decisions import (
     wants_of,
 )
 from anabranch.core.tasks.dependencies import CircularDependencyError, Graph, circle_through
-from anabranch.core.tasks.errors import TaskNotFound, TaskRefused
+from anabranch.core.tasks.errors import TaskNotFound, TaskRefused, TaskStateError
 from anabranch.core.tasks.kinds import ExecutionStatus, TaskStatus
 from anabranch.core.tasks.models import Task, TaskExecution
 from anabranch.core.tasks.outbox import control_row
@@ -34,9 +34,12 @@ def create(tx: Transaction, new: Sequence[Task]) -> list[Task]:
     Raises:
         TaskRefused: a dependency or the project does not exist, or the task depends on itself.
         CircularDependencyError: the tasks depend on each other in a circle.
+        TaskStateError: a deleted task has an id.
     """
     existing = tx.tasks.load([task.id for task in new])
     missing = {task.id: task for task in new if task.id not in existing}
+    if deleted := sorted(tx.tasks.hidden(missing)):
+        raise TaskStateError(f"the task id {deleted[0]} was used before: leave it out, or take a random one")
     outside = {each for task in missing.values() for each in task.depends_on} - missing.keys()
     statuses = tx.tasks.statuses(outside)
     for task in missing.values():

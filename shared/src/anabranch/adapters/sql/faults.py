@@ -13,6 +13,9 @@ _CREDENTIALS = ("28P01", "28000", "3D000")
 """PostgreSQL's codes for a wrong password, a user that may not connect, and a database that does not exist."""
 _TRANSIENT = ("40001", "40P01", "55P03")
 """PostgreSQL's codes for a serialization failure, a deadlock, and a lock that was not available."""
+_INSERTED_BEFORE = "23505"
+"""PostgreSQL's code for a row whose key exists. Another transaction has inserted it since this one looked for it;
+the next try finds it."""
 _REFUSING = ("08", "53", "57")
 """PostgreSQL's classes for lost connections, missing resources, and a server that stops."""
 
@@ -21,7 +24,7 @@ def is_transient(error: Exception) -> bool:
     """True if the same transaction may succeed at once: it was rolled back because of another one."""
     if not isinstance(error, exc.DBAPIError):
         return False
-    return _state(error) in _TRANSIENT or "database is locked" in str(error.orig)
+    return _state(error) in (*_TRANSIENT, _INSERTED_BEFORE) or "database is locked" in str(error.orig)
 
 
 def translate(error: Exception, address: str) -> Exception:

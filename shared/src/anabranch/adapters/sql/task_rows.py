@@ -65,6 +65,14 @@ class TaskRows:
             found += self._connection.execute(query.with_for_update() if lock else query)
         return {task.id: task for task in self._with_dependencies(found)}
 
+    def hidden(self, ids: Collection[UUID]) -> set[UUID]:
+        """Those of these ids that belong to hidden tasks."""
+        found: set[UUID] = set()
+        for part in chunks(sorted(map(str, ids))):
+            query = select(tasks.c.id).where(tasks.c.id.in_(part), tasks.c.is_hidden)
+            found |= {UUID(row.id) for row in self._connection.execute(query)}
+        return found
+
     def statuses(self, ids: Collection[UUID]) -> dict[UUID, TaskStatus]:
         """The statuses of these tasks, as far as they exist. They keep them until the transaction ends."""
         found: dict[UUID, TaskStatus] = {}
