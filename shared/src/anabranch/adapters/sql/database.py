@@ -70,6 +70,7 @@ class Database:
             "json_deserializer": orjson.loads,
         }
         if driver == "sqlite":
+            shared["json_deserializer"] = _loads
             return cls(_sqlite(parsed, shared))
         from anabranch.adapters.sql.null_characters import json_without_null, strip_null
 
@@ -148,6 +149,11 @@ class Database:
                     raise
                 raise translated from error
         raise AssertionError("the last try returns or raises")
+
+
+def _loads(stored: Any) -> Any:
+    # Files of earlier releases have columns in which SQLite stores a document that is a number as a number.
+    return stored if isinstance(stored, int | float) else orjson.loads(stored)
 
 
 def _sqlite(url: sa.URL, shared: dict[str, Any]) -> sa.Engine:

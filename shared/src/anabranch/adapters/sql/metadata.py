@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
 
 METADATA = sa.MetaData(
     naming_convention={
@@ -21,5 +24,20 @@ NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 TEXT = sa.Text()
 TIME: sa.Double[float] = sa.Double()
 """Seconds since the epoch, as everywhere."""
-DOCUMENT = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+
+
+class _Document(sa.JSON):
+    """JSON in a column of text."""
+
+    cache_ok = True
+
+
+@compiles(_Document, "sqlite")
+def _column_type(_type: _Document, _compiler: Any, **_: Any) -> str:
+    # SQLite does not know the type JSON. In a column of it, a document that is a number is stored as a number: 1.0
+    # as 1, and one of more than 64 bits rounded.
+    return "TEXT"
+
+
+DOCUMENT = _Document(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 """A JSON value. An absent value is SQL's NULL."""
