@@ -23,6 +23,7 @@ from anabranch.execution import (
     TaskRefused,
     TaskStatus,
 )
+from anabranch.registry import execution_service
 from anabranch.sdk.agents import Registry
 
 UNKNOWN = "01a22ff5-0000-7000-8000-000000000000"
@@ -275,6 +276,39 @@ async def test_failures_are_retried_and_then_cancel_the_dependents() -> None:
         assert second["status"] == TaskExecutionStatus.CANCELLED
         assert second["reason"] == f"Dependency execution {first['execution_id']} failed"
         assert (await system.engine.get_execution_stats())["failed_executions"] == 1
+
+
+async def test_the_retries_of_an_ended_execution_do_not_need_the_view_of_its_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The view trails the run, and expires. What the final record says stays."""
+
+    async def no_view(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(execution_service, "load_view", no_view)
+
+    @agent("flaky", capabilities=["custom"])
+    async def flaky(attempt: Attempt) -> int:
+        if attempt.attempt <= attempt.inputs["failures"]:
+            raise ValueError("it broke")
+        return attempt.attempt
+
+    async with executions(Registry().add(flaky)) as system:
+        found = []
+        for failures in (0, 1, 2, 9):
+            (task,) = system.tasks(f"{failures} failures")
+            made = await system.engine.schedule_task(
+                task,
+                workflow_params={"inputs": {"failures": failures}},
+                retry_strategy=RetryStrategy.IMMEDIATE,
+                max_retries=3,
+            )
+            assert made["retry_count"] == 0
+            [ended] = await system.ended([made["execution_id"]])
+            found.append((ended["status"], ended["retry_count"]))
+
+    assert found == [("completed", 0), ("completed", 1), ("completed", 2), ("failed", 3)]
 
 
 async def test_an_execution_waits_between_attempts_as_retrying() -> None:

@@ -87,6 +87,22 @@ def test_a_timeout_fails_the_task_with_the_reason() -> None:
     assert (over.status, over.error_message) == (TaskStatus.FAILED, "Task execution timed out")
 
 
+@pytest.mark.parametrize(
+    ("total", "calls", "attempts", "retries"),
+    [(1, 1, None, 0), (1, 3, None, 2), (1, 0, None, 0), (1, 4, 3, 2), (2, 3, None, None)],
+    ids=["called once", "called again", "from the cache", "failed", "several members"],
+)
+def test_the_final_record_says_how_often_work_was_repeated(
+    total: int, calls: int, attempts: int | None, retries: int | None
+) -> None:
+    failures = [] if attempts is None else [{"error_type": "E", "message": "m", "attempts": attempts}]
+    body = {"executions": {"total": total}, "costs": {"executions": calls}, "failures": failures}
+    status = "failed" if failures else "completed"
+
+    assert outcome_of({**body, "status": status}, {}).retries == retries
+    assert outcome_of({"status": status}, {}).retries is None
+
+
 def test_a_second_end_changes_nothing() -> None:
     waiting, made = queued(task(), id_of(11), NOW)
     ended = execution_ended(execution_started(made, "a", NOW), COMPLETED, LATER)

@@ -43,7 +43,7 @@ class ExecutionDocument(OpenModel):
     created_at: str
     started_at: str | None
     completed_at: str | None
-    retry_count: int | None = Field(description="Null if the run's view is not known")
+    retry_count: int | None = Field(description="Null if it runs and the view of its run is not known")
     executor: str | None
     run_id: str | None = Field(description="Null if nothing has to run")
     result: Any

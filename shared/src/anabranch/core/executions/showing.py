@@ -8,6 +8,7 @@ from typing import Any
 
 from anabranch.core.executions.kinds import TaskExecutionStatus
 from anabranch.core.executions.starting import outcome_in
+from anabranch.core.tasks.decisions import RETRY_COUNT
 from anabranch.core.tasks.filters import ExecutionFilter
 from anabranch.core.tasks.kinds import ExecutionStatus
 from anabranch.core.tasks.models import WORKFLOW, TaskExecution
@@ -74,7 +75,7 @@ def document(execution: TaskExecution, view: RunView | None, now: datetime) -> d
         "started_at": _text(execution.started_at),
         "completed_at": _text(execution.completed_at),
         "duration_seconds": execution.duration_seconds,
-        "retry_count": retries_in(view),
+        "retry_count": retries_of(execution, view),
         "executor": execution.executor_id,
         "run_id": None if outcome_in(execution) is not None else execution.run_id,
         "result": execution.result,
@@ -89,6 +90,16 @@ def _waits_for(execution: TaskExecution) -> str | None:
     if execution.status != ExecutionStatus.QUEUED or not execution.waiting:
         return None
     return f"waits for {execution.waiting} of its {len(execution.data['dependencies'])} dependencies"
+
+
+def retries_of(execution: TaskExecution, view: RunView | None) -> int | None:
+    """How often its work was repeated. Of an execution that has ended its run's final record said it, because a
+    view trails the run and expires; None if neither is known."""
+    if (known := execution.data.get(RETRY_COUNT)) is not None:
+        return int(known)
+    if execution.started_at is None or outcome_in(execution) is not None:
+        return 0
+    return retries_in(view)
 
 
 def retries_in(view: RunView | None) -> int | None:

@@ -18,6 +18,7 @@ from anabranch.core.tasks.errors import TaskRefused, TaskStateError
 from anabranch.core.tasks.kinds import ExecutionStatus, TaskStatus
 from anabranch.core.tasks.models import (
     SELF_DEPENDENCY,
+    WORKFLOW,
     ResourceUsage,
     Task,
     TaskError,
@@ -27,6 +28,8 @@ from anabranch.core.tasks.outcomes import Outcome, request_id_of, run_id_of
 
 AGENT = "agent/"
 CAPABILITY = "capability/"
+RETRY_COUNT = "retry_count"
+"""In the data of an execution of `anabranch.execution` whose run has ended: how often its work was repeated."""
 _FAILED = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 _OF_TASK = {
     ExecutionStatus.COMPLETED: TaskStatus.COMPLETED,
@@ -161,8 +164,11 @@ def task_started(task: Task, now: datetime) -> Task:
 
 def execution_ended(execution: TaskExecution, outcome: Outcome, now: datetime) -> TaskExecution:
     """The execution when its run has ended. One that was cancelled before only frees its slot."""
+    data = execution.data
+    if outcome.retries is not None and execution.kind == WORKFLOW:
+        data = {**data, RETRY_COUNT: outcome.retries}
     if execution.status.has_ended:
-        return execution.model_copy(update={"holds_slot": False})
+        return execution.model_copy(update={"holds_slot": False, "data": data})
     error = None if outcome.error is None else TaskError.model_validate({**outcome.error, "time": now})
     return execution.model_copy(
         update={
@@ -174,6 +180,7 @@ def execution_ended(execution: TaskExecution, outcome: Outcome, now: datetime) -
             "holds_slot": False,
             "cancel_reason": outcome.cancel_reason,
             "resource_usage": usage_of(execution, outcome, now),
+            "data": data,
         }
     )
 

@@ -53,6 +53,7 @@ class Outcome:
         result: the value that the agent returned; of several results a mapping.
         error: `{error_type, message, traceback}` of its first failure.
         usage: `{duration_seconds, usd, tokens, cpu_seconds, memory_mb}`, as far as they are known.
+        retries: how often its work was repeated; None if that is not known, as of a run with several members.
     """
 
     status: ExecutionStatus
@@ -60,6 +61,7 @@ class Outcome:
     error: Mapping[str, Any] | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
     cancel_reason: str | None = None
+    retries: int | None = None
 
 
 def outcome_of(body: Mapping[str, Any], results: Mapping[str, Any]) -> Outcome:
@@ -71,7 +73,8 @@ def outcome_of(body: Mapping[str, Any], results: Mapping[str, Any]) -> Outcome:
     status = _STATUS[str(body["status"])]
     result = results[RESULT] if set(results) == {RESULT} else (dict(results) or None)
     stopped = body.get("stopped_by") or {}
-    return Outcome(status, result, _error_of(status, body), _usage_of(body), stopped.get("reason"))
+    error, usage = _error_of(status, body), _usage_of(body)
+    return Outcome(status, result, error, usage, stopped.get("reason"), _retries_of(body))
 
 
 def _error_of(status: ExecutionStatus, body: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -87,6 +90,16 @@ def _error_of(status: ExecutionStatus, body: Mapping[str, Any]) -> dict[str, Any
     if first.get("error_type") == "AttemptTimeout":
         return {"error_type": "AttemptTimeout", "message": TIMED_OUT, "traceback": first.get("traceback")}
     return {name: first.get(name) for name in ("error_type", "message", "traceback")}
+
+
+def _retries_of(body: Mapping[str, Any]) -> int | None:
+    """The attempts after the first one of a run with one member. Of one that failed its failure has them. Else the
+    calls of its agent are counted, which a death of its worker repeats as well."""
+    if (body.get("executions") or {}).get("total") != 1 or (costs := body.get("costs")) is None:
+        return None
+    made = [failure["attempts"] for failure in body.get("failures") or () if failure.get("attempts")]
+    calls: int = made[0] if made else costs["executions"]
+    return max(0, calls - 1)
 
 
 def _usage_of(body: Mapping[str, Any]) -> dict[str, Any]:
