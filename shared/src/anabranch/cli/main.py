@@ -12,6 +12,7 @@ from anabranch.cli.arguments import (
     bench,
     definitions,
     dlq,
+    executions,
     history,
     keys,
     limits,
@@ -44,6 +45,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(definitions.app, name="definitions")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(executions.app, name="executions")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

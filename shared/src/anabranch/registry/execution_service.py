@@ -27,6 +27,8 @@ T = TypeVar("T")
 MAX_LIMIT = 10_000
 MAX_OFFSET = 2**53
 Document = dict[str, Any]
+WHAT = ("task_id", "task_ids", "task_graph")
+"""What a document of `schedule_document` may schedule."""
 
 
 class ExecutionService:
@@ -112,6 +114,33 @@ class ExecutionService:
         except ValueError as error:
             raise TaskRefused(problems_of(error)) from error
         return request_of_type(draft, self._templates)
+
+    async def schedule_document(self, document: Mapping[str, Any], owner: str | None = None) -> Document:
+        """Schedule what a document names: an execution of its `task_id`, one of each of its `task_ids`, or those
+        of its `task_graph`. Its other fields are those of `ExecutionDraft`; `workflow_params` of a graph are by
+        task id.
+
+        Returns:
+            As `schedule`, `schedule_batch` or `schedule_graph`.
+
+        Raises:
+            TaskRefused: it names none or several of these, or as they do.
+        """
+        given = [name for name in WHAT if name in document]
+        if len(given) != 1:
+            raise TaskRefused((f"name one of {', '.join(WHAT)}",))
+        fields = {name: value for name, value in document.items() if name not in ("task_ids", "task_graph")}
+        if given == ["task_id"]:
+            return await self.schedule(fields, owner)
+        if given == ["task_graph"]:
+            params = fields.pop("workflow_params", None)
+            if not isinstance(params, Mapping | None):
+                raise TaskRefused(("workflow_params of a graph must be an object by task id",))
+            return await self.schedule_graph(document["task_graph"], params, fields, owner)
+        task_ids = document["task_ids"]
+        if not isinstance(task_ids, list) or not all(isinstance(each, str) for each in task_ids):
+            raise TaskRefused(("task_ids must be a list of task ids",))
+        return await self.schedule_batch(task_ids, fields, owner)
 
     # --- look and cancel ----------------------------------------------------------------------------
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from anabranch.core.errors import Code
 from anabranch.core.executions.kinds import TaskExecutionStatus
 from anabranch.core.request.models import MAX_BY, MAX_REASON
 from anabranch.core.tasks.errors import TaskNotFound
@@ -16,14 +14,12 @@ from anabranch_gateway.access.callers import Caller, Submitter, Viewer
 from anabranch_gateway.access.ownership import project_for
 from anabranch_gateway.api.tasks import Owner, owner_of
 from anabranch_gateway.context import GatewayContext, WithContext
-from anabranch_gateway.http.problems import Refusal
 from anabranch_gateway.http.request_body import read_any_object, read_object, text_field
 from anabranch_gateway.http.responses import json_response
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"])
 
 ExecutionPath = Annotated[UUID, Path(alias="execution", description="Id of the execution")]
-_WHAT = ("task_id", "task_ids", "task_graph")
 
 
 @router.get("")
@@ -47,32 +43,12 @@ async def schedule(request: Request, context: WithContext, caller: Submitter) ->
     """Schedule an execution of `task_id`, one of each of `task_ids`, or those of a `task_graph`, all or none."""
     body = await read_any_object(request, context.parsing, context.limits.request_bytes)
     owner = project_for(caller, body)
-    fields = {name: value for name, value in body.items() if name not in ("project", "task_ids", "task_graph")}
-    given = [name for name in _WHAT if name in body]
-    if len(given) != 1:
-        raise Refusal(422, str(Code.SCHEMA), f"name one of {', '.join(_WHAT)}")
-    made = await _scheduled(context, given[0], body, fields, owner)
+    fields = {name: value for name, value in body.items() if name != "project"}
+    made = await context.tasks.executions.schedule_document(fields, owner)
     count = len(made.get("executions") or made.get("successful") or [made])
     context.audit.record(request, caller, "schedule_executions", project=owner, detail=str(count))
-    headers = {"location": f"/v1/executions/{made['execution_id']}"} if given == ["task_id"] else {}
+    headers = {"location": f"/v1/executions/{made['execution_id']}"} if "execution_id" in made else {}
     return json_response(made, 201, headers)
-
-
-async def _scheduled(
-    context: GatewayContext, what: str, body: Mapping[str, Any], fields: dict[str, Any], owner: str
-) -> dict[str, Any]:
-    executions = context.tasks.executions
-    if what == "task_id":
-        return await executions.schedule(fields, owner)
-    if what == "task_graph":
-        params = fields.pop("workflow_params", None)
-        if not isinstance(params, dict | None):
-            raise Refusal(422, str(Code.SCHEMA), "workflow_params of a graph must be an object by task id")
-        return await executions.schedule_graph(body["task_graph"], params, fields, owner)
-    task_ids = body["task_ids"]
-    if not isinstance(task_ids, list) or not all(isinstance(each, str) for each in task_ids):
-        raise Refusal(422, str(Code.SCHEMA), "task_ids must be a list of task ids")
-    return await executions.schedule_batch(task_ids, fields, owner)
 
 
 @router.get("/stats")

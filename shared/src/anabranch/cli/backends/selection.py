@@ -19,9 +19,13 @@ from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.runtime.process.extras import needs_extra
 
 if TYPE_CHECKING:
+    from anabranch.cli.backends.executions import Executions
+    from anabranch.cli.backends.http_api import Api
     from anabranch.cli.backends.tasks import Tasks
+    from anabranch.registry.transaction import Transactions
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.agents import Registry
+    from anabranch.sdk.client import Client
 
 PROBE_SECONDS = 1.0
 
@@ -75,29 +79,54 @@ async def open_tasks(settings: Settings) -> AsyncGenerator[Tasks, None]:
         ServerUnavailable: there is no running system, or its database does not respond.
         Misconfigured: no gateway is known, and the settings name no database.
     """
+    async with _open_registry(settings) as (api, direct):
+        from anabranch.cli.backends.tasks import DirectTasks, HttpTasks
+        from anabranch.registry.service import TaskService
+
+        if api is not None:
+            yield HttpTasks(api)
+        elif direct is not None:
+            yield DirectTasks(TaskService(*direct, settings.max_concurrent_tasks))
+
+
+@asynccontextmanager
+async def open_executions(settings: Settings) -> AsyncGenerator[Executions, None]:
+    """Open the executions of a running system. Raises as `open_tasks`."""
+    async with _open_registry(settings) as (api, direct):
+        from anabranch.cli.backends.executions import DirectExecutions, HttpExecutions
+        from anabranch.registry.execution_service import ExecutionService
+
+        if api is not None:
+            yield HttpExecutions(api)
+        elif direct is not None:
+            transactions, client = direct
+            service = ExecutionService(transactions, client.links, settings.max_concurrent_executions)
+            yield DirectExecutions(service)
+
+
+@asynccontextmanager
+async def _open_registry(
+    settings: Settings,
+) -> AsyncGenerator[tuple[Api | None, tuple[Transactions, Client] | None], None]:
+    """The API of a gateway; without a gateway the database of the settings, and a client."""
     if (address := await find_gateway(settings)) is not None:
         with needs_extra("remote", "a command over a gateway's HTTP API"):
             from anabranch.cli.backends.http_api import open_api
-        from anabranch.cli.backends.tasks import HttpTasks
-
         async with open_api(address.url, address.api_key) as api:
-            yield HttpTasks(api)
+            yield api, None
         return
     if settings.database_url is None:
         fix = "name the database with ANABRANCH_DATABASE_URL, or a gateway with --url"
         raise Misconfigured("database_url", "tasks are kept in a database, and none is named", fix)
     with needs_extra("history", "the registry of tasks"):
         from anabranch.adapters.sql.database import Database
-    from anabranch.cli.backends.tasks import DirectTasks
-    from anabranch.registry.service import TaskService
-    from anabranch.registry.transaction import Transactions
+    from anabranch.registry import transaction
 
     database = Database.open(settings.database_url)
     try:
         database.upgrade()
         async with open_client(settings) as client:
-            transactions = Transactions(database, client.links.clock, client.links.ids)
-            yield DirectTasks(TaskService(transactions, client, settings.max_concurrent_tasks))
+            yield None, (transaction.Transactions(database, client.links.clock, client.links.ids), client)
     finally:
         database.close()
 
