@@ -17,7 +17,6 @@ from anabranch.core.tasks.errors import TaskNotFound, TaskRefused, TaskStateErro
 from anabranch.core.tasks.filters import ExecutionFilter, TaskFilter
 from anabranch.core.tasks.kinds import ExecutionStatus, TaskStatus
 from anabranch.core.tasks.models import AgentRecord, Project, ResourceUsage, TaskExecution
-from anabranch.core.tasks.outcomes import Outcome
 from anabranch.registry import tasks as registry
 
 
@@ -72,17 +71,6 @@ def test_an_execution_is_read_as_it_was_written(tasks: TestedRegistry) -> None:
     tasks.write(lambda tx: tx.executions.save([full]))
 
     assert tasks.execution(ONE) == full
-
-
-@pytest.mark.parametrize("result", [1, 0, 1.5, 2.0, -3, 2**60 + 1, True, False, "1", "", [], {}, None], ids=repr)
-def test_a_result_is_read_as_it_was_written(tasks: TestedRegistry, result: object) -> None:
-    tasks.create(task(1), task(2, (1,)))
-    tasks.execute(ONE)
-    tasks.start()
-    tasks.end_task(ONE, Outcome(ExecutionStatus.COMPLETED, result=result))
-
-    for found in (tasks.task(ONE).result, tasks.execution(ONE).result):
-        assert (found, type(found)) == (result, type(result))
 
 
 def test_a_task_is_created_once(tasks: TestedRegistry) -> None:
