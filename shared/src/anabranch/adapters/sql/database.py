@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -172,8 +173,8 @@ def _sqlite(url: sa.URL, shared: dict[str, Any]) -> sa.Engine:
 
 def _configure(connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # the driver begins no transactions: `_begin` does
+    _use_wal(connection)
     for setting in (
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
         "temp_store = MEMORY",
@@ -181,6 +182,20 @@ def _configure(connection: Any, _entry: ConnectionPoolEntry) -> None:
         "mmap_size = 1073741824",
     ):
         connection.execute(f"PRAGMA {setting}")
+
+
+def _use_wal(connection: Any) -> None:
+    for left in reversed(range(MAX_TRIES)):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if not left:
+                raise
+            # A change of the mode does not wait for another process that makes it; a transaction does.
+            with suppress(sqlite3.OperationalError):
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("COMMIT")
 
 
 def _begin(connection: sa.Connection) -> None:
